@@ -1,0 +1,325 @@
+"""The operator's document: its words, their defaults and their bounds.
+
+Everything an operator may write stands here and nowhere else; `meridian schema` exports it. Unknown words are
+refused (core/document.py names the nearest known one). Rules that need more than one field, such as a route that
+names an upstream, are in `Document.problems`.
+"""
+
+import ipaddress
+import re
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9_.-]{0,61}[a-z0-9])?$", description="lower case, at most 63")]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Protocol = Literal["h1", "h2", "h3"]
+Balance = Literal["round_robin", "random", "least_request"]
+
+_RATE = re.compile(r"^(\d+(?:\.\d+)?)/(s|m|h)$")
+_RATE_SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+def split_host_port(text: str) -> tuple[str, int]:
+    """Splits `host:port` or `[v6]:port`; raises ValueError that says what is wrong."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdigit():
+        raise ValueError(f"{text!r} is not host:port, for example 10.1.0.11:8000 or [2001:db8::1]:8000")
+    if not 0 < int(port) < 65536:
+        raise ValueError(f"{text!r}: the port must be between 1 and 65535")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        ipaddress.IPv6Address(host)
+    elif ":" in host:
+        raise ValueError(f"{text!r}: write an IPv6 address in brackets, [{host}]:{port}")
+    return host, int(port)
+
+
+def parse_rate(text: str) -> float:
+    """Returns requests per second of `100/s`, `600/m` or `1000/h`; raises ValueError."""
+    match = _RATE.match(text)
+    if match is None or float(match[1]) == 0:
+        raise ValueError(f"{text!r} is not a rate; write for example 100/s, 600/m or 1000/h")
+    return float(match[1]) / _RATE_SECONDS[match[2]]
+
+
+def _checked_address(text: str) -> str:
+    split_host_port(text)
+    return text
+
+
+def _checked_bind(text: str) -> str:
+    host, _ = split_host_port(text)
+    ipaddress.ip_address(host)
+    return text
+
+
+def _checked_ip(text: str) -> str:
+    ipaddress.ip_address(text)
+    return text
+
+
+def _checked_network(text: str) -> str:
+    ipaddress.ip_network(text)
+    return text
+
+
+def _checked_near(text: str) -> str:
+    if re.match(r"^(continent|country)/[A-Z]{2}$", text):
+        return text
+    try:
+        return _checked_network(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is neither continent/EU, country/TR nor a network such as 203.0.113.0/24") from None
+
+
+def _checked_rate(text: str) -> str:
+    parse_rate(text)
+    return text
+
+
+class Word(BaseModel):
+    """Base of everything in the document: unknown keys are errors and nothing changes after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Listener(Word):
+    """An address where every node accepts connections. TLS is on where h2 or h3 is, or where `tls` says so."""
+
+    name: Name
+    bind: Annotated[str, AfterValidator(_checked_bind)]
+    protocols: tuple[Protocol, ...] = Field(min_length=1)
+    tls: bool | None = None
+    trusted_proxies: tuple[Annotated[str, AfterValidator(_checked_network)], ...] = Field(
+        default=(), description="networks whose X-Forwarded-* fields are believed and extended"
+    )
+
+    @property
+    def uses_tls(self) -> bool:
+        """Whether connections to this listener are encrypted."""
+        return self.tls if self.tls is not None else bool({"h2", "h3"} & set(self.protocols))
+
+    @model_validator(mode="after")
+    def _tls_fits(self) -> "Listener":
+        if self.tls is False and {"h2", "h3"} & set(self.protocols):
+            raise ValueError("h2 and h3 need TLS; leave out tls: false, or serve only h1 here")
+        return self
+
+
+class Certificate(Word):
+    """A certificate chain and its key, read on the side of `apply`, served for these hosts (RFC 6125 wildcards)."""
+
+    hosts: tuple[str, ...] = Field(min_length=1)
+    cert_file: str
+    key_file: str
+
+
+class Region(Word):
+    """Where nodes stand, and which clients are near them."""
+
+    name: Name
+    addresses: tuple[Annotated[str, AfterValidator(_checked_ip)], ...] = Field(
+        default=(), description="what DNS answers for this region instead of what its nodes advertise"
+    )
+    near: tuple[Annotated[str, AfterValidator(_checked_near)], ...] = ()
+    fallback: tuple[Name, ...] = ()
+
+
+class Endpoint(Word):
+    """One address of an upstream. Without a region it is as near to every node as to any other."""
+
+    address: Annotated[str, AfterValidator(_checked_address)]
+    region: Name | None = None
+    weight: int = Field(default=1, ge=1, le=1000)
+
+
+class Health(Word):
+    """How endpoints are probed: GET `path` must answer 2xx or 3xx."""
+
+    path: Annotated[str, Field(pattern=r"^/")] = "/"
+    interval_seconds: Seconds = 1.0
+    timeout_seconds: Seconds = 0.5
+    rise: int = Field(default=2, ge=1, le=100)
+    fall: int = Field(default=3, ge=1, le=100)
+
+
+class Upstream(Word):
+    """A named set of endpoints that serve the same thing."""
+
+    name: Name
+    balance: Balance = "round_robin"
+    endpoints: tuple[Endpoint, ...] = Field(min_length=1, max_length=10_000)
+    health: Health | None = None
+    connect_timeout_seconds: Seconds = 1.0
+    response_timeout_seconds: Seconds = Field(default=60.0, description="longest silence while a response is awaited")
+    idle_timeout_seconds: Seconds = Field(default=30.0, description="how long an unused connection is kept")
+    retries: int = Field(default=2, ge=0, le=10, description="further tries on other endpoints before the first byte")
+    connections_max: int = Field(default=1024, ge=1, le=65_536, description="per endpoint and worker")
+
+
+class Limit(Word):
+    """A rate that all nodes together never exceed, for each key."""
+
+    name: Name
+    key: Literal["client_ip", "route"] = "client_ip"
+    rate: Annotated[str, AfterValidator(_checked_rate)]
+    burst: int = Field(ge=1, le=10_000_000)
+
+
+class Match(Word):
+    """Which requests a route takes. What is left out matches all; the most specific route wins."""
+
+    host: str | None = Field(default=None, description="shop.example.com or *.example.com")
+    path: Annotated[str, Field(pattern=r"^/")] | None = None
+    path_prefix: Annotated[str, Field(pattern=r"^/")] | None = Field(
+        default=None, description="whole segments: /api matches /api and /api/x, not /apix"
+    )
+    methods: tuple[Annotated[str, Field(pattern=r"^[A-Z]+$")], ...] = ()
+
+    @model_validator(mode="after")
+    def _one_path(self) -> "Match":
+        if self.path is not None and self.path_prefix is not None:
+            raise ValueError("path and path_prefix exclude each other: keep one")
+        return self
+
+
+class Cache(Word):
+    """Accepted so that documents stay valid; this version passes such requests on uncached and `apply` says so."""
+
+    ttl_seconds: Seconds
+
+
+class Stage(Word):
+    """One step of a route: exactly one of its words."""
+
+    limit: Name | None = None
+    cache: Cache | None = None
+
+    @model_validator(mode="after")
+    def _one_word(self) -> "Stage":
+        if len(self.model_fields_set) != 1:
+            raise ValueError("a stage is exactly one of: limit, cache")
+        return self
+
+
+class Route(Word):
+    """From a match to an upstream, through stages in the order written."""
+
+    name: Name
+    match: Match = Match()
+    upstream: Name
+    stages: tuple[Stage, ...] = Field(default=(), max_length=32)
+
+
+class Steer(Word):
+    """An answer made from the cluster's verdict: nearest serving region first."""
+
+    policy: Literal["geo"] = "geo"
+    regions: tuple[Name, ...] = Field(min_length=1)
+    answers_max: int | None = Field(default=None, ge=1, le=32, description="at most so many addresses; all if absent")
+
+
+RecordType = Literal["A", "AAAA", "NS", "CNAME", "TXT"]
+
+
+class Record(Word):
+    """One resource record, or a name steered by the verdict."""
+
+    name: str = Field(description="below the zone; @ is the zone itself")
+    type: RecordType
+    value: str | None = None
+    steer: Steer | None = None
+    ttl_seconds: int = Field(default=300, ge=0, le=604_800)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "Record":
+        if (self.value is None) == (self.steer is None):
+            raise ValueError("a record has exactly one of: value, steer")
+        if self.steer is not None and self.type not in ("A", "AAAA"):
+            raise ValueError("steer answers with addresses: type must be A or AAAA")
+        return self
+
+
+class Zone(Word):
+    """A zone that the cluster's DNS servers are authoritative for."""
+
+    name: str
+    nameservers: tuple[str, ...] = Field(min_length=1)
+    contact: str | None = Field(default=None, description="mail address for the SOA, with @")
+    records: tuple[Record, ...] = Field(default=(), max_length=100_000)
+
+
+class Tracing(Word):
+    """Which requests are traced and where spans go (OTLP over gRPC)."""
+
+    sample_ratio: float = Field(default=0.0, ge=0, le=1)
+    otlp_endpoint: str | None = Field(default=None, description="http://host:4317; https for TLS")
+
+
+class Document(Word):
+    """Everything, validated, versioned and applied as a whole."""
+
+    listeners: tuple[Listener, ...] = Field(min_length=1, max_length=64)
+    certificates: tuple[Certificate, ...] = ()
+    regions: tuple[Region, ...] = ()
+    upstreams: tuple[Upstream, ...] = ()
+    limits: tuple[Limit, ...] = ()
+    routes: tuple[Route, ...] = ()
+    zones: tuple[Zone, ...] = ()
+    tracing: Tracing = Tracing()
+
+    def problems(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Yields (place, message) for each reference that leads nowhere and each name used twice."""
+        for section in ("listeners", "regions", "upstreams", "limits", "routes", "zones"):
+            yield from _repeated(section, [item.name for item in getattr(self, section)])
+        regions = [region.name for region in self.regions]
+        for i, region in enumerate(self.regions):
+            yield from _unknown(("regions", i, "fallback"), region.fallback, regions, "region")
+        for i, upstream in enumerate(self.upstreams):
+            for j, endpoint in enumerate(upstream.endpoints):
+                if endpoint.region is not None:
+                    spot = ("upstreams", i, "endpoints", j, "region")
+                    yield from _unknown(spot, (endpoint.region,), regions, "region")
+        for i, route in enumerate(self.routes):
+            upstreams = [upstream.name for upstream in self.upstreams]
+            yield from _unknown(("routes", i, "upstream"), (route.upstream,), upstreams, "upstream")
+            for j, stage in enumerate(route.stages):
+                if stage.limit is not None:
+                    limits = [limit.name for limit in self.limits]
+                    yield from _unknown(("routes", i, "stages", j, "limit"), (stage.limit,), limits, "limit")
+        for i, zone in enumerate(self.zones):
+            for j, record in enumerate(zone.records):
+                if record.steer is not None:
+                    place = ("zones", i, "records", j, "steer", "regions")
+                    yield from _unknown(place, record.steer.regions, regions, "region")
+        if not self.certificates and any(listener.uses_tls for listener in self.listeners):
+            yield ("certificates",), "a listener uses TLS but there is no certificate; add one under certificates"
+
+    def warnings(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Yields (place, message) for what is accepted but does less than it says."""
+        for i, route in enumerate(self.routes):
+            for j, stage in enumerate(route.stages):
+                if stage.cache is not None:
+                    yield (
+                        ("routes", i, "stages", j, "cache"),
+                        "this version has no cache yet: requests pass on uncached",
+                    )
+
+
+def _repeated(section: str, names: list[str]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    seen: set[str] = set()
+    for i, name in enumerate(names):
+        if name in seen:
+            yield (section, i, "name"), f"{name!r} is used twice in {section}; names are unique"
+        seen.add(name)
+
+
+def _unknown(
+    place: tuple[str | int, ...], names: tuple[str, ...], known: list[str], kind: str
+) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    for name in names:
+        if name not in known:
+            choices = ", ".join(known[:8]) or "none is defined"
+            yield place, f"there is no {kind} {name!r} (known: {choices})"

@@ -1,0 +1,155 @@
+"""The document compiled for workers: immutable, replaced whole by one assignment, never patched.
+
+An exchange takes the current snapshot once and keeps it to its end, so that it never sees two versions.
+`compile_snapshot` checks again what `apply` checked: a node trusts nobody's validation but its own.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from meridian.core import model
+from meridian.core.routing import Route, RouteTable, build_table
+
+
+class SnapshotError(Exception):
+    """This document cannot run here: the message names the place and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """See model.Listener; `host` is an IP address."""
+
+    name: str
+    host: str
+    port: int
+    protocols: tuple[str, ...]
+    tls: bool
+    trusted_proxies: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """PEM chain and key for these hosts."""
+
+    hosts: tuple[str, ...]
+    chain_pem: bytes
+    key_pem: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One address; `index` is its place in its upstream, so that state can stand in lists."""
+
+    index: int
+    address: str
+    host: str
+    port: int
+    region: str | None
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """See model.Upstream."""
+
+    name: str
+    balance: str
+    endpoints: tuple[Endpoint, ...]
+    health: model.Health | None
+    connect_timeout_seconds: float
+    response_timeout_seconds: float
+    idle_timeout_seconds: float
+    retries: int
+    connections_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Rate in requests per second and burst in requests, of all nodes together."""
+
+    name: str
+    key: str
+    rate_per_second: float
+    burst: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One version of everything a gateway worker needs."""
+
+    version: int
+    listeners: tuple[Listener, ...]
+    certificates: tuple[Certificate, ...]
+    upstreams: Mapping[str, Upstream]
+    limits: Mapping[str, Limit]
+    table: RouteTable
+    regions: tuple[str, ...]
+    trace_ratio: float
+
+    def upstream_of(self, route: Route) -> Upstream:
+        """The upstream that `route` leads to; it exists, compile_snapshot saw to it."""
+        return self.upstreams[route.upstream]
+
+
+def compile_snapshot(document: model.Document, files: Mapping[str, bytes], version: int) -> Snapshot:
+    """Compiles a document. `files` maps the names of cert_file and key_file to their contents (PEM).
+
+    Raises SnapshotError where a reference leads nowhere or a file is missing.
+    """
+    for place, problem in document.problems():
+        raise SnapshotError(f"{'.'.join(map(str, place))}: {problem}")
+    limits = {
+        limit.name: Limit(limit.name, limit.key, model.parse_rate(limit.rate), limit.burst) for limit in document.limits
+    }
+    routes = [
+        Route(
+            name=route.name,
+            host=route.match.host.lower() if route.match.host else None,
+            path=route.match.path,
+            path_prefix=route.match.path_prefix,
+            methods=frozenset(method.encode() for method in route.match.methods),
+            upstream=route.upstream,
+            limits=tuple(stage.limit for stage in route.stages if stage.limit is not None),
+        )
+        for route in document.routes
+    ]
+    return Snapshot(
+        version=version,
+        listeners=tuple(_listener(listener) for listener in document.listeners),
+        certificates=tuple(_certificate(certificate, files) for certificate in document.certificates),
+        upstreams={upstream.name: _upstream(upstream) for upstream in document.upstreams},
+        limits=limits,
+        table=build_table(routes),
+        regions=tuple(region.name for region in document.regions),
+        trace_ratio=document.tracing.sample_ratio,
+    )
+
+
+def _listener(listener: model.Listener) -> Listener:
+    host, port = model.split_host_port(listener.bind)
+    return Listener(listener.name, host, port, listener.protocols, listener.uses_tls, listener.trusted_proxies)
+
+
+def _certificate(certificate: model.Certificate, files: Mapping[str, bytes]) -> Certificate:
+    for name in (certificate.cert_file, certificate.key_file):
+        if name not in files:
+            raise SnapshotError(f"certificates: the contents of {name} did not come with the document; apply it again")
+    return Certificate(certificate.hosts, files[certificate.cert_file], files[certificate.key_file])
+
+
+def _upstream(upstream: model.Upstream) -> Upstream:
+    endpoints = []
+    for index, endpoint in enumerate(upstream.endpoints):
+        host, port = model.split_host_port(endpoint.address)
+        endpoints.append(Endpoint(index, endpoint.address, host, port, endpoint.region, endpoint.weight))
+    return Upstream(
+        name=upstream.name,
+        balance=upstream.balance,
+        endpoints=tuple(endpoints),
+        health=upstream.health,
+        connect_timeout_seconds=upstream.connect_timeout_seconds,
+        response_timeout_seconds=upstream.response_timeout_seconds,
+        idle_timeout_seconds=upstream.idle_timeout_seconds,
+        retries=upstream.retries,
+        connections_max=upstream.connections_max,
+    )

@@ -1,0 +1,105 @@
+"""Reading the operator's document: what is refused, where it says so, and what it tells the operator to write."""
+
+import pytest
+
+from meridian.core.document import DocumentError, load, schema, warnings
+
+GOOD = """\
+listeners:
+  - {name: web,    bind: "0.0.0.0:80",  protocols: [h1]}
+  - {name: secure, bind: "0.0.0.0:443", protocols: [h1, h2, h3]}
+certificates:
+  - {hosts: [shop.example.com], cert_file: tls/shop.pem, key_file: tls/shop.key}
+regions:
+  - {name: eu-west, addresses: [192.0.2.10], near: [continent/EU, country/TR]}
+  - {name: us-east, addresses: [198.51.100.10], near: [continent/NA], fallback: [eu-west]}
+upstreams:
+  - name: products
+    balance: least_request
+    endpoints:
+      - {address: "10.1.0.11:8000", region: eu-west, weight: 2}
+      - {address: "10.2.0.11:8000", region: us-east}
+    health: {path: /healthz, interval_seconds: 1, timeout_seconds: 0.5, rise: 2, fall: 3}
+limits:
+  - {name: per-client, key: client_ip, rate: 100/s, burst: 200}
+routes:
+  - name: products
+    match: {host: shop.example.com, path_prefix: /api/products, methods: [GET, HEAD]}
+    upstream: products
+    stages:
+      - {limit: per-client}
+      - {cache: {ttl_seconds: 30}}
+zones:
+  - name: gw.example.com
+    nameservers: [ns1.gw.example.com, ns2.gw.example.com]
+    records:
+      - {name: shop, type: A, steer: {policy: geo, regions: [eu-west, us-east]}, ttl_seconds: 30}
+      - {name: www, type: CNAME, value: shop.gw.example.com.}
+"""
+
+
+def test_the_architecture_page_s_document_is_read_and_what_it_lacks_is_said() -> None:
+    document = load(GOOD)
+    assert [route.name for route in document.routes] == ["products"]
+    (warning,) = warnings(GOOD, document)
+    assert (warning.line, warning.place) == (24, "routes[0].stages[1].cache")
+    assert "uncached" in warning.message
+
+
+BAD = [
+    ("upstream: products\n", "upstreem: products\n", 21, "did you mean 'upstream'?"),
+    ('"0.0.0.0:80"', '"0.0.0.0"', 2, "is not host:port"),
+    ('"0.0.0.0:80"', '"localhost:80"', 2, "does not appear to be an IPv4 or IPv6 address"),
+    ("weight: 2", "weight: 2000", 13, "less than or equal to 1000"),
+    ("balance: least_request", "balance: maglev", 11, "'round_robin', 'random' or 'least_request'"),
+    ("limit: per-client}", "limit: per-klient}", 23, "there is no limit 'per-klient' (known: per-client)"),
+    ("fallback: [eu-west]", "fallback: [eu-north]", 8, "there is no region 'eu-north'"),
+    ("rate: 100/s", "rate: fast", 17, "write for example 100/s"),
+    ("name: us-east, addr", "name: eu-west, addr", 8, "'eu-west' is used twice"),
+    ("path_prefix: /api/products", "path_prefix: /a, path: /b", 20, "exclude each other"),
+    ("value: shop.gw.example.com.}", "value: x, steer: {regions: [eu-west]}}", 30, "exactly one of: value, steer"),
+    ("country/TR", "country/Turkey", 7, "neither continent/EU, country/TR nor a network"),
+    ("protocols: [h1]", "protocols: [h4]", 2, "'h1', 'h2' or 'h3'"),
+    ("  - {limit: per-client}", "  - {limit: per-client, cache: {ttl_seconds: 3}}", 23, "exactly one of"),
+    ("routes:", "routes: [", 19, "not YAML"),
+    ("zones:", "limits: []\nzones:", 25, "written twice"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "line", "message"), BAD, ids=[new.strip() for _, new, _, _ in BAD])
+def test_a_mistake_is_reported_with_its_line_and_its_remedy(old: str, new: str, line: int, message: str) -> None:
+    assert old in GOOD
+    with pytest.raises(DocumentError) as caught:
+        load(GOOD.replace(old, new, 1))
+    assert any(problem.line == line and message in problem.message for problem in caught.value.problems), caught.value
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "- a", "3", "a: *b", "\x00", "{", "listeners: !!python/object:os.system {}"]
+)
+def test_text_that_is_no_document_is_a_problem_and_never_another_exception(text: str) -> None:
+    with pytest.raises(DocumentError) as caught:
+        load(text)
+    assert str(caught.value)
+
+
+def test_aliases_that_unfold_without_end_are_refused_quickly() -> None:
+    bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
+    for i in range(1, 12):
+        bomb += f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n"
+    with pytest.raises(DocumentError, match="aliases unfold"):
+        load(bomb)
+
+
+def test_all_mistakes_are_reported_at_once_in_the_order_of_the_text() -> None:
+    with pytest.raises(DocumentError) as caught:
+        load(
+            GOOD.replace("weight: 2", "weight: 0").replace("rate: 100/s", "rate: 0/s").replace("name: web", "name: Web")
+        )
+    assert [problem.line for problem in caught.value.problems] == [2, 13, 17]
+
+
+def test_the_schema_names_every_section_and_refuses_unknown_words() -> None:
+    found = schema()
+    assert set(found["properties"]) >= {"listeners", "routes", "zones"}  # type: ignore[call-overload]
+    assert found["additionalProperties"] is False
