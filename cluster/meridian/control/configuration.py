@@ -2,18 +2,22 @@
 against the version that the operator saw, so that two operators at once cannot overwrite each other unknowingly.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from meridian.control.bundle import Bundle, describe, fingerprint, seal, unseal
-from meridian.core.document import DocumentError, Problem, load, warnings
+from meridian.core.document import DocumentError, Place, Problem, load, locate, warnings
 from meridian.core.model import Document
 from meridian.core.planning import Change, Plan, diff
 from meridian.core.snapshot import SnapshotError, compile_snapshot
 from meridian.store import documents
 from meridian.store.keys import Keys
 from meridian.store.port import Store
+
+Check = Callable[[Document, Mapping[str, bytes]], Iterable[tuple[Place, str]]]
+"""Another room's objections to a document and its files, as (place, message): zones, certificates. Handed in by
+nodes/, since this room may not know those."""
 
 
 class PlanRefused(Exception):
@@ -57,10 +61,11 @@ class Planned:
 class Configuration:
     """The versioned document of one cluster. Raises StoreUnavailable when the store cannot be asked."""
 
-    def __init__(self, store: Store, keys: Keys, cluster_key: bytes) -> None:
+    def __init__(self, store: Store, keys: Keys, cluster_key: bytes, checks: Sequence[Check] = ()) -> None:
         self._store = store
         self._keys = keys
         self._cluster_key = cluster_key
+        self._checks = checks
 
     async def plan(self, text: str, files: Mapping[str, bytes]) -> Planned:
         """Compares a document with the current one. Raises DocumentError for one that cannot run."""
@@ -118,6 +123,9 @@ class Configuration:
             compile_snapshot(document, files, version=0)
         except SnapshotError as error:
             raise DocumentError([Problem(0, 0, "", str(error))]) from None
+        problems = [found for check in self._checks for found in check(document, files)]
+        if problems:
+            raise DocumentError(locate(text, problems))
         return document
 
     async def _current(self, base: int) -> tuple[Document | None, Mapping[str, str]]:

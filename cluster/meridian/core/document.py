@@ -60,7 +60,11 @@ def load(text: str) -> Document:
 
 def warnings(text: str, document: Document) -> tuple[Problem, ...]:
     """What `document` (read from `text`) says but this version does not do in full."""
-    found = list(document.warnings())
+    return locate(text, list(document.warnings()))
+
+
+def locate(text: str, found: list[tuple[Place, str]]) -> tuple[Problem, ...]:
+    """Finds the line and column of each (place, message) in a text that `load` has accepted."""
     if not found:
         return ()
     reading = _Reading(text)

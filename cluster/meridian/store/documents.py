@@ -1,0 +1,237 @@
+"""The operator's document in the store: every version whole, numbered, unchangeable, and one pointer to the current.
+
+Invariants. Version n + 1 is written only over n, so numbers have no gap and of two writers one loses. A version that
+can be read can be read in full: its record names its chunks by their hash, and the commit demands that all of them are
+there. What keeps them: chunks are put first, each only if absent; then one transaction compares the pointer, demands
+the chunks, and writes record and pointer together. Pruning deletes in transactions that demand an unchanged pointer:
+so a commit and a pruning that cross cannot both succeed.
+
+etcd refuses requests above 1.5 MiB, hence chunks.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import zstandard
+
+from meridian.store.keys import Keys
+from meridian.store.port import (
+    OPS_MAX,
+    Absent,
+    Compare,
+    Delete,
+    Item,
+    ModifiedAt,
+    Op,
+    OutcomeUnknown,
+    Present,
+    Put,
+    Store,
+    StoreError,
+    ValueIs,
+)
+
+PAYLOAD_BYTES_MAX = 16 * 1024 * 1024
+CHUNK_BYTES_MAX = 512 * 1024
+# Who and why, for people: more than this is not a message.
+META_CHARACTERS_MAX = 4096
+# Level 3 does 16 MiB in some 60 ms, and documents are mostly some KiB.
+COMPRESSION_LEVEL = 3
+VERSIONS_KEPT = 50
+# Each attempt is a call with a deadline of its own. More of them would outlast the operator's patience.
+ATTEMPTS_MAX = 3
+
+
+class VersionConflict(StoreError):
+    """Somebody else wrote a version meanwhile; `current` is the one in force now."""
+
+    def __init__(self, expected: int, current: int) -> None:
+        super().__init__(f"version {current} is in force, not {expected}: look at what changed, then apply again")
+        self.current = current
+
+
+class VersionMissing(StoreError):
+    """There is no such version (any more)."""
+
+
+class DocumentTooLarge(StoreError):
+    """The document or its message is above its limit."""
+
+
+class DocumentDamaged(StoreError):
+    """What the store holds of a version is not what was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class VersionMeta:
+    """Who wrote a version, why and when (`at`: ISO 8601, UTC). The writer gives these; the rest `write_version` fills.
+
+    `digest` is the SHA-256 of the payload in hexadecimal.
+    """
+
+    author: str
+    message: str
+    at: str
+    version: int = 0
+    digest: str = ""
+    payload_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """What lies under `versions/<n>`: the meta and the hashes of the chunks in order."""
+
+    meta: VersionMeta
+    chunks: tuple[str, ...]
+
+    def encode(self) -> bytes:
+        return json.dumps({**asdict(self.meta), "chunks": self.chunks}, sort_keys=True).encode()
+
+
+async def write_version(store: Store, keys: Keys, payload: bytes, meta: VersionMeta, *, expected_current: int) -> int:
+    """Writes `payload` as version `expected_current` + 1, makes it the current one and returns its number.
+
+    `expected_current` is 0 when there is none yet. Raises VersionConflict, DocumentTooLarge, and OutcomeUnknown when
+    even reading back did not tell what became of the commit.
+    """
+    if len(payload) > PAYLOAD_BYTES_MAX:
+        raise DocumentTooLarge(f"the document has {len(payload)} bytes, {PAYLOAD_BYTES_MAX} are allowed: split it")
+    if len(meta.author) + len(meta.message) + len(meta.at) > META_CHARACTERS_MAX:
+        raise DocumentTooLarge(f"author and message have more than {META_CHARACTERS_MAX} characters: shorten them")
+    number = expected_current + 1
+    chunks = [(_digest(chunk), chunk) for chunk in _cut(zstandard.compress(payload, COMPRESSION_LEVEL))]
+    names = tuple(name for name, _ in chunks)
+    meta = replace(meta, version=number, digest=_digest(payload), payload_bytes=len(payload))
+    record = _Record(meta, names).encode()
+    lost: OutcomeUnknown | None = None
+    for _ in range(ATTEMPTS_MAX):
+        for name, chunk in chunks:
+            await _put_chunk(store, keys.chunk(name), chunk)
+        try:
+            if await _commit(store, keys, record, names, expected_current):
+                return number
+        except OutcomeUnknown as error:
+            lost = error
+        # The commit's own success makes its comparison false, so it may be repeated; and it was ours if the record is.
+        written = await store.get(keys.version(number))
+        if written is not None and written.value == record:
+            return number
+        current = await current_version(store, keys)
+        if current != expected_current:
+            raise VersionConflict(expected_current, current)
+        # Else a pruning took a chunk between its put and the commit, or the commit was lost: once more.
+    raise lost or StoreError(f"version {number} could not be written in {ATTEMPTS_MAX} attempts: apply again")
+
+
+async def read_version(store: Store, keys: Keys, version: int) -> tuple[VersionMeta, bytes]:
+    """Returns a version's meta and payload, verified; raises VersionMissing or DocumentDamaged."""
+    item = await store.get(keys.version(version)) if version > 0 else None
+    if item is None:
+        raise VersionMissing(f"there is no version {version}: `meridian history` lists those that are kept")
+    record = _decode(item)
+    parts: list[bytes] = []
+    for name in record.chunks:
+        chunk = await store.get(keys.chunk(name))
+        if chunk is None:
+            raise VersionMissing(f"version {version} was pruned while it was read: read a newer one")
+        if _digest(chunk.value) != name:
+            raise DocumentDamaged(f"a chunk of version {version} is not what its hash says: restore from a backup")
+        parts.append(chunk.value)
+    return record.meta, _unpack(b"".join(parts), record.meta)
+
+
+async def current_version(store: Store, keys: Keys) -> int:
+    """Returns the number of the version in force, 0 when there is none."""
+    item = await store.get(keys.current())
+    return 0 if item is None else parse_current(item)
+
+
+def parse_current(item: Item) -> int:
+    """Returns the version that the pointer's item names, for those who watch it; raises DocumentDamaged."""
+    if not item.value.isdigit():
+        raise DocumentDamaged(f"{item.key} holds {item.value[:40]!r}, not a version: apply or restore")
+    return int(item.value)
+
+
+async def history(store: Store, keys: Keys, limit: int = VERSIONS_KEPT) -> tuple[VersionMeta, ...]:
+    """Returns the metas of at most `limit` versions, the newest first."""
+    items = (await store.list(keys.versions())).items
+    return tuple(_decode(item).meta for item in items[::-1][:limit])
+
+
+async def prune(store: Store, keys: Keys, *, keep: int = VERSIONS_KEPT) -> int:
+    """Removes all but the newest `keep` versions and the chunks that none of those names; returns how many keys.
+
+    Stops early, with no harm, when a version is written meanwhile. Safe at any moment and from any node.
+    """
+    assert keep >= 1, "the current version is always kept"
+    pointer = await store.get(keys.current())
+    if pointer is None:
+        return 0
+    records = (await store.list(keys.versions())).items
+    kept = {name for item in records[-keep:] for name in _decode(item).chunks}
+    chunks = (await store.list(keys.chunks(), keys_only=True)).items
+    # Records first: a version without its chunks must never be listed.
+    doomed = [item.key for item in records[:-keep]]
+    doomed += [item.key for item in chunks if item.key.removeprefix(keys.chunks()) not in kept]
+    unchanged = ModifiedAt(pointer.key, pointer.mod_revision)
+    removed = 0
+    for start in range(0, len(doomed), OPS_MAX):
+        some = doomed[start : start + OPS_MAX]
+        if not (await store.txn([unchanged], [Delete(key) for key in some])).succeeded:
+            break
+        removed += len(some)
+    return removed
+
+
+async def _commit(store: Store, keys: Keys, record: bytes, chunks: Sequence[str], expected: int) -> bool:
+    current = keys.current()
+    when: list[Compare] = [ValueIs(current, str(expected).encode()) if expected else Absent(current)]
+    when += [Present(keys.chunk(name)) for name in chunks]
+    then: list[Op] = [Put(keys.version(expected + 1), record), Put(current, str(expected + 1).encode())]
+    return (await store.txn(when, then)).succeeded
+
+
+async def _put_chunk(store: Store, key: str, chunk: bytes) -> None:
+    """Puts a chunk if it is absent. Whoever put it, it is the same: so a lost answer is no reason not to repeat."""
+    for attempt in range(1, ATTEMPTS_MAX + 1):
+        try:
+            await store.txn([Absent(key)], [Put(key, chunk)])
+            return
+        except OutcomeUnknown:
+            if attempt == ATTEMPTS_MAX:
+                raise
+
+
+def _cut(packed: bytes) -> Iterator[bytes]:
+    for start in range(0, len(packed), CHUNK_BYTES_MAX):
+        yield packed[start : start + CHUNK_BYTES_MAX]
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _decode(item: Item) -> _Record:
+    try:
+        fields = json.loads(item.value)
+        chunks = tuple(str(name) for name in fields.pop("chunks"))
+        return _Record(VersionMeta(**fields), chunks)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DocumentDamaged(f"{item.key} is not a version's record: restore from a backup") from error
+
+
+def _unpack(packed: bytes, meta: VersionMeta) -> bytes:
+    damaged = DocumentDamaged(f"version {meta.version} is not what its record says: restore from a backup")
+    try:
+        # The size is looked at before anything is unpacked: a forged frame must not fill the memory.
+        if zstandard.frame_content_size(packed) != meta.payload_bytes or meta.payload_bytes > PAYLOAD_BYTES_MAX:
+            raise damaged
+        payload = zstandard.decompress(packed)
+    except zstandard.ZstdError as error:
+        raise damaged from error
+    if _digest(payload) != meta.digest:
+        raise damaged
+    return payload

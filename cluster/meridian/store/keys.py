@@ -1,0 +1,108 @@
+"""The one place where keys are spelled. All of Meridian's state lies below `/meridian/v1/<cluster>/`.
+
+Invariant: two different things never share a key, and no name from outside can reach another thing's key. What keeps
+it: every name that goes into a key is checked for its alphabet, which has no slash.
+"""
+
+import re
+from dataclasses import dataclass
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+
+
+def _checked(name: str) -> str:
+    """Returns `name`; raises ValueError if it cannot be one segment of a key."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} cannot be part of a key: use 1 to 200 letters, digits, '.', '_' or '-'")
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one cluster. Methods ending in `s` or named `..._prefix` give prefixes (they end in a slash)."""
+
+    cluster: str
+
+    def __post_init__(self) -> None:
+        _checked(self.cluster)
+
+    def root(self) -> str:
+        return f"/meridian/v1/{self.cluster}/"
+
+    # The operator's document: content-addressed chunks, one record a version, one pointer to the version in force.
+    def config_prefix(self) -> str:
+        return f"{self.root()}config/"
+
+    def chunks(self) -> str:
+        return f"{self.config_prefix()}chunks/"
+
+    def chunk(self, sha256: str) -> str:
+        return self.chunks() + _checked(sha256)
+
+    def versions(self) -> str:
+        return f"{self.config_prefix()}versions/"
+
+    def version(self, number: int) -> str:
+        """Returns the key of a version's record; padded, so that the order of keys is the order of numbers."""
+        if not 1 <= number < 10**10:
+            raise ValueError(f"a version is an integer from 1 on, not {number}")
+        return f"{self.versions()}{number:010d}"
+
+    def current(self) -> str:
+        return f"{self.config_prefix()}current"
+
+    def rollout(self) -> str:
+        return f"{self.config_prefix()}rollout"
+
+    # Nodes, each under its own lease, and who of them leads.
+    def members(self) -> str:
+        return f"{self.root()}members/"
+
+    def member(self, node_id: str) -> str:
+        return self.members() + _checked(node_id)
+
+    def leader(self) -> str:
+        return f"{self.root()}leader"
+
+    # What the leader judged, and what an operator ordered to leave.
+    def verdicts(self) -> str:
+        return f"{self.root()}verdicts/"
+
+    def verdict(self) -> str:
+        return f"{self.verdicts()}current"
+
+    def drains(self) -> str:
+        return f"{self.root()}drains/"
+
+    def drain(self, target: str) -> str:
+        """Returns the key that orders a node or a region to drain."""
+        return self.drains() + _checked(target)
+
+    # Who may spend how much.
+    def limits(self) -> str:
+        return f"{self.root()}limits/"
+
+    def limit(self, *path: str) -> str:
+        """Returns a key below `limits/`, for example limit("seats", "7")."""
+        if not path:
+            raise ValueError("name what of the limits the key is for")
+        return self.limits() + "/".join(_checked(name) for name in path)
+
+    # Purges of the cache, ACME orders and challenges, and the encrypted private keys.
+    def cache(self) -> str:
+        return f"{self.root()}cache/"
+
+    def purge(self, name: str) -> str:
+        return self.cache() + _checked(name)
+
+    def acme_prefix(self) -> str:
+        return f"{self.root()}acme/"
+
+    def acme(self, name: str) -> str:
+        return self.acme_prefix() + _checked(name)
+
+    def secrets(self) -> str:
+        return f"{self.root()}keys/"
+
+    def secret(self, name: str) -> str:
+        return self.secrets() + _checked(name)

@@ -1,0 +1,281 @@
+"""DNS messages: bytes to a Query, an Answer to bytes. Strict, in one pass, and written out by hand.
+
+No library stands behind it. dnslib takes label lengths of 64 to 191 for labels, recurses once for each compression
+pointer (a TCP query full of them is a RecursionError), writes pointers beyond offset 16383 that name another place, and
+drops an empty last EDNS option unseen. dnspython, in the tests, reads all that this file writes.
+
+Invariants: `parse` raises nothing for any bytes; what it cannot answer it drops (no header, or a response, else two
+servers could talk forever), what it can name it names by rcode. `encode` never exceeds the size asked: it leaves away
+what is optional, then says TC.
+"""
+
+import struct
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from ipaddress import ip_network
+
+from meridian_dns.names import NAME_BYTES_MAX, ROOT, ancestors
+from meridian_dns.policy import Answer, Question
+from meridian_dns.records import BADVERS, CNAME, FORMERR, NOERROR, NOTIMP, NS, OPT, SOA, RRset
+from meridian_dns.view import Network
+
+HEADER = struct.Struct("!HHHHHH")
+RR_HEAD = struct.Struct("!HHIH")  # type, class, TTL, length of the data
+OPT_RECORD = struct.Struct(
+    "!BHHBBHH"
+)  # root, type, payload size, extended rcode, version, flags, length of the options
+PAIR = struct.Struct("!HH")
+
+QR, AA, TC, RD, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0010
+DO = 0x8000
+ECS_OPTION = 8
+FAMILY_BITS = {1: 32, 2: 128}  # RFC 7871 section 6: address family numbers
+PAYLOAD_BYTES_MIN = 512  # RFC 6891 section 6.2.3: smaller means 512
+STREAM_BYTES_MAX = 65535  # the length prefix of TCP (RFC 1035 section 4.2.2)
+RECORDS_MAX = 8  # a query carries OPT, TSIG or SIG(0), for IXFR one SOA; more is an attack on the parser's time
+POINTER_OFFSET_MAX = 0x3FFF
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSubnet:
+    """EDNS client subnet as it was sent: `payload` starts with family and source prefix length (RFC 7871 section 6)."""
+
+    payload: bytes
+
+    @property
+    def source_prefix(self) -> int:
+        """How many bits of its address the client shows; 0: it wishes to show none."""
+        return self.payload[2]
+
+    @property
+    def network(self) -> Network | None:
+        """The client's network; None if it shows none."""
+        if not self.source_prefix:
+            return None
+        size = FAMILY_BITS[self.payload[1]] // 8
+        return ip_network((self.payload[4:].ljust(size, b"\0"), self.source_prefix))
+
+
+@dataclass(frozen=True, slots=True)
+class Edns:
+    """The client's OPT record: the largest datagram it takes, the DO bit, its subnet."""
+
+    payload_bytes: int
+    dnssec_ok: bool
+    subnet: ClientSubnet | None
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A parsed query. `rcode` other than NOERROR: it can only be refused so.
+
+    `question` is in canonical form, `asked` its wire bytes as they came (case, type and class included); None and
+    empty if they could not be read.
+    """
+
+    id: int
+    flags: int
+    rcode: int
+    question: Question | None = None
+    asked: bytes = b""
+    edns: Edns | None = None
+
+
+class _Malformed(ValueError):
+    """The message breaks the format; becomes FORMERR."""
+
+
+def parse(data: bytes) -> Query | None:
+    """Reads one query; None means: do not answer. Never raises (RFC 1035, RFC 6891, RFC 7871, RFC 9619)."""
+    if len(data) < HEADER.size:
+        return None
+    id_, flags, questions, *record_counts = HEADER.unpack_from(data)
+    if flags & QR:
+        return None
+    query = Query(id_, flags, NOERROR)
+    if flags & 0x7800:
+        return replace(query, rcode=NOTIMP)
+    if questions != 1:
+        return replace(query, rcode=FORMERR)
+    try:
+        name, at = _read_name(data, HEADER.size)
+        type_, class_ = PAIR.unpack_from(data, at)
+        at += PAIR.size
+        query = replace(query, question=Question(name.lower(), type_, class_), asked=data[HEADER.size : at])
+        edns, version = _read_records(data, at, record_counts)
+    except (_Malformed, struct.error, IndexError):
+        return replace(query, rcode=FORMERR)
+    query = replace(query, edns=edns)
+    if version:
+        return replace(query, rcode=BADVERS)
+    return replace(query, rcode=FORMERR) if type_ == OPT else query
+
+
+def subnet_is_valid(payload: bytes) -> bool:
+    """Whether a client subnet option obeys RFC 7871 section 7.1.2: no scope, no address bits missing or to spare."""
+    if len(payload) < 4:
+        return False
+    family, source, scope = payload[0] << 8 | payload[1], payload[2], payload[3]
+    if scope or source > FAMILY_BITS.get(family, 0) or (source == 0 and family > 2):
+        return False
+    address = payload[4:]
+    if len(address) != (source + 7) // 8:
+        return False
+    return source % 8 == 0 or not address[-1] & (0xFF >> source % 8)
+
+
+def encode(query: Query, answer: Answer, *, bytes_max: int, payload_bytes: int) -> bytes:
+    """Writes the response, at most `bytes_max` long; `payload_bytes` is the datagram size that we announce.
+
+    If it does not fit, additional records go first, but for a delegation's glue (RFC 9471); then all, with TC set
+    (RFC 2181 section 9).
+    """
+    name = query.question.name if query.question is not None else ROOT
+    opt = encode_opt(query.edns, answer, payload_bytes) if query.edns is not None else b""
+    flags = QR | query.flags & (0x7800 | RD | CD) | answer.rcode & 0xF | (AA if answer.authoritative else 0)
+    counts, body = encode_sections(name, answer)
+    size = HEADER.size + len(query.asked) + len(opt)
+    if size + len(body) > bytes_max and answer.additional and answer.answer:
+        counts, body = encode_sections(name, replace(answer, additional=()))
+    if size + len(body) > bytes_max:
+        counts, body, flags = (0, 0, 0), b"", flags | TC
+    answers, authorities, additionals = counts
+    questions = 1 if query.asked else 0
+    header = HEADER.pack(query.id, flags, questions, answers, authorities, additionals + (1 if opt else 0))
+    return header + query.asked + body + opt
+
+
+def encode_sections(name: bytes, answer: Answer) -> tuple[tuple[int, int, int], bytes]:
+    """Writes the three sections as they stand behind a question for `name`; returns their record counts and bytes.
+
+    Names that the question has are compressed into it, so the asker sees its own spelling (0x20).
+    """
+    base = HEADER.size + len(name) + PAIR.size
+    out = bytearray()
+    seen: dict[bytes, int] = {}
+    at = HEADER.size
+    for ancestor in ancestors(name):
+        seen[ancestor] = at
+        at += ancestor[0] + 1
+    counts = []
+    for section in (answer.answer, answer.authority, answer.additional):
+        counts.append(sum(len(records.rdatas) for records in section))
+        for records in section:
+            _write_set(out, base, seen, records)
+    return (counts[0], counts[1], counts[2]), bytes(out)
+
+
+def encode_opt(edns: Edns, answer: Answer, payload_bytes: int) -> bytes:
+    """Our OPT record: extended rcode, version 0, DO as asked (RFC 3225), the client's subnet with its scope."""
+    options = b""
+    if edns.subnet is not None:
+        scope = min(answer.scope, FAMILY_BITS.get(edns.subnet.payload[1], 0)) if edns.subnet.source_prefix else 0
+        payload = edns.subnet.payload[:3] + bytes((scope,)) + edns.subnet.payload[4:]
+        options = PAIR.pack(ECS_OPTION, len(payload)) + payload
+    flags = DO if edns.dnssec_ok else 0
+    return OPT_RECORD.pack(0, OPT, payload_bytes, answer.rcode >> 4, 0, flags, len(options)) + options
+
+
+def datagram_bytes_max(edns: Edns | None, payload_bytes: int) -> int:
+    """How long a UDP response may be: what the client takes, within 512 and our own limit (RFC 9715)."""
+    return PAYLOAD_BYTES_MIN if edns is None else max(PAYLOAD_BYTES_MIN, min(edns.payload_bytes, payload_bytes))
+
+
+def _read_name(data: bytes, at: int) -> tuple[bytes, int]:
+    """The name of the question: nothing stands before it that a pointer could mean, so it has none."""
+    start = at
+    while length := data[at]:
+        if length > 63:
+            raise _Malformed("a label of more than 63 bytes, or a pointer")
+        at += length + 1
+        if at - start >= NAME_BYTES_MAX:
+            raise _Malformed("a long name")
+    return data[start : at + 1], at + 1
+
+
+def _skip_name(data: bytes, at: int) -> int:
+    while length := data[at]:
+        if length >= 0xC0:
+            return at + 2
+        if length > 63:
+            raise _Malformed("an unknown kind of label")
+        at += length + 1
+    return at + 1
+
+
+def _read_records(data: bytes, at: int, counts: list[int]) -> tuple[Edns | None, int]:
+    """Walks over all records, to the last byte; returns what OPT said and its version (0 without OPT)."""
+    if sum(counts) > RECORDS_MAX:
+        raise _Malformed("too many records")
+    edns, version = None, 0
+    for index in range(sum(counts)):
+        owner = data[at]
+        at = _skip_name(data, at)
+        type_, class_, ttl, length = RR_HEAD.unpack_from(data, at)
+        at += RR_HEAD.size
+        if at + length > len(data):
+            raise _Malformed("a record is cut")
+        if type_ == OPT and index >= counts[0] + counts[1]:
+            if edns is not None or owner:
+                raise _Malformed("a second OPT, or one that is not at the root (RFC 6891 section 6.1.1)")
+            version = ttl >> 16 & 0xFF
+            subnet = None if version else _read_options(data[at : at + length])
+            edns = Edns(class_, bool(ttl & DO), subnet)
+        at += length
+    if at != len(data):
+        raise _Malformed("bytes behind the last record")
+    return edns, version
+
+
+def _read_options(options: bytes) -> ClientSubnet | None:
+    subnet, at = None, 0
+    while at < len(options):
+        code, length = PAIR.unpack_from(options, at)
+        at += PAIR.size
+        payload = options[at : at + length]
+        at += length
+        if at > len(options):
+            raise _Malformed("an option is cut")
+        if code == ECS_OPTION:
+            if subnet is not None or not subnet_is_valid(payload):
+                raise _Malformed("client subnet")
+            subnet = ClientSubnet(payload)
+    return subnet
+
+
+def _write_set(out: bytearray, base: int, seen: dict[bytes, int], records: RRset) -> None:
+    for rdata in records.rdatas:
+        _write_name(out, base, seen, records.owner)
+        out += RR_HEAD.pack(records.type, 1, records.ttl_seconds, len(rdata))
+        start = len(out)
+        if records.type in (NS, CNAME):
+            _write_name(out, base, seen, rdata)
+        elif records.type == SOA:
+            primary, contact = _soa_names(rdata)
+            _write_name(out, base, seen, primary)
+            _write_name(out, base, seen, contact)
+            out += rdata[len(primary) + len(contact) :]
+        else:
+            out += rdata
+        out[start - 2 : start] = (len(out) - start).to_bytes(2, "big")
+
+
+@lru_cache(maxsize=1024)  # one for each zone that is asked for missing names
+def _soa_names(rdata: bytes) -> tuple[bytes, bytes]:
+    primary, at = _read_name(rdata, 0)
+    return primary, _read_name(rdata, at)[0]
+
+
+def _write_name(out: bytearray, base: int, seen: dict[bytes, int], name: bytes) -> None:
+    """Appends `name`, its longest suffix that was written before as a pointer (RFC 1035 section 4.1.4)."""
+    while name[0]:
+        at = seen.get(name)
+        if at is not None:
+            out += (0xC000 | at).to_bytes(2, "big")
+            return
+        if base + len(out) <= POINTER_OFFSET_MAX:
+            seen[name] = base + len(out)
+        length = name[0] + 1
+        out += name[:length]
+        name = name[length:]
+    out.append(0)

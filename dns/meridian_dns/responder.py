@@ -1,0 +1,60 @@
+"""The full path: any query to its response, with all rules in reading order.
+
+Invariant: the response depends on the query, the holdings, the sender's address and the draw, and on nothing else. The
+fast path must give the same bytes for the questions that it takes on.
+"""
+
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
+
+from meridian_dns.geo import GeoData
+from meridian_dns.message import Query
+from meridian_dns.policy import Answer, Client, Question, answer
+from meridian_dns.records import ANY, CLASS_IN, NOERROR, REFUSED, TYPES
+from meridian_dns.view import Network, RegionView
+from meridian_dns.zone import ZoneSet
+
+COUNTED_TYPES = frozenset((*TYPES.values(), 12, 15, 33, 43, 48, 64, 65, 257, ANY))
+"""Types that are counted by themselves; the 65,000 others share the number 0, so that no client can fill the table."""
+
+META_TYPES = range(249, 255)  # TKEY, TSIG, IXFR, AXFR, MAILB, MAILA: requests for a service that we do not give
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """All that a server answers from; replaced whole by one assignment."""
+
+    zones: ZoneSet
+    view: RegionView
+    geo: GeoData | None
+
+
+def decide(query: Query, holdings: Holdings, source: str, draw: int) -> Answer:
+    """The answer to a parsed query from `source` (a textual address)."""
+    if query.rcode != NOERROR or query.question is None:
+        return Answer(query.rcode)
+    question = query.question
+    if question.class_ != CLASS_IN or question.type in META_TYPES:
+        return Answer(REFUSED)
+    zone = holdings.zones.find(question.name)
+    if zone is None:
+        return Answer(REFUSED)
+    subnet = query.edns.subnet.network if query.edns is not None and query.edns.subnet is not None else None
+    return answer(zone, holdings.view, question, locate(holdings.geo, source, subnet), draw)
+
+
+def locate(geo: GeoData | None, source: str, subnet: Network | None) -> Client:
+    """Who asks: the sender, or the subnet it passed on, and where the geo data puts the one that counts."""
+    address = ip_address(source)
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped  # a dual-stack socket saw an IPv4 client
+    shown = str(address).partition("%")[0]
+    place = geo.find(shown if subnet is None else str(subnet[0])) if geo is not None else None
+    if place is None:
+        return Client(shown, subnet, None, None)
+    return Client(shown, subnet, place.country, place.continent, place.prefix_length)
+
+
+def tally_of(question: Question | None, rcode: int) -> tuple[int, int]:
+    """Under which (type, rcode) an answer is counted."""
+    return (question.type if question is not None and question.type in COUNTED_TYPES else 0, rcode)

@@ -1,0 +1,183 @@
+"""The server: datagrams and streams in, responses out.
+
+Invariants: between receiving a datagram and sending its response there is no await, so a swap is seen by the very next
+query and no query sees half of one. Nothing that a client sends raises out of here: the unexpected becomes SERVFAIL
+and is counted. A response leaves from the socket that was asked.
+"""
+
+import asyncio
+import logging
+import random
+import socket
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from meridian_dns.fastpath import FastPath
+from meridian_dns.geo import GeoData
+from meridian_dns.message import HEADER, QR, RD, STREAM_BYTES_MAX, TC, datagram_bytes_max, encode, parse
+from meridian_dns.records import SERVFAIL
+from meridian_dns.responder import Holdings, decide, tally_of
+from meridian_dns.tcp import IDLE_SECONDS, TcpConnection, TcpDesk
+from meridian_dns.throttle import Judgement, Throttle
+from meridian_dns.view import RegionView
+from meridian_dns.zone import ZoneSet
+
+PAYLOAD_BYTES = 1232  # no fragments on any usual path (RFC 9715, DNS flag day 2020)
+DATAGRAM_BYTES_MAX = 4096  # a query is far shorter; what is longer is cut, and so answered FORMERR
+DATAGRAMS_PER_TURN = 64  # about 1 ms of the loop's time, so that TCP and the owner's swaps do not wait behind a flood
+
+log = logging.getLogger("meridian_dns")
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the server did since it started. `answers` is by (type, rcode); type 0 is all types not counted alone."""
+
+    answers: dict[tuple[int, int], int] = field(default_factory=lambda: defaultdict(int))
+    full_path: int = 0
+    dropped: int = 0
+    errors: int = 0
+    truncated: int = 0
+    throttled: int = 0
+    unsent: int = 0
+
+
+class DnsServer:
+    """Answers for a zone set by a region view; `swap` replaces either, the next query sees it."""
+
+    def __init__(
+        self,
+        zones: ZoneSet,
+        view: RegionView,
+        geo: GeoData | None,
+        *,
+        throttle: Throttle | None = None,
+        payload_bytes: int = PAYLOAD_BYTES,
+        idle_seconds: float = IDLE_SECONDS,
+        draw: Callable[[], int] = lambda: random.getrandbits(16),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`throttle` None: no rate limit. `draw` and `clock` are chance and time, given from outside in tests."""
+        self.counters = Counters()
+        self._throttle = throttle
+        self._payload_bytes = payload_bytes
+        self._draw = draw
+        self._clock = clock
+        self._fast = FastPath(Holdings(zones, view, geo), self.counters.answers, payload_bytes)
+        self._desk = TcpDesk(self._respond_stream, idle_seconds=idle_seconds)
+
+    @property
+    def holdings(self) -> Holdings:
+        """What the next query is answered from."""
+        return self._fast.holdings
+
+    @property
+    def tcp_connections(self) -> int:
+        """TCP connections that are open now."""
+        return len(self._desk.connections)
+
+    @property
+    def tcp_refused(self) -> int:
+        """TCP connections that were closed at once because too many were open."""
+        return self._desk.refused
+
+    def swap(self, *, zones: ZoneSet | None = None, view: RegionView | None = None, geo: GeoData | None = None) -> None:
+        """Replaces what is given and keeps the rest. One assignment: queries see all of the new or all of the old."""
+        old = self._fast.holdings
+        holdings = Holdings(
+            old.zones if zones is None else zones,
+            old.view if view is None else view,
+            old.geo if geo is None else geo,
+        )
+        self._fast = FastPath(holdings, self.counters.answers, self._payload_bytes)
+
+    def respond(self, data: bytes, source: str, *, datagram: bool) -> bytes | None:
+        """The response to one message from `source` (a textual address), or None to stay silent. Never raises."""
+        try:
+            if datagram and self._throttle is not None:
+                judgement = self._throttle.judge(source, self._clock())
+                if judgement is not Judgement.SEND:
+                    self.counters.throttled += 1
+                    return _slip(data) if judgement is Judgement.SLIP else None
+            draw = self._draw()
+            reply = self._fast.respond(data, source, draw, datagram=datagram)
+            return reply or self._respond_in_full(data, source, draw, datagram=datagram)
+        except Exception:
+            self.counters.errors += 1
+            if self.counters.errors & (self.counters.errors - 1) == 0:
+                # The first, second, fourth, eighth...: one query repeated must not fill the disk with its traceback.
+                log.exception("answering a query failed (error %d)", self.counters.errors)
+            return _servfail(data)
+
+    async def serve(self, udp: Sequence[socket.socket], tcp: Sequence[socket.socket]) -> None:
+        """Serves bound sockets (TCP: listening or not yet) until cancelled. They stay the caller's, and stay open."""
+        loop = asyncio.get_running_loop()
+        listeners: list[asyncio.Server] = []
+        try:
+            for sock in tcp:
+                own = sock.dup()
+                listeners.append(await loop.create_server(lambda: TcpConnection(self._desk), sock=own))
+            for sock in udp:
+                sock.setblocking(False)
+                loop.add_reader(sock, self._drain, sock)
+            await loop.create_future()
+        finally:
+            for sock in udp:
+                loop.remove_reader(sock)
+            for listener in listeners:
+                listener.close()
+            self._desk.close()
+
+    def _drain(self, sock: socket.socket) -> None:
+        """Answers the datagrams that wait at a socket, up to a turn's worth."""
+        receive, send, respond = sock.recvfrom, sock.sendto, self.respond
+        for _ in range(DATAGRAMS_PER_TURN):
+            try:
+                data, peer = receive(DATAGRAM_BYTES_MAX)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                self.counters.unsent += 1  # the kernel reports here that an earlier response did not arrive
+                continue
+            reply = respond(data, peer[0], datagram=True)
+            if reply is not None:
+                try:
+                    send(reply, peer)
+                except OSError:  # a full send buffer, no route, port 0: the client asks again
+                    self.counters.unsent += 1
+
+    def _respond_stream(self, data: bytes, source: str) -> bytes | None:
+        return self.respond(data, source, datagram=False)
+
+    def _respond_in_full(self, data: bytes, source: str, draw: int, *, datagram: bool) -> bytes | None:
+        query = parse(data)
+        if query is None:
+            self.counters.dropped += 1
+            return None
+        self.counters.full_path += 1
+        answer = decide(query, self._fast.holdings, source, draw)
+        bytes_max = datagram_bytes_max(query.edns, self._payload_bytes) if datagram else STREAM_BYTES_MAX
+        reply = encode(query, answer, bytes_max=bytes_max, payload_bytes=self._payload_bytes)
+        if reply[2] & TC >> 8:
+            self.counters.truncated += 1
+        self.counters.answers[tally_of(query.question, answer.rcode)] += 1
+        return reply
+
+
+def _servfail(data: bytes) -> bytes | None:
+    """SERVFAIL from the header alone: what failed may well have been the parsing of the rest."""
+    if len(data) < HEADER.size or data[2] & 0x80:
+        return None
+    id_, flags, *_ = HEADER.unpack_from(data)
+    return HEADER.pack(id_, QR | flags & (0x7800 | RD) | SERVFAIL, 0, 0, 0, 0)
+
+
+def _slip(data: bytes) -> bytes | None:
+    """An empty truncated response: a real client asks again over TCP, a spoofed victim gets no more than was sent."""
+    query = parse(data)
+    if query is None:
+        return None
+    flags = QR | TC | query.flags & (0x7800 | RD) | query.rcode & 0xF
+    return HEADER.pack(query.id, flags, 1 if query.asked else 0, 0, 0, 0) + query.asked

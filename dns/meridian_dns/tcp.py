@@ -1,0 +1,121 @@
+"""DNS over TCP: length-prefixed queries, pipelined, answered in order (RFC 7766).
+
+Invariants: a connection holds at most one unfinished query and what one read brought, and at most 64 KiB of answers
+that the client has not taken: above that its queries wait. One that completes no query for the idle time is closed, so
+a slow sender and a client that reads nothing end alike. One turn of the loop answers a bounded number of queries.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+CONNECTIONS_MAX = 512  # about 128 KiB each at worst: 64 MiB
+IDLE_SECONDS = 10.0  # RFC 7766 section 6.2.3: "a few seconds"
+IN_FLIGHT_BYTES_MAX = 64 * 1024
+QUERIES_PER_TURN = 64  # under 2 ms of one loop's time, so that UDP does not wait
+
+Answerer = Callable[[bytes, str], bytes | None]
+
+
+class TcpDesk:
+    """All TCP connections of one server."""
+
+    def __init__(self, answerer: Answerer, *, idle_seconds: float, connections_max: int = CONNECTIONS_MAX) -> None:
+        """`answerer(query, source)` gives the response, or None to close the connection."""
+        self.answerer = answerer
+        self.idle_seconds = idle_seconds
+        self.connections_max = connections_max
+        self.connections: set[TcpConnection] = set()
+        self.refused = 0
+
+    def close(self) -> None:
+        """Closes all connections; answers that were written are still sent."""
+        for connection in tuple(self.connections):
+            connection.close()
+
+
+class TcpConnection(asyncio.Protocol):
+    """One client's connection."""
+
+    def __init__(self, desk: TcpDesk) -> None:
+        self._desk = desk
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._source = ""
+        self._unread = bytearray()
+        self._client_is_slow = False
+        self._turn_is_due = False
+        self._last_query = self._loop.time()
+        self._idle_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+        peer = transport.get_extra_info("peername")
+        if len(self._desk.connections) >= self._desk.connections_max or not peer:
+            self._desk.refused += 1
+            transport.abort()
+            return
+        self._transport, self._source = transport, peer[0]
+        transport.set_write_buffer_limits(high=IN_FLIGHT_BYTES_MAX)
+        self._desk.connections.add(self)
+        self._idle_timer = self._loop.call_later(self._desk.idle_seconds, self._check_idle)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._desk.connections.discard(self)
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        self._unread += data
+        if not self._turn_is_due:
+            self._answer()
+
+    def pause_writing(self) -> None:
+        self._client_is_slow = True
+
+    def resume_writing(self) -> None:
+        self._client_is_slow = False
+        if not self._turn_is_due:
+            self._answer()
+
+    def close(self) -> None:
+        """Closes after what was written is sent."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def _turn(self) -> None:
+        self._turn_is_due = False
+        self._answer()
+
+    def _answer(self) -> None:
+        """Answers what has arrived whole, until the client is slow or the turn is over."""
+        for _ in range(QUERIES_PER_TURN):
+            if self._transport is None or self._transport.is_closing():
+                return
+            if self._client_is_slow:
+                self._transport.pause_reading()
+                return
+            end = 2 + int.from_bytes(self._unread[:2], "big")
+            if len(self._unread) < max(2, end):
+                self._transport.resume_reading()
+                return
+            query = bytes(self._unread[2:end])
+            del self._unread[:end]
+            self._last_query = self._loop.time()
+            response = self._desk.answerer(query, self._source)
+            if response is None:
+                self._transport.close()
+                return
+            self._transport.write(len(response).to_bytes(2, "big") + response)
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+            self._turn_is_due = True
+            self._loop.call_soon(self._turn)
+
+    def _check_idle(self) -> None:
+        deadline = self._last_query + self._desk.idle_seconds
+        if self._loop.time() < deadline:
+            self._idle_timer = self._loop.call_at(deadline, self._check_idle)
+        elif self._transport is not None:
+            self._transport.abort()

@@ -1,0 +1,67 @@
+"""What the world looks like now: regions, who stands in them, who serves. One immutable view, replaced whole.
+
+Invariant: a view that could be built is valid. Addresses and `near` entries are checked here, once for each view, so
+that no query can meet a malformed one.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+CONTINENTS = frozenset(("AF", "AN", "AS", "EU", "NA", "OC", "SA"))
+
+Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One node: the addresses that DNS gives for it, and whether it serves."""
+
+    name: str
+    addresses: tuple[str, ...]
+    serving: bool
+
+    def __post_init__(self) -> None:
+        for address in self.addresses:
+            ip_address(address)
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A place with members. `suspect`: its health is in doubt, so it is answered last, but not left out.
+
+    `near` entries are `continent/EU`, `country/TR` or a CIDR; `fallback` names regions in order. Raises ValueError
+    for a malformed `near` entry.
+    """
+
+    name: str
+    members: tuple[Member, ...]
+    serving: bool
+    suspect: bool = False
+    near: tuple[str, ...] = ()
+    fallback: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for entry in self.near:
+            parse_near(entry)
+
+
+@dataclass(frozen=True, slots=True)
+class RegionView:
+    """All regions by name at one version of the verdict; the mapping's order is the order of "all regions"."""
+
+    version: int
+    regions: Mapping[str, Region]
+
+
+def parse_near(entry: str) -> tuple[str, str] | Network:
+    """Reads one `near` entry into ("continent", code), ("country", code) or a network. Raises ValueError."""
+    kind, slash, code = entry.partition("/")
+    if kind == "continent" and code in CONTINENTS:
+        return kind, code
+    if kind == "country" and re.fullmatch("[A-Z]{2}", code):
+        return kind, code
+    if kind in ("continent", "country") or not slash:
+        raise ValueError(f"near: {entry!r} is none of continent/EU, country/TR or a network such as 203.0.113.0/24")
+    return ip_network(entry)

@@ -1,0 +1,200 @@
+from meridian_proto.v1 import health_pb2 as _health_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Frame(_message.Message):
+    __slots__ = ("sequence", "hello", "config", "verdict", "endpoint_health", "limit_share", "drain", "config_ack", "outcomes", "spans", "metrics")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINT_HEALTH_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_SHARE_FIELD_NUMBER: _ClassVar[int]
+    DRAIN_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_ACK_FIELD_NUMBER: _ClassVar[int]
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    SPANS_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    hello: Hello
+    config: Config
+    verdict: _health_pb2.Verdict
+    endpoint_health: EndpointHealth
+    limit_share: LimitShare
+    drain: Drain
+    config_ack: ConfigAck
+    outcomes: Outcomes
+    spans: Spans
+    metrics: Metrics
+    def __init__(self, sequence: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., config: _Optional[_Union[Config, _Mapping]] = ..., verdict: _Optional[_Union[_health_pb2.Verdict, _Mapping]] = ..., endpoint_health: _Optional[_Union[EndpointHealth, _Mapping]] = ..., limit_share: _Optional[_Union[LimitShare, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., config_ack: _Optional[_Union[ConfigAck, _Mapping]] = ..., outcomes: _Optional[_Union[Outcomes, _Mapping]] = ..., spans: _Optional[_Union[Spans, _Mapping]] = ..., metrics: _Optional[_Union[Metrics, _Mapping]] = ...) -> None: ...
+
+class Hello(_message.Message):
+    __slots__ = ("protocol", "kind", "slot", "config_version", "pid")
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    SLOT_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_VERSION_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    protocol: int
+    kind: str
+    slot: int
+    config_version: int
+    pid: int
+    def __init__(self, protocol: _Optional[int] = ..., kind: _Optional[str] = ..., slot: _Optional[int] = ..., config_version: _Optional[int] = ..., pid: _Optional[int] = ...) -> None: ...
+
+class Config(_message.Message):
+    __slots__ = ("version", "document", "files")
+    class FilesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: bytes
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENT_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    document: bytes
+    files: _containers.ScalarMap[str, bytes]
+    def __init__(self, version: _Optional[int] = ..., document: _Optional[bytes] = ..., files: _Optional[_Mapping[str, bytes]] = ...) -> None: ...
+
+class ConfigAck(_message.Message):
+    __slots__ = ("version", "refused")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    refused: str
+    def __init__(self, version: _Optional[int] = ..., refused: _Optional[str] = ...) -> None: ...
+
+class EndpointHealth(_message.Message):
+    __slots__ = ("down",)
+    DOWN_FIELD_NUMBER: _ClassVar[int]
+    down: _containers.RepeatedCompositeFieldContainer[DownEndpoint]
+    def __init__(self, down: _Optional[_Iterable[_Union[DownEndpoint, _Mapping]]] = ...) -> None: ...
+
+class DownEndpoint(_message.Message):
+    __slots__ = ("upstream", "address")
+    UPSTREAM_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    upstream: str
+    address: str
+    def __init__(self, upstream: _Optional[str] = ..., address: _Optional[str] = ...) -> None: ...
+
+class LimitShare(_message.Message):
+    __slots__ = ("spenders", "indexes")
+    SPENDERS_FIELD_NUMBER: _ClassVar[int]
+    INDEXES_FIELD_NUMBER: _ClassVar[int]
+    spenders: int
+    indexes: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, spenders: _Optional[int] = ..., indexes: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Drain(_message.Message):
+    __slots__ = ("on",)
+    ON_FIELD_NUMBER: _ClassVar[int]
+    on: bool
+    def __init__(self, on: _Optional[bool] = ...) -> None: ...
+
+class Outcomes(_message.Message):
+    __slots__ = ("endpoints",)
+    ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
+    endpoints: _containers.RepeatedCompositeFieldContainer[EndpointOutcome]
+    def __init__(self, endpoints: _Optional[_Iterable[_Union[EndpointOutcome, _Mapping]]] = ...) -> None: ...
+
+class EndpointOutcome(_message.Message):
+    __slots__ = ("upstream", "address", "succeeded", "failed", "ejected")
+    UPSTREAM_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    SUCCEEDED_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    EJECTED_FIELD_NUMBER: _ClassVar[int]
+    upstream: str
+    address: str
+    succeeded: int
+    failed: int
+    ejected: bool
+    def __init__(self, upstream: _Optional[str] = ..., address: _Optional[str] = ..., succeeded: _Optional[int] = ..., failed: _Optional[int] = ..., ejected: _Optional[bool] = ...) -> None: ...
+
+class Spans(_message.Message):
+    __slots__ = ("spans",)
+    SPANS_FIELD_NUMBER: _ClassVar[int]
+    spans: _containers.RepeatedCompositeFieldContainer[Span]
+    def __init__(self, spans: _Optional[_Iterable[_Union[Span, _Mapping]]] = ...) -> None: ...
+
+class Span(_message.Message):
+    __slots__ = ("trace_id", "span_id", "parent_span_id", "name", "kind", "start_unix_nanoseconds", "end_unix_nanoseconds", "attributes", "numbers", "failed", "failure")
+    class AttributesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class NumbersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    TRACE_ID_FIELD_NUMBER: _ClassVar[int]
+    SPAN_ID_FIELD_NUMBER: _ClassVar[int]
+    PARENT_SPAN_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    START_UNIX_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
+    END_UNIX_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    NUMBERS_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    trace_id: bytes
+    span_id: bytes
+    parent_span_id: bytes
+    name: str
+    kind: int
+    start_unix_nanoseconds: int
+    end_unix_nanoseconds: int
+    attributes: _containers.ScalarMap[str, str]
+    numbers: _containers.ScalarMap[str, int]
+    failed: bool
+    failure: str
+    def __init__(self, trace_id: _Optional[bytes] = ..., span_id: _Optional[bytes] = ..., parent_span_id: _Optional[bytes] = ..., name: _Optional[str] = ..., kind: _Optional[int] = ..., start_unix_nanoseconds: _Optional[int] = ..., end_unix_nanoseconds: _Optional[int] = ..., attributes: _Optional[_Mapping[str, str]] = ..., numbers: _Optional[_Mapping[str, int]] = ..., failed: _Optional[bool] = ..., failure: _Optional[str] = ...) -> None: ...
+
+class Metrics(_message.Message):
+    __slots__ = ("series",)
+    SERIES_FIELD_NUMBER: _ClassVar[int]
+    series: _containers.RepeatedCompositeFieldContainer[Series]
+    def __init__(self, series: _Optional[_Iterable[_Union[Series, _Mapping]]] = ...) -> None: ...
+
+class Series(_message.Message):
+    __slots__ = ("name", "kind", "help", "labels", "value", "bounds", "counts", "sum")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    HELP_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    BOUNDS_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    SUM_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    kind: str
+    help: str
+    labels: _containers.ScalarMap[str, str]
+    value: float
+    bounds: _containers.RepeatedScalarFieldContainer[float]
+    counts: _containers.RepeatedScalarFieldContainer[int]
+    sum: float
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., help: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., value: _Optional[float] = ..., bounds: _Optional[_Iterable[float]] = ..., counts: _Optional[_Iterable[int]] = ..., sum: _Optional[float] = ...) -> None: ...
