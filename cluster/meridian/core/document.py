@@ -74,7 +74,7 @@ def locate(text: str, found: list[tuple[Place, str]]) -> tuple[Problem, ...]:
 def schema() -> dict[str, object]:
     """The JSON Schema (2020-12) of a document, for editors."""
     found = Document.model_json_schema()
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Meridian document", **found}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found, "title": "Meridian document"}
 
 
 class _Reading:

@@ -199,7 +199,7 @@ class Stage(Word):
 
     @model_validator(mode="after")
     def _one_word(self) -> "Stage":
-        if len(self.model_fields_set) != 1:
+        if (self.limit is None) == (self.cache is None):
             raise ValueError("a stage is exactly one of: limit, cache")
         return self
 

@@ -1,0 +1,1 @@
+"""The admin API: whatever the command line does, a program can do by the same HTTP calls."""

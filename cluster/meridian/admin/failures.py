@@ -1,0 +1,89 @@
+"""The one mapping from our named errors to HTTP answers. No answer shows internals; every one says what to do next."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.responses import JSONResponse
+
+from meridian.admin.gate import error_body
+from meridian.control.bundle import BundleError
+from meridian.control.configuration import NoSuchVersion, PlanRefused
+from meridian.control.drains import DrainRefused
+from meridian.core.document import DocumentError
+from meridian.store.documents import VersionConflict
+from meridian.store.port import OutcomeUnknown, StoreError
+
+
+class UnknownTarget(Exception):
+    """There is no node and no region of that name; the message names those that are known."""
+
+
+# Exception, status, remedy. The most special class first: OutcomeUnknown is a StoreError.
+_MAPPING: tuple[tuple[type[Exception], int, str], ...] = (
+    (PlanRefused, 409, "if that is meant, apply again with force (--force)"),
+    (VersionConflict, 409, "somebody else applied meanwhile: look at the plan again, then apply"),
+    (NoSuchVersion, 404, "the history lists the versions that exist"),
+    (UnknownTarget, 404, "the status lists nodes and regions"),
+    (DrainRefused, 409, "bring another node back first"),
+    (OutcomeUnknown, 503, "the answer was lost: read the current version before trying again"),
+    (StoreError, 503, "nodes go on serving what they have; try again when the store answers"),
+    (BundleError, 500, "give every node the same cluster key"),
+)
+
+
+def _answer(status: int, message: str, remedy: str = "", problems: tuple[dict[str, object], ...] = ()) -> JSONResponse:
+    return JSONResponse(error_body(message, remedy, problems), status)
+
+
+def _named(status: int, remedy: str) -> Callable[[Request, Exception], JSONResponse]:
+    def handle(_: Request, error: Exception) -> JSONResponse:
+        return _answer(status, str(error), remedy)
+
+    return handle
+
+
+def _document(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, DocumentError)
+    count = len(error.problems)
+    problems = tuple(asdict(problem) for problem in error.problems)
+    return _answer(
+        422,
+        f"the document has {count} problem{'s' * (count > 1)}",
+        "correct it and apply again; nothing was changed",
+        problems,
+    )
+
+
+def _request(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    # Only place and message: pydantic's own errors repeat the input, which may be a private key.
+    problems: tuple[dict[str, object], ...] = tuple(
+        {"line": 0, "column": 0, "place": ".".join(map(str, found["loc"])), "message": found["msg"]}
+        for found in error.errors()
+    )
+    return _answer(400, "the request is not what this call takes", "see /v1/openapi.json", problems)
+
+
+def _http(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, StarletteHTTPException)
+    response = _answer(error.status_code, str(error.detail), "see /v1/openapi.json")
+    response.headers.update(error.headers or {})
+    return response
+
+
+def _unexpected(_: Request, __: Exception) -> JSONResponse:
+    return _answer(500, "this request failed inside the node", "the node's log has the reason")
+
+
+def install(app: FastAPI) -> None:
+    """Makes `app` answer every error in the one shape."""
+    for kind, status, remedy in _MAPPING:
+        app.add_exception_handler(kind, _named(status, remedy))
+    app.add_exception_handler(DocumentError, _document)
+    app.add_exception_handler(RequestValidationError, _request)
+    app.add_exception_handler(StarletteHTTPException, _http)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unexpected)

@@ -1,0 +1,30 @@
+"""What the admin API asks of the node it is mounted in: the seam between HTTP and the agent."""
+
+from typing import Protocol
+
+from meridian.admin.status import Status
+from meridian.control.configuration import Configuration
+
+
+class Panel(Protocol):
+    """Implemented by nodes/. Nothing here may wait for the store except where it says so."""
+
+    @property
+    def configuration(self) -> Configuration:
+        """The cluster's versioned document."""
+        ...
+
+    def status(self) -> Status:
+        """What this node knows now, at once and from memory: it must answer while the store is away."""
+        ...
+
+    async def drain(self, name: str, on: bool) -> None:
+        """Orders a node or a region to leave (`on`) or to come back; writes to the store.
+
+        The name is one that `status` knows. Raises control.drains.DrainRefused or store.port.StoreError.
+        """
+        ...
+
+    async def metrics(self) -> str:
+        """All series of this node and its workers in Prometheus' text format (version 0.0.4)."""
+        ...

@@ -1,0 +1,87 @@
+"""What a node knows of its cluster, in the words that the admin API answers and the command line prints.
+
+One vocabulary for both sides: the API serialises these models and `meridian status` reads them back.
+"""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+# The verdict's four standings in lower case, and "unknown" for a member that no verdict has named yet.
+Standing = Literal["serving", "suspect", "draining", "withdrawn", "unknown"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class StoreStatus(_Frozen):
+    """Whether the shared state can be asked and written, and the reason if not."""
+
+    reachable: bool
+    detail: str = ""
+
+
+class VerdictStatus(_Frozen):
+    """Which judgement is in force here; the greater (fence, version) is the newer."""
+
+    fence: int = 0
+    version: int = 0
+
+
+class NodeStatus(_Frozen):
+    """One node. `addresses` are what DNS answers for it; http, https, dns and admin are host:port, empty if absent."""
+
+    name: str
+    region: str
+    standing: Standing = "unknown"
+    reason: str = ""
+    leader: bool = False
+    addresses: tuple[str, ...] = ()
+    http: str = ""
+    https: str = ""
+    dns: str = ""
+    admin: str = ""
+    config_version: int = 0
+    config_refused: str = ""
+    seat: int | None = None
+
+
+class RegionStatus(_Frozen):
+    name: str
+    standing: Standing = "unknown"
+    reason: str = ""
+
+
+class WorkerStatus(_Frozen):
+    """One worker of the node that answers."""
+
+    kind: str
+    slot: int
+    pid: int = 0
+    config_version: int = 0
+
+
+class Status(_Frozen):
+    """Everything at a glance. `leader` is a node's name or empty; `config_version` is the current one, 0 if none."""
+
+    cluster: str
+    node: str
+    store: StoreStatus
+    leader: str = ""
+    verdict: VerdictStatus = VerdictStatus()
+    config_version: int = 0
+    nodes: tuple[NodeStatus, ...] = ()
+    regions: tuple[RegionStatus, ...] = ()
+    workers: tuple[WorkerStatus, ...] = ()
+
+
+def laggards(status: Status, version: int) -> Iterator[NodeStatus]:
+    """Yields the nodes that do not serve `version` or a later one yet, those that refused it included.
+
+    A withdrawn node is not waited for: nothing goes to it, and it catches up before it is judged serving again.
+    """
+    for node in status.nodes:
+        if node.standing != "withdrawn" and node.config_version < version:
+            yield node

@@ -1,0 +1,120 @@
+"""status, drain, undrain: how the cluster stands, and who leaves or comes back."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from meridian.cli.client import Admin, AdminClient, TokenFile, find_target, segment
+from meridian.cli.errors import CommandError, Failed
+from meridian.cli.output import Json, console, say, show_json, table
+from meridian.cli.processes import pause, poll
+
+if TYPE_CHECKING:
+    from meridian.admin.status import Status
+
+Target = Annotated[str, typer.Argument(metavar="NAME", help="A node or a region.")]
+Timeout = Annotated[float, typer.Option("--timeout", min=0.0, help="Seconds to wait until the verdict says so.")]
+WATCH_SECONDS = 1.0
+_COLUMNS = ("node", "region", "standing", "leader", "version", "http", "https", "dns", "answered by DNS", "why")
+
+
+def status(
+    watch: Annotated[bool, typer.Option("--watch", help="Show it anew each second, until Ctrl-C.")] = False,
+    admin: Admin = "",
+    token_file: TokenFile = "",
+    as_json: Json = False,
+) -> None:
+    """Show regions, nodes, leader, verdict and versions."""
+    client = AdminClient(find_target(admin, token_file))
+    if as_json:
+        show_json(client.get("/v1/status"))
+    elif watch:
+        _watch(client)
+    else:
+        console().print(render(client.status()))
+
+
+def drain(
+    name: Target, timeout_seconds: Timeout = 10.0, admin: Admin = "", token_file: TokenFile = "", as_json: Json = False
+) -> None:
+    """Let a node or a region leave, with no failed request."""
+    _order(
+        "PUT", name, ("draining", "withdrawn"), AdminClient(find_target(admin, token_file)), timeout_seconds, as_json
+    )
+
+
+def undrain(
+    name: Target, timeout_seconds: Timeout = 10.0, admin: Admin = "", token_file: TokenFile = "", as_json: Json = False
+) -> None:
+    """Let a node or a region come back."""
+    _order("DELETE", name, ("serving",), AdminClient(find_target(admin, token_file)), timeout_seconds, as_json)
+
+
+def render(found: "Status") -> Any:
+    """The status for people: a line for the whole, a table of nodes, a table of regions."""
+    from rich.console import Group
+    from rich.markup import escape
+
+    store = "[green]reachable[/]" if found.store.reachable else f"[red]not reachable[/] ({escape(found.store.detail)})"
+    verdict = f"{found.verdict.fence}.{found.verdict.version}"
+    head = (
+        f"cluster [bold]{escape(found.cluster)}[/], asked {escape(found.node)}; store {store}; "
+        f"leader {escape(found.leader) or '[yellow]none[/]'}; verdict {verdict}; version {found.config_version}"
+    )
+    nodes = [
+        (
+            node.name,
+            node.region,
+            node.standing,
+            "yes" if node.leader else "",
+            f"{node.config_version}{' refused' if node.config_refused else ''}",
+            node.http,
+            node.https,
+            node.dns,
+            " ".join(node.addresses),
+            node.config_refused or node.reason,
+        )
+        for node in found.nodes
+    ]
+    regions = [(region.name, region.standing, region.reason) for region in found.regions]
+    return Group(head, table("", _COLUMNS, nodes), table("", ("region", "standing", "why"), regions))
+
+
+def _watch(client: AdminClient) -> None:
+    from rich.live import Live
+
+    def shown() -> Any:
+        # A cluster that cannot be asked for a moment is what one watches for, and no reason to stop.
+        try:
+            return render(client.status())
+        except CommandError as error:
+            return f"[red]{error.message}[/]"
+
+    with Live(shown(), console=console(), auto_refresh=False) as live:
+        while True:
+            pause(WATCH_SECONDS)
+            live.update(shown(), refresh=True)
+
+
+def _order(
+    method: str, name: str, wanted: tuple[str, ...], client: AdminClient, timeout_seconds: float, as_json: bool
+) -> None:
+    """Gives the order and waits until the verdict shows it. Raises Failed when it does not in time."""
+    client.send(method, f"/v1/drains/{segment(name)}")
+    if not poll(_standing(client, name, wanted), timeout_seconds, 0.1):
+        raise Failed(f"{name} is not {wanted[0]} after {timeout_seconds:g} s", "the order stands; see meridian status")
+    if as_json:
+        show_json({"name": name, "standing": wanted[0]})
+    else:
+        say(f"{name} is {wanted[0]}")
+
+
+def _standing(client: AdminClient, name: str, wanted: tuple[str, ...]) -> Callable[[], bool]:
+    """Whether the node, or every node of the region, stands as wanted."""
+
+    def reached() -> bool:
+        nodes = [node for node in client.status().nodes if name in (node.name, node.region)]
+        return bool(nodes) and all(node.standing in wanted for node in nodes)
+
+    return reached

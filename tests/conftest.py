@@ -1,0 +1,25 @@
+"""Fixtures of all tests. Those that need the whole cluster ask for `cluster` and get it running."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.local_cluster import LocalCluster
+
+
+@pytest.fixture(scope="session")
+def local_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """The one local cluster of this test run, in whatever state; it is down afterwards."""
+    home: Path = tmp_path_factory.mktemp("cluster")
+    cluster = LocalCluster(home)
+    try:
+        yield cluster
+    finally:
+        cluster.down()
+
+
+@pytest.fixture
+def cluster(local_cluster: LocalCluster) -> LocalCluster:
+    """The local cluster with all nodes serving."""
+    local_cluster.up()
+    return local_cluster
