@@ -7,7 +7,8 @@ names an upstream, are in `Document.problems`.
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from itertools import islice
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -274,7 +275,10 @@ class Document(Word):
         """Yields (place, message) for each reference that leads nowhere and each name used twice."""
         for section in ("listeners", "regions", "upstreams", "limits", "routes", "zones"):
             yield from _repeated(section, [item.name for item in getattr(self, section)])
-        regions = [region.name for region in self.regions]
+        regions, upstreams, limits = (
+            dict.fromkeys(item.name for item in getattr(self, section))
+            for section in ("regions", "upstreams", "limits")
+        )
         for i, region in enumerate(self.regions):
             yield from _unknown(("regions", i, "fallback"), region.fallback, regions, "region")
         for i, upstream in enumerate(self.upstreams):
@@ -283,11 +287,9 @@ class Document(Word):
                     spot = ("upstreams", i, "endpoints", j, "region")
                     yield from _unknown(spot, (endpoint.region,), regions, "region")
         for i, route in enumerate(self.routes):
-            upstreams = [upstream.name for upstream in self.upstreams]
             yield from _unknown(("routes", i, "upstream"), (route.upstream,), upstreams, "upstream")
             for j, stage in enumerate(route.stages):
                 if stage.limit is not None:
-                    limits = [limit.name for limit in self.limits]
                     yield from _unknown(("routes", i, "stages", j, "limit"), (stage.limit,), limits, "limit")
         for i, zone in enumerate(self.zones):
             for j, record in enumerate(zone.records):
@@ -317,9 +319,9 @@ def _repeated(section: str, names: list[str]) -> Iterator[tuple[tuple[str | int,
 
 
 def _unknown(
-    place: tuple[str | int, ...], names: tuple[str, ...], known: list[str], kind: str
+    place: tuple[str | int, ...], names: tuple[str, ...], known: Collection[str], kind: str
 ) -> Iterator[tuple[tuple[str | int, ...], str]]:
     for name in names:
         if name not in known:
-            choices = ", ".join(known[:8]) or "none is defined"
+            choices = ", ".join(islice(known, 8)) or "none is defined"
             yield place, f"there is no {kind} {name!r} (known: {choices})"

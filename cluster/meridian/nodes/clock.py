@@ -1,0 +1,22 @@
+"""The one place that reads clocks for production code; everything else takes `now` as an argument.
+
+CLOCK_BOOTTIME goes on while the machine is suspended, so that a node that slept through its lease knows it.
+"""
+
+import time
+from datetime import UTC, datetime
+
+
+def now() -> float:
+    """Seconds since the machine's boot, sleep included (CLOCK_BOOTTIME). Never goes back."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def unix_nanoseconds() -> int:
+    """Nanoseconds since 1970, for spans and logs only: this clock may be set back."""
+    return time.time_ns()
+
+
+def timestamp() -> str:
+    """The present wall-clock time as ISO 8601 with milliseconds, for logs and for the history of versions."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

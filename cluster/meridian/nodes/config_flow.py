@@ -1,0 +1,144 @@
+"""A new document on its way into one node: opened, validated again, its sockets bound, handed to every worker, and
+acknowledged when all of them serve it.
+
+Invariant: what a node acknowledges, all its workers serve; a document that fails anywhere on the way leaves the one
+before it in force everywhere. Sockets of the old document are closed only after nobody serves it any more.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from meridian.control.bundle import BundleError, unseal
+from meridian.core import document, model
+from meridian.core.snapshot import Snapshot, SnapshotError, compile_snapshot
+from meridian.gateway.tls import CertificateError, TlsContexts
+from meridian.nodes.crew import Crew, answered, config_frame
+from meridian.nodes.dns_state import build_zones
+from meridian.nodes.settings import Settings
+from meridian.nodes.sockets import Wanted, sockets_of_listener
+from meridian_dns.zone import ZoneError
+
+_log = structlog.get_logger("meridian.config")
+
+AGAIN_SECONDS = 5.0  # after a port was taken; it costs one reading of the document
+
+Listen = Callable[[Sequence[Wanted]], Awaitable[Sequence[str]]]  # returns problems; then nothing was changed
+
+
+class Refused(Exception):
+    """This node cannot run the document; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A document that can run here."""
+
+    version: int
+    document: model.Document
+    json: bytes
+    files: Mapping[str, bytes]
+    snapshot: Snapshot
+    sockets: tuple[Wanted, ...]
+
+
+class ConfigFlow:
+    """`current` is the document in force on this node; at most one other is on its way."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        cluster_key: bytes,
+        crew: Crew,
+        listen: Listen,
+        *,
+        adopted: Callable[[Reading], None],
+        acknowledge: Callable[[int, str], None],
+    ) -> None:
+        """`adopted` is told what workers are being given; `acknowledge(version, why refused)` speaks to the cluster."""
+        self.current: Reading | None = None
+        self._settings = settings
+        self._cluster_key = cluster_key
+        self._crew = crew
+        self._listen = listen
+        self._adopted = adopted
+        self._acknowledge = acknowledge
+        self._next: tuple[int, bytes] | None = None
+        self._given: Reading | None = None  # to the workers; they have not all answered yet
+        self._again: tuple[int, bytes] | None = None  # refused for its sockets: the port may become free
+        self._news = asyncio.Event()
+
+    def arrived(self, version: int, payload: bytes) -> None:
+        """A version came from the store or from disk. Of several that come quickly, the last is taken."""
+        self._next = (version, payload)
+        self._news.set()
+
+    def look(self) -> None:
+        """The workers changed: perhaps they have all answered."""
+        self._news.set()
+
+    async def run(self) -> None:
+        """Runs until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(AGAIN_SECONDS if self._again is not None else None):
+                    await self._news.wait()
+            except TimeoutError:
+                self._next = self._next or self._again
+            self._news.clear()
+            if self._next is not None:
+                (version, payload), self._next, self._again = self._next, None, None
+                await self._begin(version, payload)
+            await self._settle()
+
+    async def _begin(self, version: int, payload: bytes) -> None:
+        try:
+            # A thread: a large document takes seconds, and leases must be kept alive meanwhile.
+            reading = await asyncio.to_thread(read, version, payload, self._cluster_key, self._settings)
+            in_use = [sockets for held in (self.current, self._given) if held is not None for sockets in held.sockets]
+            if problems := await self._listen([*reading.sockets, *in_use]):
+                self._again = (version, payload)
+                raise Refused("; ".join(problems))
+        except Refused as error:
+            _log.error("document refused", version=version, reason=str(error))
+            self._acknowledge(version, str(error))
+            return
+        self._given = reading
+        self._give(reading)
+
+    def _give(self, reading: Reading) -> None:
+        self._crew.send(config_frame(reading.version, reading.json, reading.files), "gateway")
+        self._crew.send(config_frame(reading.version, reading.json, {}), "dns")
+        self._adopted(reading)
+
+    async def _settle(self) -> None:
+        given = self._given
+        if given is None or (refused := answered(self._crew.workers, given.version)) is None:
+            return
+        self._given = None
+        if refused:
+            _log.error("document refused by a worker", version=given.version, reason=refused)
+            if self.current is not None:
+                self._give(self.current)
+        else:
+            self.current = given
+            _log.info("document in force", version=given.version)
+        self._acknowledge(given.version, refused)
+        if self.current is not None:
+            await self._listen(self.current.sockets)
+
+
+def read(version: int, payload: bytes, cluster_key: bytes, settings: Settings) -> Reading:
+    """Opens and validates a document as this node's workers will. Raises Refused."""
+    try:
+        bundle = unseal(payload, cluster_key)
+        found = document.load(bundle.text)
+        snapshot = compile_snapshot(found, bundle.files, version)
+        TlsContexts(snapshot.certificates)
+        build_zones(found.zones, version)
+    except (BundleError, document.DocumentError, SnapshotError, CertificateError, ZoneError) as error:
+        raise Refused(str(error)) from None
+    sockets = tuple(wanted for listener in snapshot.listeners for wanted in sockets_of_listener(listener, settings))
+    return Reading(version, found, found.model_dump_json(exclude_unset=True).encode(), bundle.files, snapshot, sockets)

@@ -1,0 +1,215 @@
+"""A node's workers as its agent sees them: one channel to each, the state they all get, what they answered.
+
+Invariant: every worker that is connected holds, or is about to get, the latest of each kind of state; a worker that
+comes (again) gets all of it anew. Nothing here waits for a worker.
+"""
+
+import os
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+
+from meridian.control.messages import verdict_to_proto
+from meridian.core.verdicts import Verdict
+from meridian.nodes.channel import Channel
+from meridian.nodes.reports import metrics_from_proto, spans_from_proto
+from meridian.telemetry.metrics import Series
+from meridian.telemetry.spans import SpanRecord
+from meridian_proto.v1.channel_pb2 import (
+    Config,
+    ConfigAck,
+    DownEndpoint,
+    Drain,
+    EndpointHealth,
+    Frame,
+    Hello,
+    LimitShare,
+)
+
+_log = structlog.get_logger("meridian.crew")
+
+
+@dataclass(slots=True)
+class WorkerState:
+    """What is known of one worker. `refused` is why it keeps `config_version` instead of `answered`."""
+
+    kind: str
+    slot: int
+    connected: bool = False
+    pid: int = 0
+    config_version: int = 0
+    answered: int = 0
+    refused: str = ""
+    series: Sequence[Series] = field(default_factory=tuple)
+
+    @property
+    def label(self) -> str:
+        """For logs and metrics."""
+        return f"{self.kind}-{self.slot}"
+
+    def acknowledge(self, ack: ConfigAck) -> None:
+        """Takes the worker's answer to a document."""
+        self.answered, self.refused = ack.version, ack.refused
+        if not ack.refused:
+            self.config_version = ack.version
+
+
+class Crew(Protocol):
+    """The workers of a node, in other processes or in this one."""
+
+    @property
+    def workers(self) -> Sequence[WorkerState]:
+        """All workers that this node should have."""
+
+    def send(self, frame: Frame, kind: str | None = None) -> None:
+        """Gives state to all workers, or to those of one kind."""
+
+    def send_share(self, spenders: int, indexes: Sequence[int]) -> None:
+        """Divides this node's parts of every limit among its gateway workers."""
+
+
+class Reporting(Protocol):
+    """Who takes what workers say. On the loop, and quick."""
+
+    def on_crew_changed(self) -> None:
+        """A worker came, went, or answered to a document."""
+
+    def on_spans(self, spans: Iterable[SpanRecord]) -> None:
+        """Spans that have ended."""
+
+
+class ProcessCrew:
+    """Workers in processes of their own, over channels that the launcher makes."""
+
+    def __init__(self, kinds: Mapping[str, int], reporting: Reporting) -> None:
+        """`kinds`: how many workers of each kind this node has."""
+        self._links = {
+            (kind, slot): _Link(WorkerState(kind, slot), reporting)
+            for kind, count in kinds.items()
+            for slot in range(count)
+        }
+
+    @property
+    def workers(self) -> Sequence[WorkerState]:
+        """All workers that this node should have."""
+        return [link.state for link in self._links.values()]
+
+    @property
+    def dropped(self) -> int:
+        """Reports to workers that were dropped because they did not read them."""
+        return sum(link.channel.outbox.dropped for link in self._links.values())
+
+    async def attach(self, kind: str, slot: int, sock: socket.socket) -> None:
+        """Takes a fresh channel to a worker."""
+        try:
+            await self._links[kind, slot].channel.attach(sock)
+        except OSError as error:  # it died meanwhile: the launcher makes another channel
+            _log.info("channel not opened", kind=kind, slot=slot, reason=str(error))
+
+    def send(self, frame: Frame, kind: str | None = None) -> None:
+        """Gives state to all workers, or to those of one kind. The frame is the channels' afterwards."""
+        for link in self._links.values():
+            if kind in (None, link.state.kind):
+                own = Frame()
+                own.CopyFrom(frame)  # each channel writes its own number into it
+                link.channel.send(own)
+
+    def send_share(self, spenders: int, indexes: Sequence[int]) -> None:
+        """Divides this node's parts of every limit among its gateway workers."""
+        gateways = [link for link in self._links.values() if link.state.kind == "gateway"]
+        for link, own in zip(gateways, divide(indexes, len(gateways)), strict=True):
+            link.channel.send(Frame(limit_share=LimitShare(spenders=spenders, indexes=own)))
+
+    def close(self) -> None:
+        """Ends all channels."""
+        for link in self._links.values():
+            link.channel.close()
+
+
+class _Link:
+    """One worker and its channel; the channel's listener."""
+
+    def __init__(self, state: WorkerState, reporting: Reporting) -> None:
+        self.state = state
+        self.channel = Channel(_hello, self)
+        self._reporting = reporting
+
+    def on_hello(self, hello: Hello) -> None:
+        self.state.connected, self.state.pid = True, hello.pid
+        # What it serves now; it will answer to the document that is sent anew, and only then counts as having it.
+        self.state.config_version, self.state.answered, self.state.refused = hello.config_version, 0, ""
+        self._reporting.on_crew_changed()
+
+    def on_lost(self, reason: str) -> None:
+        _log.warning("worker lost", lost=self.state.label, pid=self.state.pid, reason=reason)
+        self.state.connected = False
+        self._reporting.on_crew_changed()
+
+    def on_frame(self, frame: Frame) -> None:
+        match frame.WhichOneof("body"):
+            case "config_ack":
+                self.state.acknowledge(frame.config_ack)
+                self._reporting.on_crew_changed()
+            case "metrics":
+                self.state.series = metrics_from_proto(frame.metrics)
+            case "spans":
+                self._reporting.on_spans(spans_from_proto(frame.spans))
+
+
+def _hello() -> Hello:
+    return Hello(kind="agent", pid=os.getpid())
+
+
+def divide(indexes: Sequence[int], workers: int) -> list[list[int]]:
+    """Each worker's parts: disjoint, and together all. With more workers than parts the last ones get none."""
+    return [list(indexes[slot::workers]) for slot in range(workers)]
+
+
+def config_frame(version: int, document: bytes, files: Mapping[str, bytes]) -> Frame:
+    """A document for workers."""
+    return Frame(config=Config(version=version, document=document, files=dict(files)))
+
+
+def verdict_frame(verdict: Verdict) -> Frame:
+    """A verdict for workers."""
+    return Frame(verdict=verdict_to_proto(verdict))
+
+
+def health_frame(down: Mapping[str, frozenset[str]]) -> Frame:
+    """The endpoints that probes found down."""
+    return Frame(
+        endpoint_health=EndpointHealth(
+            down=[
+                DownEndpoint(upstream=upstream, address=address)
+                for upstream, addresses in sorted(down.items())
+                for address in sorted(addresses)
+            ]
+        )
+    )
+
+
+def drain_frame(on: bool) -> Frame:
+    """Whether this node tells its clients to leave."""
+    return Frame(drain=Drain(on=on))
+
+
+def answered(workers: Sequence[WorkerState], version: int) -> str | None:
+    """How the workers answered to a version: None while an answer is missing, "" if all took it, else why one did not.
+
+    A worker that is away is not waited for: it gets the document when it is back. But one gateway must have answered.
+    """
+    present = [worker for worker in workers if worker.connected]
+    if not any(worker.kind == "gateway" for worker in present):
+        return None
+    for worker in present:
+        if worker.answered == version and worker.refused:
+            return f"{worker.label}: {worker.refused}"
+    return "" if all(worker.answered == version for worker in present) else None
+
+
+def serves(workers: Sequence[WorkerState]) -> bool:
+    """Whether clients of this node are answered at all: some gateway worker is there and has a document."""
+    return any(worker.kind == "gateway" and worker.connected and worker.config_version > 0 for worker in workers)

@@ -1,0 +1,76 @@
+"""From the document and the verdict to what the DNS library answers from. Pure.
+
+Invariant 5 at this seam: what the verdict does not speak about is answered as the document says it (fail open); the
+library then never answers an empty set for a name that has endpoints.
+"""
+
+from collections.abc import Sequence
+
+from meridian.core import model
+from meridian.core.verdicts import NodeVerdict, Standing, Verdict
+from meridian_dns.view import Member, Region, RegionView
+from meridian_dns.zone import RecordSpec, Steer, Zone, ZoneSet, build_zone
+
+_PUBLISHED = (Standing.SERVING, Standing.SUSPECT)
+SERIAL_MODULUS = 2**32  # of the SOA's serial, RFC 1035 section 3.3.13
+
+
+def build_zones(zones: Sequence[model.Zone], version: int) -> ZoneSet:
+    """The zones at one version of the document, which is their serial. Raises meridian_dns.zone.ZoneError."""
+    return ZoneSet([_zone(zone, version) for zone in zones])
+
+
+def build_view(regions: Sequence[model.Region], verdict: Verdict, own: NodeVerdict) -> RegionView:
+    """All regions of the document, then those that only the verdict knows.
+
+    `own` is this node as it would describe itself. Before the first verdict (version 0) it is the only member known,
+    and every region that has addresses in the document serves.
+    """
+    nodes = list(verdict.nodes.values()) if verdict.version else [own]
+    described = {region.name: region for region in regions}
+    names = list(described) + sorted({node.region for node in nodes} - described.keys())
+    return RegionView(
+        verdict.version,
+        {
+            name: _region(
+                described.get(name) or model.Region(name=name), verdict, [n for n in nodes if n.region == name]
+            )
+            for name in names
+        },
+    )
+
+
+def _zone(zone: model.Zone, version: int) -> Zone:
+    records = [
+        RecordSpec(
+            record.name,
+            record.type,
+            record.ttl_seconds,
+            record.value,
+            None if record.steer is None else _steer(record.steer),
+        )
+        for record in zone.records
+    ]
+    return build_zone(zone.name, zone.nameservers, records, contact=zone.contact, serial=version % SERIAL_MODULUS)
+
+
+def _steer(steer: model.Steer) -> Steer:
+    return Steer(steer.policy, steer.regions, steer.answers_max)
+
+
+def _region(region: model.Region, verdict: Verdict, nodes: Sequence[NodeVerdict]) -> Region:
+    judged = verdict.regions.get(region.name)
+    standing = judged.standing if judged is not None else Standing.SERVING
+    members = tuple(Member(node.name, node.addresses, node.standing in _PUBLISHED) for node in nodes)
+    if region.addresses:
+        # One address in front of several nodes (anycast, a load balancer): it serves while any of them does.
+        serving = any(member.serving for member in members) or verdict.version == 0
+        members = (Member(region.name, region.addresses, serving),)
+    return Region(
+        name=region.name,
+        members=members,
+        serving=standing in _PUBLISHED,
+        suspect=standing is Standing.SUSPECT,
+        near=region.near,
+        fallback=region.fallback,
+    )

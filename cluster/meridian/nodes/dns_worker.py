@@ -1,0 +1,142 @@
+"""The DNS worker: `python -m meridian.nodes.dns_worker`, started by the launcher.
+
+Before its first document it answers nothing and the questions queue: an answer REFUSED would make resolvers think that
+this server does not know its zones. Never imports grpc.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from meridian.control.messages import verdict_from_proto
+from meridian.core import model
+from meridian.core.verdicts import NodeVerdict, Standing, Verdict
+from meridian.nodes import logs
+from meridian.nodes.child import Birth, run_child
+from meridian.nodes.compiling import Unfit, read_document
+from meridian.nodes.dns_state import build_view, build_zones
+from meridian.nodes.settings import Settings
+from meridian.nodes.worker import BoundSockets, run_worker
+from meridian.telemetry.metrics import Series
+from meridian_dns.geo import GeoData, GeoError
+from meridian_dns.records import TYPES
+from meridian_dns.server import DnsServer
+from meridian_dns.view import RegionView
+from meridian_dns.zone import ZoneError, ZoneSet
+from meridian_proto.v1.channel_pb2 import Config, Frame
+
+_TYPE_NAMES = {number: name for name, number in TYPES.items()}
+_RCODE_NAMES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED", 16: "BADVERS"}
+
+
+class DnsDuties:
+    """Zones, verdict and regions, joined into what the server answers from."""
+
+    def __init__(self, settings: Settings) -> None:
+        own = NodeVerdict(settings.name, settings.region, settings.advertise, Standing.SERVING)
+        self._own = own
+        self._regions: Sequence[model.Region] = ()
+        self._verdict = Verdict()
+        self._server = DnsServer(ZoneSet(), RegionView(0, {}), open_geo(settings.geo_file))
+        self._sockets: BoundSockets = {}
+        self._documented = asyncio.Event()
+        self._bound = asyncio.Event()
+
+    def compile(self, config: Config) -> Callable[[], None]:
+        """Builds the zones. Raises Unfit."""
+        document = read_document(config.document, leave_out=("routes", "upstreams"))
+        try:
+            zones = build_zones(document.zones, config.version)
+        except ZoneError as error:
+            raise Unfit(str(error)) from None
+        return lambda: self._put_in_force(document.regions, zones)
+
+    def _put_in_force(self, regions: Sequence[model.Region], zones: ZoneSet) -> None:
+        try:
+            view = build_view(regions, self._verdict, self._own)
+        except ValueError as error:
+            raise Unfit(str(error)) from None
+        self._regions = regions
+        self._server.swap(zones=zones, view=view)
+        self._documented.set()
+
+    async def run(self) -> None:
+        """Serves, once there are sockets and a document."""
+        await self._bound.wait()
+        await self._documented.wait()
+        udp = [sock for (kind, _, _), sock in self._sockets.items() if kind == "udp"]
+        tcp = [sock for (kind, _, _), sock in self._sockets.items() if kind == "tcp"]
+        logs.log("info", "dns serves", sockets=len(self._sockets))
+        await self._server.serve(udp, tcp)
+
+    def on_state(self, frame: Frame) -> None:
+        """Only the verdict concerns DNS."""
+        if frame.WhichOneof("body") == "verdict":
+            self._verdict = verdict_from_proto(frame.verdict)
+            try:
+                self._server.swap(view=build_view(self._regions, self._verdict, self._own))
+            except ValueError as error:  # an address that is none, from a node of another version
+                logs.log("error", "verdict not understood, answering by the one before", reason=str(error))
+
+    def on_sockets(self, sockets: BoundSockets) -> None:
+        """The sockets that the launcher bound; they never change in a node's life."""
+        if not self._sockets:
+            self._sockets = sockets
+            self._bound.set()
+
+    def drain(self, on: bool) -> None:
+        """Nothing: a server that leaves answers to the end, with what the verdict says, itself left out."""
+
+    def tick(self, send: Callable[[Frame], None]) -> None:
+        """Nothing: metrics say it all."""
+
+    def series(self) -> Sequence[Series]:
+        """The server's counters."""
+        return series_of(self._server)
+
+    async def close(self, grace_seconds: float) -> None:
+        """Nothing is under way for long; a resolver that finds nobody here asks another server."""
+
+
+def open_geo(path: str | None) -> GeoData | None:
+    """Opens the geo file; without it, or if it cannot be read, DNS steers by networks alone and the log says so."""
+    if path is None:
+        return None
+    try:
+        return GeoData.open(path)
+    except GeoError as error:
+        logs.log("error", "no geo data", reason=str(error))
+        return None
+
+
+def series_of(server: DnsServer) -> Sequence[Series]:
+    """The server's counters as metrics."""
+    counters = server.counters
+    found = [
+        Series(
+            "meridian_dns_answers_total",
+            "counter",
+            "Answers by type and code.",
+            {"type": _TYPE_NAMES.get(type_, "other"), "rcode": _RCODE_NAMES.get(rcode, str(rcode))},
+            float(count),
+        )
+        for (type_, rcode), count in sorted(counters.answers.items())
+    ]
+    for name, help, value in (
+        ("dropped", "Datagrams that were no questions.", counters.dropped),
+        ("errors", "Questions that failed inside (SERVFAIL).", counters.errors),
+        ("truncated", "Answers that did not fit a datagram.", counters.truncated),
+        ("throttled", "Questions not answered because their network asks too often.", counters.throttled),
+        ("unsent", "Answers that the kernel did not take.", counters.unsent),
+        ("tcp_refused", "TCP connections refused because too many were open.", server.tcp_refused),
+    ):
+        found.append(Series(f"meridian_dns_{name}_total", "counter", help, {}, float(value)))
+    return found
+
+
+def main(birth: Birth) -> int:
+    """Runs the worker."""
+    return run_worker(birth, lambda: DnsDuties(birth.settings))
+
+
+if __name__ == "__main__":
+    run_child(main)

@@ -1,0 +1,268 @@
+"""The gateway worker: `python -m meridian.nodes.gateway_worker`, started by the launcher.
+
+Before its first document it accepts nothing and connections queue. Without an agent it serves on. Never imports grpc.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from random import random
+
+from meridian.control.messages import verdict_from_proto
+from meridian.core.snapshot import Listener, Snapshot, SnapshotError, compile_snapshot
+from meridian.core.verdicts import PUBLISHED
+from meridian.gateway.gateway import Gateway
+from meridian.gateway.outcome import Outcome
+from meridian.gateway.quic import QuicListener
+from meridian.gateway.tls import CertificateError, TlsContexts
+from meridian.nodes import clock, logs
+from meridian.nodes.child import Birth, run_child
+from meridian.nodes.compiling import Unfit, read_document
+from meridian.nodes.reports import spans_to_proto
+from meridian.nodes.settings import Settings
+from meridian.nodes.sockets import sockets_of_listener
+from meridian.nodes.worker import BoundSockets, run_worker
+from meridian.telemetry.access_log import AccessLog, AccessRecord, path_of, write_without_waiting
+from meridian.telemetry.metrics import Metrics, Series
+from meridian.telemetry.spans import SpanRecord
+from meridian_proto.v1.channel_pb2 import Config, Frame
+
+SPANS_MAX = 4096  # between two ticks; 20,000 a second
+SPANS_PER_FRAME = 512  # some 200 KiB
+RETIRE_SECONDS = 10.0  # for exchanges on a UDP listener that left the document
+
+SocketKey = tuple[str, str, int]  # kind, host, port
+
+
+@dataclass(slots=True)
+class _Attached:
+    """A listener as it is served now."""
+
+    listener: Listener
+    keys: frozenset[SocketKey]
+    quic: list[QuicListener] = field(default_factory=list)
+
+    def serves(self, listener: Listener) -> bool:
+        """Whether nothing that concerns its sockets differs in `listener`."""
+        own = self.listener
+        return (own.host, own.port, own.protocols, own.tls) == (
+            listener.host, listener.port, listener.protocols, listener.tls
+        )  # fmt: skip
+
+
+class Sinks:
+    """Where a gateway's reports go: spans wait for the next tick, the access log for its own."""
+
+    def __init__(self, ratio: float) -> None:
+        """`ratio` of the exchanges that went well is logged; the others always are."""
+        self.spans: list[SpanRecord] = []
+        self.spans_dropped = 0
+        self.access = AccessLog(write_without_waiting(2), sample_ratio=ratio, draw=random)
+        self._quiet = ratio == 0.0
+
+    def on_outcome(self, outcome: Outcome) -> None:
+        """Logs an exchange, if it is to be logged."""
+        if self._quiet and 0 < outcome.status < 500 and outcome.tries <= 1:
+            return
+        self.access.log(access_record(outcome, datetime.now(UTC)))
+
+    def on_span(self, span: SpanRecord) -> None:
+        """Keeps a span for the next tick."""
+        if len(self.spans) < SPANS_MAX:
+            self.spans.append(span)
+        else:
+            self.spans_dropped += 1
+
+
+class GatewayDuties:
+    """One gateway, made with the first document, and its listeners."""
+
+    def __init__(self, settings: Settings, slot: int, secret: bytes) -> None:
+        """Of limits it spends nothing until it is told its part: of two workers that start, neither may take all."""
+        self._settings = settings
+        self._slot = slot
+        self._secret = secret
+        self._share: tuple[int, tuple[int, ...]] = (1, ())
+        self._sinks = Sinks(settings.access_log)
+        self._metrics = Metrics()
+        self._spans_dropped = self._metrics.counter("meridian_spans_dropped_total", "Spans beyond what a tick takes.")
+        self._gateway: Gateway | None = None
+        self._sockets: BoundSockets = {}
+        self._attached: dict[str, _Attached] = {}
+        self._retiring: dict[SocketKey, asyncio.Task[None]] = {}
+        self._changed = asyncio.Event()
+        self._state: dict[str, Frame] = {}  # what the agent said before there was a gateway
+        self._draining = False
+
+    def compile(self, config: Config) -> Callable[[], None]:
+        """Makes a snapshot. Raises Unfit."""
+        document = read_document(config.document, leave_out=("zones",))
+        try:
+            snapshot = compile_snapshot(document, config.files, config.version)
+            TlsContexts(snapshot.certificates)
+        except (SnapshotError, CertificateError) as error:
+            raise Unfit(str(error)) from None
+        return lambda: self._put_in_force(snapshot)
+
+    def on_state(self, frame: Frame) -> None:
+        """Verdict, endpoint health, limit share or drain."""
+        kind = frame.WhichOneof("body")
+        assert kind is not None
+        if self._gateway is None:
+            self._state[kind] = frame
+            return
+        match kind:
+            case "verdict":
+                verdict = verdict_from_proto(frame.verdict)
+                left = frozenset(r.name for r in verdict.regions.values() if r.standing not in PUBLISHED)
+                self._gateway.set_verdict(verdict.version, left)
+            case "endpoint_health":
+                down: dict[str, set[str]] = {}
+                for endpoint in frame.endpoint_health.down:
+                    down.setdefault(endpoint.upstream, set()).add(endpoint.address)
+                self._gateway.set_endpoint_health({name: frozenset(found) for name, found in down.items()})
+            case "limit_share":
+                self._share = frame.limit_share.spenders, tuple(frame.limit_share.indexes)
+                self._gateway.set_shares(*self._share)
+            case "drain":
+                self.drain(frame.drain.on)
+
+    def on_sockets(self, sockets: BoundSockets) -> None:
+        """The full set. Of a socket that is held already the new descriptor is closed: it is the same socket."""
+        for key, sock in sockets.items():
+            if key in self._sockets:
+                sock.close()
+            else:
+                self._sockets[key] = sock
+        for key in self._sockets.keys() - sockets.keys():
+            self._sockets.pop(key).close()
+        self._changed.set()
+
+    def drain(self, on: bool) -> None:
+        """Serve on, but tell clients to go elsewhere."""
+        self._draining = on
+        if self._gateway is not None:
+            self._gateway.drain(on)
+        if not on:
+            for quic in [one for attached in self._attached.values() for one in attached.quic]:
+                quic.undrain()
+
+    def tick(self, send: Callable[[Frame], None]) -> None:
+        """Spans and the access log go out."""
+        spans, self._sinks.spans = self._sinks.spans, []
+        for start in range(0, len(spans), SPANS_PER_FRAME):
+            send(spans_to_proto(spans[start : start + SPANS_PER_FRAME]))
+        self._spans_dropped.value = self._sinks.spans_dropped
+        self._sinks.access.flush()
+
+    def series(self) -> Sequence[Series]:
+        """All metrics as they stand."""
+        return self._gateway.series() if self._gateway is not None else self._metrics.series()
+
+    async def close(self, grace_seconds: float) -> None:
+        """Finishes what is under way."""
+        if self._gateway is not None:
+            await self._gateway.close(grace_seconds)
+
+    # Listeners follow the snapshot and the sockets, whichever comes first
+
+    async def run(self) -> None:
+        """Serves until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                await self._changed.wait()
+                self._changed.clear()
+                if self._gateway is not None:
+                    for listener in self._gateway.snapshot.listeners:
+                        await self._attach(self._gateway, listener)
+                    self._retire_unserved(tasks)
+
+    def _put_in_force(self, snapshot: Snapshot) -> None:
+        if self._gateway is None:
+            self._gateway = Gateway(
+                snapshot, region=self._settings.region, worker=self._slot, loop=asyncio.get_running_loop(),
+                report=self._sinks, metrics=self._metrics, clock=clock.now, unix_nanoseconds=clock.unix_nanoseconds,
+            )  # fmt: skip
+            self._gateway.set_shares(*self._share)
+            state, self._state = self._state, {}
+            for frame in state.values():
+                self.on_state(frame)
+            self.drain(self._draining)
+        else:
+            self._gateway.swap(snapshot)
+        self._changed.set()
+
+    def _retire_unserved(self, tasks: asyncio.TaskGroup) -> None:
+        """Detaches what the snapshot has no more. After the attaching, so that a port is never without a listener."""
+        assert self._gateway is not None
+        listeners = {listener.name: listener for listener in self._gateway.snapshot.listeners}
+        for name, attached in list(self._attached.items()):
+            listener = listeners.get(name)
+            if listener is None or not attached.serves(listener):
+                self._detach(tasks, name, attached)
+                self._changed.set()  # a changed listener is attached anew in the next round
+
+    def _detach(self, tasks: asyncio.TaskGroup, name: str, attached: _Attached) -> None:
+        assert self._gateway is not None
+        logs.log("info", "listener left", listener=name)
+        self._gateway.detach(name)
+        del self._attached[name]
+        for key, quic in zip(sorted(key for key in attached.keys if key[0] == "udp"), attached.quic, strict=True):
+            self._retiring[key] = tasks.create_task(quic.close(RETIRE_SECONDS))
+
+    async def _attach(self, gateway: Gateway, listener: Listener) -> None:
+        wanted = sockets_of_listener(listener, self._settings)
+        keys = frozenset((one.kind, one.host, one.port) for one in wanted)
+        if listener.name in self._attached or not keys <= self._sockets.keys():
+            return  # it is served, or its sockets have not come yet
+        attached = self._attached[listener.name] = _Attached(listener, keys)
+        for key in sorted(keys):
+            sock = self._sockets[key].dup()  # the gateway closes its own when the listener leaves
+            if key[0] == "tcp":
+                await gateway.attach(listener, [sock])
+                continue
+            if (retiring := self._retiring.pop(key, None)) is not None:
+                await retiring  # two readers of one socket would each get half of every connection
+            quic = QuicListener(
+                name=listener.name, sockets=[sock], certificates=gateway.tls, begin=gateway.begin, slot=self._slot,
+                key=self._secret, loop=asyncio.get_running_loop(), port=listener.port,
+            )  # fmt: skip
+            quic.start()
+            gateway.attach_datagrams(listener, quic)
+            attached.quic.append(quic)
+        logs.log("info", "listener serves", listener=listener.name, port=listener.port)
+
+
+def access_record(outcome: Outcome, ended: datetime) -> AccessRecord:
+    """The line of an exchange that ended at `ended`."""
+    return AccessRecord(
+        time=ended.isoformat(timespec="milliseconds"),
+        request_id=outcome.request_id.decode("latin-1"),
+        client=outcome.client,
+        protocol=outcome.version.decode("latin-1"),
+        method=outcome.method.decode("latin-1"),
+        host=outcome.authority.decode("latin-1"),
+        path=path_of(outcome.target),
+        status=outcome.status,
+        duration_seconds=round(outcome.duration_seconds, 6),
+        request_body_bytes=outcome.request_body_bytes,
+        response_body_bytes=outcome.response_body_bytes,
+        route=outcome.route,
+        upstream=outcome.upstream,
+        endpoint=outcome.endpoint,
+        tries=outcome.tries,
+        why=outcome.why,
+        trace_id=outcome.trace_id.hex(),
+        config_version=outcome.config_version,
+        verdict_version=outcome.verdict_version,
+    )
+
+
+def main(birth: Birth) -> int:
+    """Runs the worker."""
+    return run_worker(birth, lambda: GatewayDuties(birth.settings, birth.slot, birth.secret))
+
+
+if __name__ == "__main__":
+    run_child(main)

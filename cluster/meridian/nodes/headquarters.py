@@ -1,0 +1,265 @@
+"""What a node's control process is made of, wherever its workers run: control plane, document, admin API, spans.
+
+Composed by `agent` (workers are processes of their own) and by `standalone` (all in one process). The pieces know each
+other only here: what one says is handed to the others by plain calls on the loop.
+"""
+
+import asyncio
+import contextlib
+import importlib
+import ipaddress
+import os
+import secrets
+import socket
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from random import random
+
+import structlog
+
+from meridian.admin.status import Status
+from meridian.control.configuration import Configuration
+from meridian.control.disk import SnapshotDisk
+from meridian.control.driver import ControlPlane, Handlers, Identity
+from meridian.control.driver import Settings as ControlSettings
+from meridian.control.members import Endpoints
+from meridian.control.peers import PeerTransport
+from meridian.control.status import ControlStatus
+from meridian.core.verdicts import PUBLISHED, Standing, Verdict
+from meridian.nodes import clock
+from meridian.nodes.checks import CHECKS
+from meridian.nodes.child import BadStart
+from meridian.nodes.config_flow import ConfigFlow, Listen, Reading
+from meridian.nodes.crew import Crew, drain_frame, health_frame, serves, verdict_frame
+from meridian.nodes.node_status import build_status
+from meridian.nodes.settings import Settings
+from meridian.store.keys import Keys
+from meridian.store.port import Store
+from meridian.telemetry.export import SpanExport
+from meridian.telemetry.exposition import render
+from meridian.telemetry.metrics import Series
+from meridian.telemetry.spans import SpanRecord
+
+_log = structlog.get_logger("meridian.node")
+
+
+class Headquarters:
+    """Make it in a running loop, give it a crew (`employ`), then `run` it. A crew.Reporting and an admin Panel."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        cluster_key: bytes,
+        *,
+        peers: PeerTransport,
+        disk: SnapshotDisk,
+        listen: Listen,
+    ) -> None:
+        """`listen` makes a set of sockets the ones of the gateway workers, and returns why it cannot."""
+        self._settings = settings
+        keys = Keys(settings.cluster)
+        identity = Identity(
+            settings.name, settings.region, uuid.uuid4().hex, settings.advertise, _endpoints(settings, None)
+        )
+        handlers = Handlers(
+            on_config=lambda version, payload: self._flow.arrived(version, payload),
+            on_verdict=self._on_verdict,
+            on_endpoint_health=lambda down: self._crew.send(health_frame(down), "gateway"),
+            on_share=lambda spenders, indexes: self._crew.send_share(spenders, indexes),
+        )
+        self.control = ControlPlane(
+            store,
+            keys,
+            identity,
+            ControlSettings(settings.limit_nodes, settings.workers),
+            peers,
+            clock=clock.now,
+            handlers=handlers,
+            disk=disk,
+        )
+        self.configuration = Configuration(store, keys, cluster_key, CHECKS)
+        self.export = SpanExport(
+            node=settings.name, region=settings.region, version=_version(), draw=random, endpoint=None
+        )
+        self._cluster_key = cluster_key
+        self._listen = listen
+        self._crew: Crew
+        self._flow: ConfigFlow
+        self._own_series: Callable[[], Iterable[Series]] = lambda: ()
+        self._draining = False
+        self._leaving = False
+
+    def employ(self, crew: Crew, own_series: Callable[[], Iterable[Series]]) -> None:
+        """Takes the crew; `own_series` are metrics of this process beside the control plane's."""
+        self._crew = crew
+        self._own_series = own_series
+        self._flow = ConfigFlow(
+            self._settings,
+            self._cluster_key,
+            crew,
+            self._listen,
+            adopted=self._on_adopted,
+            acknowledge=self.control.acknowledge,
+        )
+        self.on_crew_changed()
+
+    async def run(self) -> None:
+        """Runs until cancelled. Raises control.peers.PeerPortTaken in a group."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._flow.run())
+            tasks.create_task(self.export.run())
+            tasks.create_task(self.control.run())
+
+    async def serve_admin(self, sock: socket.socket, token: str, hosts: Sequence[str]) -> None:
+        """Serves the admin API on a listening socket until cancelled."""
+        # Half of an agent's imports are the API's: they are done beside the loop, while the node already serves.
+        admin_server = await asyncio.to_thread(importlib.import_module, "meridian.nodes.admin_server")
+        await admin_server.serve(self, sock, token, hosts)
+
+    async def leave(self) -> float:
+        """Leaves the cluster in peace, within 3 s. Returns how many seconds clients may still come here by answers that
+        DNS gave before: the longest time to live of a steered record; 0 if there is no other node to go to."""
+        self._leaving = True
+        await self.control.stop()
+        reading = self._flow.current
+        nodes = self.control.status().verdict.nodes.values()
+        if reading is None or not any(n.name != self._settings.name and n.standing in PUBLISHED for n in nodes):
+            return 0.0
+        records = [record for zone in reading.document.zones for record in zone.records if record.steer is not None]
+        return max((float(record.ttl_seconds) for record in records), default=0.0)
+
+    # crew.Reporting
+
+    def on_crew_changed(self) -> None:
+        """A worker came, went, or answered to a document."""
+        self._flow.look()
+        self.control.set_serving(serves(self._crew.workers))
+
+    def on_spans(self, spans: Iterable[SpanRecord]) -> None:
+        """Spans that have ended."""
+        self.export.put(spans)
+
+    # admin.panel.Panel
+
+    def status(self) -> Status:
+        """What this node knows now, from memory."""
+        return build_status(self._settings.cluster, self.control.status(), self._crew.workers)
+
+    async def drain(self, name: str, on: bool) -> None:
+        """Orders a node or region to leave or come back. Raises control.drains.DrainRefused, store.port.StoreError."""
+        await self.control.drain(name, on)
+
+    async def metrics(self) -> str:
+        """All series of this node and its workers, as Prometheus reads them."""
+        series: dict[str, Iterable[Series]] = {worker.label: worker.series for worker in self._crew.workers}
+        series["agent"] = [*control_series(self.control.status(), self.export), *self._own_series()]
+        return render(series)
+
+    # From the control plane and the document
+
+    def _on_verdict(self, verdict: Verdict) -> None:
+        self._crew.send(verdict_frame(verdict))
+        own = verdict.nodes.get(self._settings.name)
+        # Clients are told to leave only when DNS sends no new ones: that order cuts nobody's way.
+        draining = self._leaving or (own is not None and own.standing is Standing.DRAINING)
+        if draining != self._draining:
+            self._draining = draining
+            _log.info("drain", on=draining)
+            self._crew.send(drain_frame(draining), "gateway")
+
+    def _on_adopted(self, reading: Reading) -> None:
+        document = reading.document
+        self.control.set_upstreams(document.upstreams)
+        self.control.set_regions(region.name for region in document.regions)
+        self.control.set_endpoints(_endpoints(self._settings, reading))
+        self.export.aim(document.tracing.otlp_endpoint)
+
+
+def control_series(status: ControlStatus, export: SpanExport) -> list[Series]:
+    """The control plane's state as metrics."""
+    counts = export.counts
+    return [
+        _gauge("meridian_store_reachable", "Whether etcd answers.", status.store.reachable and status.store.leader),
+        _gauge("meridian_leader", "Whether this node leads.", status.leads),
+        _gauge("meridian_verdict_version", "The verdict in force here.", status.verdict.version),
+        _gauge("meridian_config_version", "The document in force here.", status.config_version),
+        _gauge("meridian_config_current", "The document in force in the cluster.", status.config_current),
+        _gauge("meridian_limit_seat", "Whether this node may spend its part of limits.", status.seat is not None),
+        _counter("meridian_spans_exported_total", "Spans that arrived.", counts.exported),
+        _counter("meridian_spans_export_dropped_total", "Spans dropped on the way out.", counts.dropped),
+        _counter("meridian_span_export_failures_total", "Sends that failed.", counts.failures),
+    ]
+
+
+def _gauge(name: str, help: str, value: float) -> Series:
+    return Series(name, "gauge", help, {}, float(value))
+
+
+def _counter(name: str, help: str, value: int) -> Series:
+    return Series(name, "counter", help, {}, float(value))
+
+
+def _endpoints(settings: Settings, reading: Reading | None) -> Endpoints:
+    """Where this node is reached, as other nodes and operators should dial it."""
+    own = settings.address or settings.advertise[0]
+    listeners = reading.snapshot.listeners if reading is not None else ()
+
+    def first(tls: bool) -> str:
+        for listener in listeners:
+            if listener.tls is tls and {"h1", "h2"} & set(listener.protocols):
+                host = settings.bound_host(listener.host)
+                return _join(own if ipaddress.ip_address(host).is_unspecified else host, listener.port)
+        return ""
+
+    return Endpoints(
+        http=first(False),
+        https=first(True),
+        dns=_join(own, settings.dns_port) if settings.dns_port else "",
+        admin=_join(settings.bound_host(settings.admin_host), settings.admin_port),
+        peer=_join(own, settings.peer_port) if settings.peer_cert else "",
+    )
+
+
+def _join(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _version() -> str:
+    try:
+        return version("meridian-gateway")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "0"
+
+
+def read_secret(flag: str, path: str) -> bytes:
+    """The content of a file that only its owner may read. Raises BadStart."""
+    try:
+        mode = Path(path).stat().st_mode
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise BadStart(f"{flag} {path}: {error.strerror}") from None
+    if mode & 0o077:
+        raise BadStart(f"{flag} {path}: others may read it; make it private with: chmod 600 {path}")
+    return content
+
+
+def token_of(settings: Settings) -> str:
+    """The admin API's token: of the file named, else of one made in the state folder. Raises BadStart."""
+    if settings.token_file is not None:
+        token = read_secret("--token-file", settings.token_file).decode("ascii", "replace").strip()
+        if not token:
+            raise BadStart(f"--token-file {settings.token_file}: it is empty; put a random word into it")
+        return token
+    path = Path(settings.state) / "token"
+    try:
+        with contextlib.suppress(FileExistsError):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_urlsafe(32) + "\n")
+            _log.info("token made", path=str(path))
+    except OSError as error:
+        raise BadStart(f"--state {settings.state}: {error.strerror}; name a folder that may be written") from None
+    return read_secret("the token file", str(path)).decode().strip()

@@ -1,0 +1,360 @@
+"""The parent of a node: binds every socket, starts the agent and the workers, starts them again when they die.
+
+Invariant: the sockets outlive every child, so that connections queued while a worker restarts are served and not
+reset. What keeps it: nothing here can fail but what fails at start; there is no asyncio, no TLS, no store, no grpc and
+no HTTP in this process; it waits for nobody, neither for a child's line nor for whoever reads the logs.
+
+Life: the DNS and admin ports are bound from the flags, all children are started, the agent says which sockets the
+document wants (`listen`), the workers get them, privileges are dropped. SIGTERM: `drain` to all (DNS leaves this node
+out, clients are told to leave); when the agent has `left` and old answers of DNS have aged, or after a while, `leave`
+to the gateway workers, and when they are gone to the others; then exit 0. A second SIGTERM kills. Children end by
+themselves when their line closes, so that a killed launcher leaves no orphan behind.
+"""
+
+import contextlib
+import os
+import pwd
+import resource
+import selectors
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+
+from meridian.nodes import clock, logs
+from meridian.nodes.line import DESCRIPTORS_MAX, LineClosed, Message
+from meridian.nodes.relay import Writer
+from meridian.nodes.settings import ROLES, Settings, SettingsError, parse_settings
+from meridian.nodes.sockets import Sockets, Wanted
+from meridian.nodes.supervision import Child, restart_delay
+
+ANNOUNCE_SECONDS = 4.0  # how long the agent may take until the cluster knows that this node leaves
+LINGER_SECONDS_MAX = 10.0  # how long clients may still come by an answer of DNS from before
+GRACE_SECONDS = 10.0  # how long workers may take to finish their exchanges
+DNS_WORKERS = 1
+OPERATOR_MISTAKE = 2  # exit code
+
+
+class CannotStart(Exception):
+    """The node cannot start, and the message says what the operator can do."""
+
+
+class Launcher:
+    """The loop of the launcher's process. `run` returns the exit code."""
+
+    def __init__(self, settings: Settings) -> None:
+        slots = {"agent": 1, "gateway": settings.workers, "dns": DNS_WORKERS if settings.dns_port else 0}
+        self._settings = settings
+        # With it a worker makes tokens that another worker of this node understands (QUIC Retry). In the environment
+        # of the children only their own user can read it.
+        self._secret = os.urandom(32).hex()
+        self._selector = selectors.DefaultSelector()
+        self._sockets = Sockets(slots)
+        self._children = [Child(role, slot) for role, count in slots.items() for slot in range(count)]
+        self._agent = self._children[0]
+        self._stderr = Writer(2)
+        self._listening = False  # the first full set of the document's sockets is bound
+        self._leaving: float | None = None  # when `drain` was said
+        self._leave_at = 0.0  # when to say `leave`
+        self._left: float | None = None  # when it was said
+        self._rest_told = False  # that is, the others after the gateway workers
+        self._stops = 0  # SIGTERM and SIGINT seen
+        self._killed = False
+
+    def run(self) -> int:
+        """Runs the node until it is told to end. Returns the exit code: 0 after a drain, 1 if it was cut short.
+
+        Raises CannotStart for what the operator has to repair.
+        """
+        self._bind_fixed()
+        wake = _catch_signals(self._count_stop)
+        self._selector.register(wake, selectors.EVENT_READ, lambda: _empty(wake))
+        self._log("info", "node starts", pid=os.getpid(), region=self._settings.region, workers=self._settings.workers)
+        try:
+            while not self._finished():
+                for key, events in self._selector.select(self._step(clock.now())):
+                    if events & selectors.EVENT_READ:
+                        key.data()
+                self._stderr.flush()
+                self._tell_dropped()
+        finally:
+            self._kill_all()
+        self._log("info", "node ended", killed=self._killed)
+        return 1 if self._killed else 0
+
+    def _step(self, now: float) -> float:
+        """Does everything that is due and returns seconds until there may be more to do."""
+        if self._stops and self._leaving is None:
+            self._leaving, self._leave_at = now, now + ANNOUNCE_SECONDS
+            self._log("info", "node leaves")
+            self._tell("drain", *ROLES)
+        for child in self._children:
+            self._reap(child, now)
+            if child.start_at is not None and child.start_at <= now and self._leaving is None:
+                self._start(child, now)
+            if child.line is not None:
+                child.line.flush()
+        if self._leaving is not None:
+            self._step_leaving(now)
+        if self._stderr.waiting or any(child.line is not None and child.line.waiting for child in self._children):
+            return 0.05
+        # Half a second is a safety net: signals, lines and output wake the selector by themselves.
+        due = [child.start_at for child in self._children if child.start_at is not None and self._leaving is None]
+        return min([0.5, *(max(0.0, at - now) for at in due)])
+
+    # Children
+
+    def _start(self, child: Child, now: float) -> None:
+        try:
+            child.start(self._settings, self._secret, now)
+        except OSError as error:
+            child.delay_seconds = restart_delay(child.delay_seconds, 0.0)
+            child.start_at = now + child.delay_seconds
+            self._log("error", "child cannot start", worker=child.label, reason=str(error))
+            return
+        assert child.line is not None and child.process is not None
+        self._selector.register(child.line.socket, selectors.EVENT_READ, lambda: self._on_line(child))
+        self._selector.register(child.output, selectors.EVENT_READ, lambda: self._on_output(child))
+        self._log("info", "child started", worker=child.label, pid=child.process.pid, restarts=child.restarts)
+        self._hand_sockets(child)
+        if child is self._agent:
+            for worker in self._children[1:]:
+                self._connect(worker)
+        else:
+            self._connect(child)
+        self._tell_children()
+
+    def _reap(self, child: Child, now: float) -> None:
+        if child.process is None or child.process.poll() is None:
+            return
+        assert child.line is not None
+        code, pid = child.process.returncode, child.process.pid
+        self._on_line(child)  # its last words may still be in the line
+        for sock in (child.line.socket, child.output):
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(sock)
+        for text in child.bury():
+            self._stderr.write(text)
+        if self._leaving is not None:
+            self._log("info", "child ended", worker=child.label, pid=pid, exit=code)
+            return
+        if code == OPERATOR_MISTAKE and not self._listening:
+            raise CannotStart(child.reason or f"{child.label} cannot start; the log says why")
+        child.delay_seconds = restart_delay(child.delay_seconds, now - child.started_at)
+        child.start_at = now + child.delay_seconds
+        child.restarts += 1
+        self._log("warning", "child ended", worker=child.label, pid=pid, exit=code, reason=child.reason,
+                  restart_in_seconds=child.delay_seconds, restarts=child.restarts)  # fmt: skip
+        self._tell_children()
+
+    def _connect(self, worker: Child) -> None:
+        """A fresh channel between the agent and a worker, when both run; it replaces the one before."""
+        if worker.line is None or self._agent.line is None:
+            return
+        try:
+            one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as error:  # out of descriptors: the worker serves on, and the next restart tries again
+            self._log("error", "no channel", worker=worker.label, reason=str(error))
+            return
+        worker.line.send({"say": "channel", "kind": "agent", "slot": 0}, [one])
+        self._agent.line.send({"say": "channel", "kind": worker.role, "slot": worker.slot}, [other])
+
+    def _tell_children(self) -> None:
+        if self._agent.line is not None:
+            rows = [[c.role, c.slot, c.process.pid if c.process else 0, c.restarts] for c in self._children]
+            self._agent.line.send({"say": "children", "launcher": os.getpid(), "children": rows})
+
+    def _on_output(self, child: Child) -> None:
+        lines = child.read_output()
+        if lines is None:
+            self._selector.unregister(child.output)  # closed; `_reap` will find the process ended
+            return
+        for text in lines:
+            self._stderr.write(text)
+
+    def _tell_dropped(self) -> None:
+        if self._stderr.dropped and not self._stderr.waiting:
+            dropped, self._stderr.dropped = self._stderr.dropped, 0
+            self._log("warning", "lines dropped", lines=dropped, reason="stderr was not read quickly enough")
+
+    # Sockets
+
+    def _bind_fixed(self) -> None:
+        settings = self._settings
+        host = settings.address or "0.0.0.0"
+        dns = [Wanted("dns", kind, host, settings.dns_port, "--dns-port") for kind in ("tcp", "udp")]
+        admin = [Wanted("agent", "tcp", settings.bound_host(settings.admin_host), settings.admin_port, "--admin-port")]
+        problems = self._sockets.want("agent", admin)
+        if settings.dns_port:
+            problems += self._sockets.want("dns", dns)
+        if problems:
+            raise CannotStart("; ".join(problems))
+
+    def _hand_sockets(self, child: Child) -> None:
+        """Gives a child its full set. A gateway worker gets none before the document has said which."""
+        if child.line is None or (child.role == "gateway" and not self._listening):
+            return
+        mine = self._sockets.of(child.role, child.slot)
+        entries = [wanted.to_list() for wanted, _ in mine]
+        child.line.send({"say": "sockets", "sockets": entries}, [sock for _, sock in mine])
+
+    def _listen(self, message: Message) -> None:
+        wanted = [Wanted.of_list(entry) for entry in message["sockets"]]
+        if len(wanted) > DESCRIPTORS_MAX:
+            problems = [f"{len(wanted)} sockets at once, old and new together; change the listeners in two steps"]
+        else:
+            problems = self._sockets.want("gateway", wanted)
+        assert self._agent.line is not None
+        if problems:
+            self._log("error", "listeners refused", problems=problems)
+            if not self._listening:
+                raise CannotStart("; ".join(problems))
+            self._agent.line.send({"say": "refused", "problems": problems})
+            return
+        self._listening = True
+        for child in self._children:
+            if child.role == "gateway":
+                self._hand_sockets(child)
+        self._agent.line.send({"say": "listening"})
+        self._drop_privileges()
+
+    def _drop_privileges(self) -> None:
+        if self._settings.user is None or os.geteuid() != 0:
+            return
+        account = pwd.getpwnam(self._settings.user)
+        os.initgroups(account.pw_name, account.pw_gid)
+        os.setgid(account.pw_gid)
+        os.setuid(account.pw_uid)
+        self._log("info", "privileges dropped", user=account.pw_name)
+
+    # Lines
+
+    def _on_line(self, child: Child) -> None:
+        try:
+            while child.line is not None and (received := child.line.receive()) is not None:
+                message, descriptors = received
+                for descriptor in descriptors:
+                    os.close(descriptor)  # children have nothing to hand to us
+                try:
+                    self._on_message(child, message)
+                except (KeyError, TypeError, ValueError) as error:
+                    self._log("error", "message not understood", worker=child.label, reason=repr(error))
+        except LineClosed:
+            if child.line is not None:
+                with contextlib.suppress(KeyError):
+                    self._selector.unregister(child.line.socket)
+
+    def _on_message(self, child: Child, message: Message) -> None:
+        say = message["say"]
+        if say == "listen" and child is self._agent:
+            self._listen(message)
+        elif say == "ready":
+            self._log("info", "child ready", worker=child.label, after_seconds=round(clock.now() - child.started_at, 3))
+        elif say == "left" and child is self._agent and self._leaving is not None:
+            self._leave_at = clock.now() + min(float(message["linger_seconds"]), LINGER_SECONDS_MAX)
+            self._log("info", "node lingers", seconds=message["linger_seconds"])
+        elif say == "failed":
+            child.reason = str(message["reason"])
+        else:
+            self._log("error", "message not understood", worker=child.label, say=say)
+
+    # The end
+
+    def _count_stop(self) -> None:
+        """Runs inside a signal handler, which may interrupt anything: it only counts."""
+        self._stops += 1
+
+    def _step_leaving(self, now: float) -> None:
+        assert self._leaving is not None
+        self._killed = self._killed or self._stops > 1
+        if self._left is None:
+            if now >= self._leave_at or self._agent.process is None:
+                self._left = now
+                self._tell("leave", "gateway")
+                self._sockets.want("gateway", [])  # who comes now is refused at once, and goes elsewhere
+            return
+        if not self._rest_told and not any(c.process for c in self._children if c.role == "gateway"):
+            # DNS answers and the agent reports until the last exchange is over.
+            self._rest_told = True
+            self._tell("leave", "dns", "agent")
+        if now - self._left > GRACE_SECONDS + 1.0:  # they stop by themselves before
+            self._killed = True
+
+    def _tell(self, say: str, *roles: str) -> None:
+        for child in self._children:
+            if child.line is not None and child.role in roles:
+                child.line.send({"say": say})
+
+    def _finished(self) -> bool:
+        gone = all(child.process is None for child in self._children)
+        return self._killed or (self._leaving is not None and gone)
+
+    def _kill_all(self) -> None:
+        for child in self._children:
+            if child.process is not None:
+                child.process.kill()
+        for child in self._children:
+            if child.process is not None:
+                child.process.wait()
+                for text in child.bury():
+                    self._stderr.write(text)
+
+    def _log(self, level: str, event: str, **fields: object) -> None:
+        self._stderr.write(logs.line(level, event, node=self._settings.name, **{"worker": "launcher", **fields}))
+
+
+def _catch_signals(on_stop: Callable[[], None]) -> socket.socket:
+    """Returns a socket that is readable after each signal."""
+    wake, waker = socket.socketpair()
+    wake.setblocking(False)
+    waker.setblocking(False)
+    signal.set_wakeup_fd(waker.detach(), warn_on_full_buffer=False)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        on_stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)  # it only has to wake the selector
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closed terminal is no reason to stop serving
+    return wake
+
+
+def _empty(sock: socket.socket) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while sock.recv(4096):
+            pass
+
+
+def _prepare(settings: Settings) -> None:
+    """The state folder, the limit of open files, the name in ps. Raises CannotStart."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    Path("/proc/self/comm").write_text("meridian-node")
+    try:
+        state = Path(settings.state)
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if settings.user is not None and os.geteuid() == 0:
+            account = pwd.getpwnam(settings.user)
+            os.chown(state, account.pw_uid, account.pw_gid)
+    except OSError as error:
+        raise CannotStart(f"--state {settings.state}: {error.strerror}; name a folder that may be written") from error
+    except KeyError:
+        raise CannotStart(f"--user {settings.user}: there is no such user") from None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a node with these flags; returns the exit code."""
+    try:
+        settings = parse_settings(sys.argv[1:] if argv is None else argv)
+        _prepare(settings)
+        return Launcher(settings).run()
+    except (SettingsError, CannotStart) as error:
+        sys.stderr.write(f"meridian node: {error}\n")
+        return OPERATOR_MISTAKE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

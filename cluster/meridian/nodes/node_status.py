@@ -1,0 +1,69 @@
+"""What a node knows of its cluster, from the control room's words into the admin API's. Pure."""
+
+from collections.abc import Sequence
+
+from meridian.admin.status import (
+    NodeStatus,
+    RegionStatus,
+    Standing,
+    Status,
+    StoreStatus,
+    VerdictStatus,
+    WorkerStatus,
+)
+from meridian.control.members import Endpoints, MemberRecord
+from meridian.control.status import ControlStatus
+from meridian.core import verdicts
+from meridian.nodes.crew import WorkerState
+
+_STANDINGS: dict[verdicts.Standing, Standing] = {
+    verdicts.Standing.SERVING: "serving",
+    verdicts.Standing.SUSPECT: "suspect",
+    verdicts.Standing.DRAINING: "draining",
+    verdicts.Standing.WITHDRAWN: "withdrawn",
+}
+
+
+def build_status(cluster: str, control: ControlStatus, workers: Sequence[WorkerState]) -> Status:
+    """Everything at a glance: members of the store and nodes of the verdict, whoever knows them."""
+    members = {member.name: member for member in control.members}
+    names = sorted(members.keys() | control.verdict.nodes.keys())
+    detail = control.store.detail
+    return Status(
+        cluster=cluster,
+        node=control.node,
+        store=StoreStatus(reachable=control.store.reachable and control.store.leader, detail=detail),
+        leader=control.leader,
+        verdict=VerdictStatus(fence=control.verdict.fence, version=control.verdict.version),
+        config_version=control.config_current or control.config_version,
+        nodes=tuple(_node(name, members.get(name), control) for name in names),
+        regions=tuple(
+            RegionStatus(name=region.name, standing=_STANDINGS[region.standing], reason=region.reason)
+            for region in control.verdict.regions.values()
+        ),
+        workers=tuple(
+            WorkerStatus(kind=worker.kind, slot=worker.slot, pid=worker.pid, config_version=worker.config_version)
+            for worker in workers
+            if worker.connected
+        ),
+    )
+
+
+def _node(name: str, member: MemberRecord | None, control: ControlStatus) -> NodeStatus:
+    judged = control.verdict.nodes.get(name)
+    endpoints = member.endpoints if member is not None else Endpoints()
+    return NodeStatus(
+        name=name,
+        region=member.region if member is not None else judged.region if judged is not None else "",
+        standing=_STANDINGS[judged.standing] if judged is not None else "unknown",
+        reason=judged.reason if judged is not None else "no verdict has named it yet",
+        leader=name == control.leader,
+        addresses=judged.addresses if judged is not None else member.addresses if member is not None else (),
+        http=endpoints.http,
+        https=endpoints.https,
+        dns=endpoints.dns,
+        admin=endpoints.admin,
+        config_version=member.config_version if member is not None else 0,
+        config_refused=member.config_refused if member is not None else "",
+        seat=member.seat if member is not None else None,
+    )

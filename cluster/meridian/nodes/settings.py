@@ -1,0 +1,155 @@
+"""What a node is told by its command line. Parsed once, in the launcher, and handed to the children as JSON.
+
+No secret is in here: keys, tokens and passwords are named by the files that hold them.
+"""
+
+import argparse
+import dataclasses
+import ipaddress
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9_.-]{0,61}[a-z0-9])?")
+WORKERS_MAX = 256  # one byte of a QUIC connection id carries the worker's number
+ROLES = ("agent", "gateway", "dns")
+
+
+class SettingsError(Exception):
+    """A flag that cannot be: the message names the flag and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All flags of a node. `address` replaces wildcards in listeners; `advertise` is what DNS answers for the node."""
+
+    name: str
+    region: str
+    cluster: str = "meridian"
+    etcd: tuple[str, ...] = ()
+    etcd_ca: str | None = None
+    etcd_cert: str | None = None
+    etcd_key: str | None = None
+    etcd_user: str | None = None
+    etcd_password_file: str | None = None
+    address: str | None = None
+    advertise: tuple[str, ...] = ()
+    workers: int = 1
+    dns_port: int = 53
+    admin_host: str = "127.0.0.1"
+    admin_port: int = 9900
+    peer_port: int = 9901
+    peer_ca: str | None = None
+    peer_cert: str | None = None
+    peer_key: str | None = None
+    state: str = "/var/lib/meridian"
+    cluster_key_file: str | None = None
+    token_file: str | None = None
+    geo_file: str | None = None
+    limit_nodes: int = 3
+    access_log: float = 0.0
+    user: str | None = None
+    agent_module: str = "meridian.nodes.agent"
+    gateway_module: str = "meridian.nodes.gateway_worker"
+    dns_module: str = "meridian.nodes.dns_worker"
+
+    def to_json(self) -> str:
+        """The settings as JSON; see `from_json`."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Settings":
+        """Reads what `to_json` wrote."""
+        values = json.loads(text)
+        for name in ("etcd", "advertise"):
+            values[name] = tuple(values[name])
+        return cls(**values)
+
+    def bound_host(self, host: str) -> str:
+        """The address to bind for a listener's `host`: a wildcard becomes `address`, if that is of the same family."""
+        if self.address is None:
+            return host
+        asked, own = ipaddress.ip_address(host), ipaddress.ip_address(self.address)
+        return self.address if asked.is_unspecified and asked.version == own.version else host
+
+    def module(self, role: str) -> str:
+        """The module that a child of this role runs."""
+        return {"agent": self.agent_module, "gateway": self.gateway_module, "dns": self.dns_module}[role]
+
+
+def parse_settings(argv: Sequence[str]) -> Settings:
+    """Reads a node's flags. Raises SettingsError for values that cannot be; argparse exits with 2 for unknown flags."""
+    values = vars(_parser().parse_args(argv))
+    settings = Settings(**{name: value for name, value in values.items() if value is not None})
+    if not settings.advertise and settings.address is not None:
+        settings = dataclasses.replace(settings, advertise=(settings.address,))
+    _check(settings)
+    return settings
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="meridian node", allow_abbrev=False)
+    flag = parser.add_argument
+    flag("--name", required=True, help="unique in the cluster and kept over restarts")
+    flag("--region", required=True)
+    flag("--cluster")
+    flag("--etcd", type=_words, metavar="URL,...", help="without it the cluster's state lives in the agent's memory")
+    flag("--etcd-ca"), flag("--etcd-cert"), flag("--etcd-key"), flag("--etcd-user"), flag("--etcd-password-file")
+    flag("--address", metavar="IP", help="replaces 0.0.0.0 and [::] in listeners")
+    flag("--advertise", type=_words, metavar="IP,...", help="what DNS answers for this node (default: --address)")
+    flag("--workers", type=int, default=max(1, os.cpu_count() or 1), help="gateway workers (default: one per core)")
+    flag("--dns-port", type=int, help="0: no DNS server")
+    flag("--admin-host"), flag("--admin-port", type=int), flag("--peer-port", type=int)
+    flag("--peer-ca"), flag("--peer-cert"), flag("--peer-key")
+    flag("--state", metavar="DIR"), flag("--cluster-key-file"), flag("--token-file"), flag("--geo-file")
+    flag("--limit-nodes", type=int, help="how many nodes share each limit")
+    flag("--access-log", type=float, metavar="RATIO", help="how many of the requests that went well are logged, 0 to 1")
+    flag("--user", help="who to become after binding ports")
+    for role in ROLES:
+        flag(f"--{role}-module", help=argparse.SUPPRESS)
+    return parser
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _check(settings: Settings) -> None:
+    for flag, name in (("--name", settings.name), ("--region", settings.region), ("--cluster", settings.cluster)):
+        if not _NAME.fullmatch(name):
+            raise SettingsError(f"{flag} {name!r}: use at most 63 lower-case letters, digits, '.', '_' and '-'")
+    if settings.address is not None:
+        _check_ip("--address", settings.address)
+    for address in settings.advertise:
+        _check_ip("--advertise", address)
+    if not settings.advertise:
+        raise SettingsError("--advertise IP is missing: the addresses that DNS answers for this node")
+    if not 1 <= settings.workers <= WORKERS_MAX:
+        raise SettingsError(f"--workers {settings.workers}: must be between 1 and {WORKERS_MAX}")
+    if not 0.0 <= settings.access_log <= 1.0:
+        raise SettingsError(f"--access-log {settings.access_log}: must be between 0 and 1")
+    if settings.limit_nodes < 1:
+        raise SettingsError(f"--limit-nodes {settings.limit_nodes}: must be at least 1")
+    for port_flag in ("dns_port", "admin_port", "peer_port"):
+        port = getattr(settings, port_flag)
+        if not 0 <= port < 65536:
+            raise SettingsError(f"--{port_flag.replace('_', '-')} {port}: must be between 0 and 65535")
+    for file_flag in (
+        "etcd_ca", "etcd_cert", "etcd_key", "etcd_password_file", "peer_ca", "peer_cert", "peer_key",
+        "cluster_key_file", "token_file", "geo_file",
+    ):  # fmt: skip
+        path = getattr(settings, file_flag)
+        if path is not None and not Path(path).is_file():
+            raise SettingsError(f"--{file_flag.replace('_', '-')} {path}: there is no such file")
+
+
+def _check_ip(flag: str, text: str) -> None:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise SettingsError(f"{flag} {text!r} is not an IP address") from None
+    if address.is_unspecified:
+        raise SettingsError(f"{flag} {text}: name an address of this machine, not the wildcard")

@@ -1,0 +1,192 @@
+"""What gateway and DNS workers do alike: hold a channel to the agent, read documents beside the loop, report, leave.
+
+Invariant: one document is compiled at a time, the newest one next; what serves is replaced only by something that was
+compiled whole, in one call on the loop. Without an agent a worker goes on with what it holds.
+"""
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import uvloop
+
+from meridian.nodes import compiling, logs
+from meridian.nodes.channel import Channel
+from meridian.nodes.child import Birth, Post, sockets_of
+from meridian.nodes.compiling import Unfit
+from meridian.nodes.line import Message
+from meridian.nodes.reports import metrics_to_proto
+from meridian.telemetry.metrics import Series
+from meridian_proto.v1.channel_pb2 import Config, ConfigAck, Frame, Hello
+
+TICK_SECONDS = 0.2
+TICKS_PER_METRICS = 5
+
+BoundSockets = dict[tuple[str, str, int], socket.socket]  # by (kind, host, port)
+
+
+class Duties(Protocol):
+    """What one kind of worker does. All on the loop but `compile`."""
+
+    def compile(self, config: Config) -> Callable[[], None]:
+        """In a thread: reads a document, returns what puts it in force (on the loop). Raises Unfit."""
+
+    async def run(self) -> None:
+        """Serves until cancelled. What it raises ends the process: the launcher starts another."""
+
+    def on_state(self, frame: Frame) -> None:
+        """Verdict, endpoint health, limit share or drain from the agent."""
+
+    def on_sockets(self, sockets: BoundSockets) -> None:
+        """The full set that this worker serves; the sockets are its own now."""
+
+    def drain(self, on: bool) -> None:
+        """Serve on, but tell clients to go elsewhere."""
+
+    def tick(self, send: Callable[[Frame], None]) -> None:
+        """Each 200 ms: spans, outcomes, the access log."""
+
+    def series(self) -> Sequence[Series]:
+        """All metrics as they stand."""
+
+    async def close(self, grace_seconds: float) -> None:
+        """Finish what is under way within this time, then end it."""
+
+
+class Worker:
+    """The parts around `Duties` on one loop; a listener of its channel."""
+
+    def __init__(self, birth: Birth, duties: Duties) -> None:
+        self._duties = duties
+        self._birth = birth
+        self._post = Post(birth, self._on_message, self._on_leave)
+        self._channel = Channel(self._hello, self)
+        self._tasks = asyncio.TaskGroup()
+        # One thread, made at once: a document must not fail for want of a thread when memory is short.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="compile")
+        self._next: Config | None = None
+        self._changed = asyncio.Event()
+        self._served: tuple[int, int] | None = None  # version, and hash of the document: a restarted embedded store
+        self._leave: asyncio.Future[float] = asyncio.get_running_loop().create_future()  # may give a number twice
+
+    async def run(self) -> None:
+        """Runs until the launcher says so or is gone."""
+        async with self._tasks:
+            works = (self._duties.run(), self._compile_for_ever(), self._report_for_ever())
+            own = [self._tasks.create_task(work) for work in works]
+            self._post.say("ready")
+            grace_seconds = await self._leave
+            await self._duties.close(grace_seconds)
+            for task in own:
+                task.cancel()
+            self._report()
+        self._channel.close()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    # From the launcher
+
+    def _on_message(self, message: Message, sockets: list[socket.socket]) -> None:
+        match message["say"]:
+            case "sockets":
+                self._duties.on_sockets(sockets_of(message, sockets))
+            case "channel":
+                self._tasks.create_task(self._attach(sockets[0]))
+            case "drain":
+                self._duties.drain(True)
+
+    async def _attach(self, sock: socket.socket) -> None:
+        try:
+            await self._channel.attach(sock)
+        except OSError as error:  # the agent died meanwhile: the launcher makes another channel
+            logs.log("info", "channel not opened", reason=str(error))
+
+    def _on_leave(self, grace_seconds: float) -> None:
+        self._leave.set_result(grace_seconds)
+
+    # From the agent
+
+    def _hello(self) -> Hello:
+        version = self._served[0] if self._served else 0
+        return Hello(kind=self._birth.role, slot=self._birth.slot, config_version=version, pid=os.getpid())
+
+    def on_hello(self, hello: Hello) -> None:
+        """The agent is there."""
+        logs.log("info", "agent connected", agent_pid=hello.pid)
+
+    def on_lost(self, reason: str) -> None:
+        """The agent is gone: serve on."""
+        logs.log("warning", "agent lost, serving on", reason=reason)
+
+    def on_frame(self, frame: Frame) -> None:
+        """State from the agent."""
+        if frame.WhichOneof("body") == "config":
+            self._next = frame.config
+            self._changed.set()
+        else:
+            self._duties.on_state(frame)
+
+    async def _compile_for_ever(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            config, self._next = self._next, None
+            if config is not None:
+                self._channel.send(Frame(config_ack=await self._take(config)))
+
+    async def _take(self, config: Config) -> ConfigAck:
+        """Puts a document in force, or says why not."""
+        identity = (config.version, hash(config.document))
+        if identity == self._served:
+            return ConfigAck(version=config.version)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            work = lambda: compiling.without_collector(lambda: self._duties.compile(config))  # noqa: E731  # one use
+            apply = await loop.run_in_executor(self._thread, work)
+            swap_began = loop.time()
+            apply()
+        except Unfit as error:
+            logs.log("error", "document refused", version=config.version, reason=str(error))
+            return ConfigAck(version=config.version, refused=str(error))
+        swapped = loop.time()
+        self._served = identity
+        compiling.settle()
+        logs.log("info", "document in force", version=config.version,
+                 compile_seconds=round(swap_began - began, 4), swap_seconds=round(swapped - swap_began, 4),
+                 settle_seconds=round(loop.time() - swapped, 4))  # fmt: skip
+        return ConfigAck(version=config.version)
+
+    # To the agent
+
+    async def _report_for_ever(self) -> None:
+        ticks = 0
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            ticks += 1
+            self._duties.tick(self._channel.send)
+            if ticks % TICKS_PER_METRICS == 0:
+                self._channel.send(metrics_to_proto(self._duties.series()))
+
+    def _report(self) -> None:
+        self._duties.tick(self._channel.send)
+        self._channel.send(metrics_to_proto(self._duties.series()))
+
+
+def run_worker(birth: Birth, make: Callable[[], Duties]) -> int:
+    """Runs a worker on uvloop until it is told to leave."""
+
+    async def main() -> None:
+        worker = Worker(birth, make())
+        compiling.tune()
+        await worker.run()
+
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
+        runner.run(main())
+    return 0
+
+
+def _new_loop() -> Any:
+    return uvloop.new_event_loop()

@@ -1,0 +1,123 @@
+"""A document's way through a node: sockets first, then workers, then the word to the cluster."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Sequence
+
+from tests.support import wait_until
+
+from meridian.control.bundle import Bundle, seal
+from meridian.nodes.config_flow import ConfigFlow, Reading
+from meridian.nodes.crew import WorkerState
+from meridian.nodes.settings import Settings
+from meridian.nodes.sockets import Wanted
+from meridian_proto.v1.channel_pb2 import ConfigAck, Frame
+
+KEY = b"k" * 32
+SETTINGS = Settings("one", "eu", address="127.0.0.1", advertise=("127.0.0.1",))
+
+
+def payload(*ports: int, **more: object) -> bytes:
+    listeners = [{"name": f"web{port}", "bind": f"0.0.0.0:{port}", "protocols": ["h1"]} for port in ports]
+    return seal(Bundle(json.dumps({"listeners": listeners, **more}), {}), KEY)
+
+
+class Scene:
+    """A flow between a launcher and two workers that do as they are told; `said` is what happened, in order."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.problems: list[str] = []
+        self.refuse: dict[int, str] = {}
+        self.workers: Sequence[WorkerState] = [
+            WorkerState("gateway", 0, connected=True),
+            WorkerState("dns", 0, connected=True),
+        ]
+        self.flow = ConfigFlow(
+            SETTINGS, KEY, self, self.listen, adopted=self.adopted,
+            acknowledge=lambda version, refused: self.said.append(f"acknowledge {version} {refused}".strip()),
+        )  # fmt: skip
+
+    async def listen(self, wanted: Sequence[Wanted]) -> Sequence[str]:
+        self.said.append(f"listen {sorted({one.port for one in wanted})}")
+        return self.problems
+
+    def send(self, frame: Frame, kind: str | None = None) -> None:
+        version = frame.config.version
+        self.said.append(f"{kind} {version}")
+        for worker in self.workers:
+            if worker.kind == kind:
+                refused = self.refuse.get(version, "") if kind == "gateway" else ""
+                worker.acknowledge(ConfigAck(version=version, refused=refused))
+        self.flow.look()
+
+    def send_share(self, spenders: int, indexes: Sequence[int]) -> None:
+        raise AssertionError("a document has no shares")
+
+    def adopted(self, reading: Reading) -> None:
+        self.said.append(f"adopted {reading.version}")
+
+    async def heard(self, *said: str) -> None:
+        await wait_until(lambda: self.said == list(said), within_seconds=5, what=f"{said}, not {self.said}")
+        self.said.clear()
+
+
+@contextlib.asynccontextmanager
+async def scene() -> AsyncIterator[Scene]:
+    made = Scene()
+    task = asyncio.get_running_loop().create_task(made.flow.run())
+    try:
+        yield made
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_old_sockets_are_kept_until_all_workers_have_the_new_document() -> None:
+    async with scene() as s:
+        s.flow.arrived(1, payload(81))
+        await s.heard("listen [81]", "gateway 1", "dns 1", "adopted 1", "acknowledge 1", "listen [81]")
+        s.flow.arrived(2, payload(82))
+        await s.heard("listen [81, 82]", "gateway 2", "dns 2", "adopted 2", "acknowledge 2", "listen [82]")
+
+
+async def test_of_versions_that_come_quickly_the_last_is_taken() -> None:
+    async with scene() as s:
+        for version in range(1, 50):
+            s.flow.arrived(version, payload(81))
+        await s.heard("listen [81]", "gateway 49", "dns 49", "adopted 49", "acknowledge 49", "listen [81]")
+
+
+async def test_a_worker_that_refuses_puts_the_old_document_back_everywhere() -> None:
+    async with scene() as s:
+        s.flow.arrived(1, payload(81))
+        await s.heard("listen [81]", "gateway 1", "dns 1", "adopted 1", "acknowledge 1", "listen [81]")
+        s.refuse[2] = "too odd"
+        s.flow.arrived(2, payload(82))
+        await s.heard(
+            "listen [81, 82]", "gateway 2", "dns 2", "adopted 2",
+            "gateway 1", "dns 1", "adopted 1", "acknowledge 2 gateway-0: too odd", "listen [81]",
+        )  # fmt: skip
+
+
+async def test_sockets_that_cannot_be_had_refuse_the_document_before_any_worker_sees_it() -> None:
+    async with scene() as s:
+        s.problems = ["port 81 is taken"]
+        s.flow.arrived(1, payload(81))
+        await s.heard("listen [81]", "acknowledge 1 port 81 is taken")
+
+
+async def test_what_cannot_run_here_is_refused_with_the_reason() -> None:
+    async with scene() as s:
+        s.flow.arrived(1, seal(Bundle("{}", {}), b"another key of the cluster 0123456789")[:-5])
+        await wait_until(lambda: s.said, within_seconds=5, what="answer")
+        assert "damaged" in s.said[0]
+        s.said.clear()
+        records = [{"name": "www", "type": "CNAME", "value": "a"}, {"name": "www", "type": "A", "value": "x"}]
+        zone = {"name": "gw.example.com", "nameservers": ["ns1.gw.example.com"], "records": records}
+        s.flow.arrived(2, payload(81, zones=[zone]))
+        await wait_until(lambda: s.said, within_seconds=5, what="answer")
+        assert s.said[0].startswith("acknowledge 2 ") and "www" in s.said[0]
+        assert s.flow.current is None

@@ -1,0 +1,39 @@
+"""Flags of a node. (What the operator sees of wrong ones is in test_launcher.)"""
+
+import pytest
+
+from meridian.nodes.settings import Settings, SettingsError, parse_settings
+
+LEAST = ("--name=one", "--region=eu", "--address=127.0.0.1")
+
+
+def test_defaults_and_the_way_to_a_child_and_back() -> None:
+    settings = parse_settings([*LEAST, "--etcd=https://a:1, https://b:2", "--workers=3", "--access-log=0.5"])
+    assert settings.etcd == ("https://a:1", "https://b:2")
+    assert settings.advertise == ("127.0.0.1",)
+    assert (settings.cluster, settings.workers, settings.access_log) == ("meridian", 3, 0.5)
+    assert Settings.from_json(settings.to_json()) == settings
+
+
+@pytest.mark.parametrize(
+    ("host", "bound"),
+    [("0.0.0.0", "127.0.0.1"), ("::", "::"), ("192.0.2.1", "192.0.2.1")],
+)
+def test_the_address_replaces_a_wildcard_of_its_family(host: str, bound: str) -> None:
+    assert parse_settings(LEAST).bound_host(host) == bound
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--name=one", "--region=eu"),
+        (*LEAST, "--advertise=0.0.0.0"),
+        (*LEAST, "--dns-port=70000"),
+        (*LEAST, "--limit-nodes=0"),
+        (*LEAST, "--access-log=2"),
+        (*LEAST, "--token-file=/no/such/file"),
+    ],
+)
+def test_what_cannot_be_is_refused(flags: tuple[str, ...]) -> None:
+    with pytest.raises(SettingsError, match="--"):
+        parse_settings(flags)

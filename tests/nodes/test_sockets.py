@@ -1,0 +1,65 @@
+"""The launcher's sockets: whole sets, kept while they are wanted."""
+
+import socket
+
+from tests.support import free_port
+
+from meridian.core.snapshot import Listener
+from meridian.nodes.settings import Settings
+from meridian.nodes.sockets import Sockets, Wanted, sockets_of_listener
+
+
+def tcp(port: int, name: str = "web") -> Wanted:
+    return Wanted("gateway", "tcp", "127.0.0.1", port, name)
+
+
+def test_what_stays_wanted_stays_open_and_what_does_not_is_closed() -> None:
+    sockets = Sockets({"gateway": 2, "dns": 1})
+    first, second = free_port(), free_port()
+    assert sockets.want("gateway", [tcp(first), tcp(second)]) == []
+    assert sockets.want("dns", [Wanted("dns", "udp", "127.0.0.1", free_port())]) == []
+    kept = sockets.of("gateway", 0)
+    assert sockets.want("gateway", [tcp(second, "renamed")]) == []
+    ((wanted, sock),) = sockets.of("gateway", 1)
+    assert wanted.name == "renamed" and sock in [held for _, held in kept]
+    with socket.create_server(("127.0.0.1", first)):
+        pass
+    assert len(sockets.of("dns", 0)) == 1
+    assert sockets.want("gateway", []) == [] and sockets.want("dns", []) == []
+
+
+def test_udp_has_a_socket_for_each_slot_and_tcp_one_for_all() -> None:
+    sockets = Sockets({"gateway": 3})
+    port = free_port()
+    assert sockets.want("gateway", [tcp(port), Wanted("gateway", "udp", "127.0.0.1", port)]) == []
+    numbers = {(wanted.kind, sock.fileno()) for slot in range(3) for wanted, sock in sockets.of("gateway", slot)}
+    assert sorted(kind for kind, _ in numbers) == ["tcp", "udp", "udp", "udp"]
+    sockets.want("gateway", [])
+
+
+def test_one_bad_address_leaves_all_as_it_was() -> None:
+    sockets = Sockets({"gateway": 1})
+    good, new = free_port(), free_port()
+    assert sockets.want("gateway", [tcp(good)]) == []
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        problems = sockets.want("gateway", [tcp(new), tcp(taken, "second"), Wanted("gateway", "tcp", "192.0.2.1", 80)])
+    assert len(problems) == 2
+    assert problems[0].startswith(f"second: tcp port {taken} on 127.0.0.1 is taken by another program")
+    assert "no such address" in problems[1]
+    assert [wanted.port for wanted, _ in sockets.of("gateway", 0)] == [good]
+    with socket.create_server(("127.0.0.1", new)):
+        pass
+    sockets.want("gateway", [])
+
+
+def test_a_listener_wants_tcp_for_h1_and_h2_and_udp_for_h3() -> None:
+    settings = Settings("one", "eu", address="127.0.0.7", advertise=("127.0.0.7",))
+
+    def kinds(*protocols: str, host: str = "0.0.0.0") -> list[tuple[str, str]]:
+        listener = Listener("web", host, 8443, protocols, True, ())
+        return [(wanted.kind, wanted.host) for wanted in sockets_of_listener(listener, settings)]
+
+    assert kinds("h1", "h2", "h3") == [("tcp", "127.0.0.7"), ("udp", "127.0.0.7")]
+    assert kinds("h3") == [("udp", "127.0.0.7")]
+    assert kinds("h1", host="127.0.0.9") == [("tcp", "127.0.0.9")]

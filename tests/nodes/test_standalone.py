@@ -1,0 +1,129 @@
+"""`meridian serve` as an operator meets it: one process, a file, real clients."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import dns.asyncquery
+import dns.message
+import pytest
+from tests.nodes.node import Node, rss_mb, show
+from tests.nodes.site import Load, Site, check_spans, until, upstream
+from tests.support import ROOT
+from tests.telemetry.otlp_receiver import OtlpReceiver
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    async with upstream() as port:
+        yield Site(tmp_path, port)
+
+
+@contextlib.asynccontextmanager
+async def served(site: Site, document: str, *flags: str) -> AsyncIterator[Node]:
+    """`meridian serve` on the document; ends with it."""
+    file = site.folder / "gateway.yaml"
+    file.write_text(document)  # a test's own small file
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "meridian.nodes.standalone", str(file),
+        f"--dns-port={site.dns}", f"--admin-port={site.admin}", *flags,
+        stderr=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL, limit=2**20, start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    node = Node(process)
+    reader = asyncio.get_running_loop().create_task(node.read())
+    try:
+        yield node
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+        await reader
+
+
+async def test_it_serves_and_follows_its_file(site: Site) -> None:
+    async with served(site, site.document()) as node:
+        await node.logged("serving", within_seconds=40)
+        assert (await site.get("/hello")).endswith(b"/hello")
+        answer = await dns.asyncquery.udp(dns.message.make_query("shop.gw.example.com.", "A"), "127.0.0.1", 5, site.dns)
+        assert [str(record) for rrset in answer.answer for record in rrset] == ["127.0.0.1"]
+        show(f"meridian serve: {rss_mb(node.process.pid):.1f} MB")
+        load = Load(site.web, 4)
+        file = site.folder / "gateway.yaml"
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(load.run())
+            file.write_text(site.document("/load"))  # a test's own small file
+            await until(lambda: missing(site, "/elsewhere"), "the changed file is in force")
+            file.write_text("listeners: [")  # as above
+            await node.logged("document not taken, the one before stays in force")
+            file.write_text(site.document("/"))  # as above
+            node.process.send_signal(signal.SIGHUP)
+            await until(lambda: present(site, "/elsewhere"), "the file is read again")
+            load.stop()
+        assert load.answered > 50 and load.failures == []
+        node.process.send_signal(signal.SIGTERM)
+        assert await node.ended() == 0
+        assert "Traceback" not in "".join(node.words)
+
+
+async def missing(site: Site, path: str) -> bool:
+    return (await site.get(path)).startswith(b"HTTP/1.1 404")
+
+
+async def present(site: Site, path: str) -> bool:
+    return (await site.get(path)).startswith(b"HTTP/1.1 200")
+
+
+async def test_all_three_protocols_and_traces(site: Site) -> None:
+    with OtlpReceiver() as receiver:
+        document = site.secure_document(receiver.endpoint)
+        async with served(site, document) as node:
+            await node.logged("serving", within_seconds=40)
+            await site.check_protocols()
+            await asyncio.to_thread(receiver.wait_for, lambda spans: len(spans) >= 6, within_seconds=10)
+            check_spans(receiver.spans, exchanges=3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("listeners: [", "not YAML"),
+        ('{"listners": []}', "did you mean 'listeners'?"),
+        ('{"listeners": [{"name": "a", "bind": "0.0.0.0:1", "protocols": ["h2"]}]}', "there is no certificate"),
+        ("missing", "shop.pem: No such file or directory"),
+        ("taken web", "is taken by another program"),
+        ("taken dns", "--dns-port: udp port"),
+        ("taken admin", "--admin-port: tcp port"),
+    ],
+)
+async def test_what_is_wrong_at_start_is_one_message(site: Site, change: str, message: str) -> None:
+    document = change if change.startswith(("{", "listeners")) else site.document()
+    if change == "missing":
+        secure = [{"name": "a", "bind": f"127.0.0.1:{site.web}", "protocols": ["h2"]}]
+        files = [{"hosts": ["a.example"], "cert_file": "shop.pem", "key_file": "shop.key"}]
+        document = site.document(listeners=secure, certificates=files)
+    kind = socket.SOCK_DGRAM if change == "taken dns" else socket.SOCK_STREAM
+    port = {"taken web": site.web, "taken dns": site.dns, "taken admin": site.admin}.get(change, 0)
+    with socket.socket(socket.AF_INET, kind) as other:
+        other.bind(("127.0.0.1", port))
+        if kind is socket.SOCK_STREAM:
+            other.listen()
+        async with served(site, document) as node:
+            assert await node.ended(40) == 2
+    assert not node.log, json.dumps(node.log)
+    assert node.words[0].startswith("meridian serve: ") and message in "".join(node.words)
+    assert "Traceback" not in "".join(node.words)
+
+
+async def test_a_file_that_is_not_there_is_one_message(site: Site) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "meridian.nodes.standalone", "/no/such.yaml", stderr=asyncio.subprocess.PIPE
+    )
+    _, words = await process.communicate()
+    assert (process.returncode, words) == (2, b"meridian serve: /no/such.yaml: No such file or directory\n")
