@@ -1,0 +1,391 @@
+"""One downstream connection over TCP or TLS: it binds a transport, a codec of any protocol, and one exchange a stream.
+
+Invariant: what a client can make us hold is bounded. Reading stops while a request waits behind an open response
+(HTTP/1.1 pipelining) or its body is not taken; an exchange hears of `writable` turning False as soon as the socket
+does not take more; and every wait has a deadline that the worker's sweep enforces.
+
+All calls come from the loop and none awaits. Output is collected by the codec and written once at the end of a batch.
+"""
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable
+from typing import Protocol, cast
+
+from meridian.gateway.stream import DownstreamStream, Exchange, Peer
+from meridian.wire.codec import ServerCodec
+from meridian.wire.events import (
+    ConnectionEnded,
+    Data,
+    End,
+    Event,
+    Headers,
+    Refused,
+    RequestHead,
+    Reset,
+    Trailers,
+    Writable,
+)
+from meridian.wire.http1 import Http1Server
+from meridian.wire.http2 import Http2Server
+
+HEADER_SECONDS = 10.0
+"""From the first byte of a head (or from connecting) to its end. A head fits into a few packets: who takes longer
+is on a dying link or holds the connection on purpose (slowloris)."""
+
+IDLE_SECONDS = 75.0
+"""An unused connection is kept so long: longer than the 60 s that browsers and load balancers before us use, so that
+they close first and no request meets our close on its way."""
+
+LINGER_SECONDS = 2.0
+"""After the last answer to a client that is still sending: what it sends is read and dropped so long, because closing
+with unread input makes the kernel send RST, which can destroy that answer at the client (RFC 9112 section 9.6)."""
+
+CLOSE_SECONDS = 10.0
+"""A closed connection may take so long to hand over what is still to be written; then it is cut. Without it a client
+that does not read would keep its last answer in our memory for ever."""
+
+NEVER = float("inf")
+
+
+class Host(Protocol):
+    """What a connection needs from the worker that has accepted it."""
+
+    clock: Callable[[], float]
+    coarse_now: float  # the time of the last sweep: good enough for timeouts of seconds, and free
+
+    def begin(self, head: RequestHead, stream: DownstreamStream, peer: Peer) -> Exchange:
+        """See stream.Begin."""
+
+    def opened(self, connection: "DownstreamConnection") -> bool:
+        """Counts the connection in; False if there are too many."""
+
+    def closed(self, connection: "DownstreamConnection") -> None:
+        """Counts it out."""
+
+    def refused(self, status: int, reason: str) -> None:
+        """A codec has answered bad input itself."""
+
+
+class DownstreamConnection(asyncio.Protocol):
+    """See the module's head. `deadline` is in the worker's seconds; the sweep calls `expire` once it has passed."""
+
+    __slots__ = (
+        "_busy", "_closing", "_h1", "_heading", "_host", "_lingering", "_listener", "_local_port", "_read_paused",
+        "_tls", "_transport", "_write_paused", "codec", "deadline", "peer", "streams",
+    )  # fmt: skip
+
+    def __init__(self, host: Host, listener: str, local_port: int, *, tls: bool) -> None:
+        """`local_port` is the listener's port as clients know it."""
+        self._host = host
+        self._listener = listener
+        self._tls = tls
+        self._local_port = local_port
+        self._transport: asyncio.Transport
+        self._busy = False  # inside a batch: the flush at its end writes for all
+        self._closing = False
+        self._heading = False  # the deadline stands for a head that has begun
+        self._write_paused = False
+        self._read_paused = False
+        self._lingering = False
+        self._h1: Http1Server | None = None
+        self.codec: ServerCodec
+        self.deadline = NEVER
+        self.peer: Peer
+        self.streams: dict[int, Stream] = {}
+
+    # The transport's calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Chooses the codec by ALPN. The handshake is over."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
+        tls_object = transport.get_extra_info("ssl_object") if self._tls else None
+        h2 = tls_object is not None and tls_object.selected_alpn_protocol() == "h2"
+        if h2:
+            self.codec = Http2Server(self._host.clock)
+        else:
+            self.codec = self._h1 = Http1Server(b"https" if self._tls else b"http")
+        name = transport.get_extra_info("peername") or ("", 0)
+        self.peer = Peer(name[0], name[1], self._local_port, self._listener, self._tls, "h2" if h2 else "h1")
+        if self._host.opened(self):
+            self.flush()  # HTTP/2 speaks first: its SETTINGS
+            self.deadline = self._host.coarse_now + HEADER_SECONDS
+        else:
+            self._turn_away()
+
+    def data_received(self, data: bytes) -> None:
+        """Runs one batch: bytes to events, events to exchanges, one write at the end."""
+        if not self._lingering:
+            self._run(data)
+
+    def eof_received(self) -> bool:
+        """The client has closed its side. Like other proxies we take it for gone, although TCP knows half-closing:
+        there is no other sign of a client that no longer waits."""
+        if not self._lingering:
+            self._busy = True
+            self._dispatch(self.codec.receive_eof())
+            self._busy = False
+            self.flush()
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Tells the exchanges that their client is gone."""
+        self.deadline = NEVER
+        streams, self.streams = self.streams, {}
+        for stream in streams.values():
+            stream.exchange.on_reset("the client closed the connection")
+        self._host.closed(self)
+
+    def pause_writing(self) -> None:
+        """The socket is full: exchanges see `writable` False."""
+        self._write_paused = True
+
+    def resume_writing(self) -> None:
+        """The socket takes data again."""
+        self._write_paused = False
+        for stream in list(self.streams.values()):
+            if stream.blocked and stream.writable:
+                stream.blocked = False
+                stream.exchange.on_writable()
+        self.flush()
+
+    # The worker's calls
+
+    def expire(self, now: float) -> None:
+        """The deadline has passed: no head came in time, or nothing at all, or the client does not take the end."""
+        self.deadline = NEVER
+        if self._closing:
+            self.cut()
+        elif self._h1 is not None and self._heading:
+            self._dispatch(self._h1.refuse(408, "the request head did not come in time"))
+            self.flush()
+        else:
+            if self._h1 is None:
+                self.codec.shut_down()
+                self.flush()
+            self.close()
+
+    def shut_down(self) -> None:
+        """Drain: the client is told to go elsewhere; streams that are open end in their own time."""
+        self.codec.shut_down()
+        self.flush()
+
+    def close(self) -> None:
+        """Ends the connection; output that is waiting is still written."""
+        if not self._closing:
+            self._closing = True
+            self.deadline = self._host.coarse_now + CLOSE_SECONDS
+            self._transport.close()
+
+    def flush(self) -> None:
+        """Writes what the codec has collected, then does what the end of a response allows."""
+        if self._busy:
+            return
+        output = self.codec.take_output()
+        if output and not self._transport.is_closing():
+            self._transport.write(output)
+        if not self.streams:
+            h1 = self._h1
+            if h1 is not None and h1.held and h1.ready and not self._write_paused:
+                self._run(b"")
+            else:
+                self._settle()
+
+    # The walk of a batch
+
+    def _run(self, data: bytes) -> None:
+        """Bytes to events, events to exchanges; again while pipelined requests are answered at once."""
+        h1 = self._h1
+        while True:
+            self._busy = True
+            self._dispatch(self.codec.receive(data))
+            self._busy = False
+            output = self.codec.take_output()
+            if output and not self._transport.is_closing():
+                self._transport.write(output)
+            if self.streams or h1 is None or not h1.held or not h1.ready or self._write_paused:
+                break
+            data = b""
+        if not self.streams or (h1 is not None and h1.held):
+            self._settle()
+
+    def _settle(self) -> None:
+        """After a batch: whether to close, whether to read on, and until when."""
+        h1 = self._h1
+        mid_head = waits = False
+        if h1 is not None and h1.held:
+            mid_head = h1.mid_head
+            waits = h1.behind or h1.ready  # pipelined: it is this client's turn to wait
+        if not self.streams:
+            if self.codec.closing:
+                self._close_gently()
+                return
+            if mid_head:
+                self._wait_for_head()
+            else:
+                self._heading = False
+                self.deadline = self._host.coarse_now + IDLE_SECONDS
+            if self._read_paused and not waits:
+                self._read_on()
+        if waits and not self._read_paused:
+            self._read_pause()
+
+    def _read_pause(self) -> None:
+        self._read_paused = True
+        if not self._transport.is_closing():  # uvloop raises
+            self._transport.pause_reading()
+
+    def _read_on(self) -> None:
+        self._read_paused = False
+        if not self._transport.is_closing():  # uvloop raises
+            self._transport.resume_reading()
+
+    def _wait_for_head(self) -> None:
+        if not self._heading:
+            self._heading = True
+            self.deadline = self._host.coarse_now + HEADER_SECONDS
+
+    def _dispatch(self, events: list[Event]) -> None:
+        streams = self.streams
+        for event in events:
+            kind = type(event)
+            if kind is RequestHead:
+                self._begin(event)  # type: ignore[arg-type] # mypy does not narrow by `kind is`, isinstance costs more
+            elif kind is Data:
+                if (stream := streams.get(event.stream_id)) is not None:  # type: ignore[union-attr] # as above
+                    stream.exchange.on_body(event.data)  # type: ignore[union-attr] # as above
+                else:  # answered already: the rest is read and dropped
+                    self.codec.consumed(event.stream_id, len(event.data))  # type: ignore[union-attr] # as above
+            elif kind is End:
+                if (stream := streams.get(event.stream_id)) is not None:  # type: ignore[union-attr] # as above
+                    stream.exchange.on_body_end()
+            else:
+                self._dispatch_rare(event)
+
+    def _dispatch_rare(self, event: Event) -> None:
+        if isinstance(event, Refused):
+            self._host.refused(event.status, event.reason)
+        elif isinstance(event, ConnectionEnded):
+            self.close()
+        elif (stream := self.streams.get(event.stream_id)) is None:
+            return
+        elif isinstance(event, Writable):
+            if stream.blocked and not self._write_paused:
+                stream.blocked = False
+                stream.exchange.on_writable()
+        elif isinstance(event, Trailers):
+            stream.exchange.on_trailers(event.headers)
+        elif isinstance(event, Reset):
+            del self.streams[event.stream_id]
+            stream.exchange.on_reset(event.reason)
+
+    def _begin(self, head: RequestHead) -> None:
+        self.deadline = NEVER  # from here on the exchange keeps the time
+        self._heading = False
+        stream = self.streams[head.stream_id] = Stream(self, head.stream_id)
+        exchange = self._host.begin(head, stream, self.peer)
+        if head.stream_id in self.streams:  # else it is over already, and a cycle would be garbage
+            stream.exchange = exchange
+
+    # Endings
+
+    def _close_gently(self) -> None:
+        if self._lingering or self._closing:
+            return
+        h1 = self._h1
+        if h1 is not None and h1.unread and self._transport.can_write_eof():
+            self._lingering = True
+            self.deadline = self._host.coarse_now + LINGER_SECONDS
+            self._transport.write_eof()
+        else:
+            self.close()
+
+    def _turn_away(self) -> None:
+        self._dispatch(self._h1.refuse(503, "too many connections") if self._h1 else [])
+        self._lingering = True
+        self._transport.write(self.codec.take_output())
+        self.close()
+
+    def cut(self) -> None:
+        """Ends the connection so that a body without a length (HTTP/1.0) is seen to be cut: by RST, not FIN."""
+        sock: socket.socket | None = self._transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._transport.abort()
+
+
+class Stream:
+    """See stream.DownstreamStream: one exchange's door to its client."""
+
+    __slots__ = ("_connection", "_id", "blocked", "exchange")
+
+    exchange: Exchange
+
+    def __init__(self, connection: DownstreamConnection, stream_id: int) -> None:
+        self._connection = connection
+        self._id = stream_id
+        self.blocked = False  # `writable` was asked for and was False: `on_writable` is owed
+
+    @property
+    def writable(self) -> bool:
+        """See DownstreamStream."""
+        connection = self._connection
+        if not connection._write_paused and connection.codec.writable(self._id):
+            return True
+        self.blocked = True
+        return False
+
+    def respond(self, status: int, headers: Headers, *, end: bool) -> None:
+        """See DownstreamStream."""
+        connection = self._connection
+        connection.codec.respond(self._id, status, headers, end=end)
+        if end:
+            connection.streams.pop(self._id, None)
+
+    def inform(self, status: int, headers: Headers) -> None:
+        """See DownstreamStream."""
+        self._connection.codec.inform(self._id, status, headers)
+
+    def send_data(self, data: bytes, *, end: bool) -> None:
+        """See DownstreamStream."""
+        connection = self._connection
+        connection.codec.send_data(self._id, data, end=end)
+        if end:
+            connection.streams.pop(self._id, None)
+
+    def send_trailers(self, headers: Headers) -> None:
+        """See DownstreamStream."""
+        connection = self._connection
+        connection.codec.send_trailers(self._id, headers)
+        connection.streams.pop(self._id, None)
+
+    def reset(self, reason: str) -> None:
+        """See DownstreamStream."""
+        connection = self._connection
+        connection.streams.pop(self._id, None)
+        connection.codec.reset(self._id, reason)
+        if connection._h1 is not None and connection._h1.body_ends_by_close:
+            connection.cut()
+        else:
+            connection.flush()
+
+    def consumed(self, count: int) -> None:
+        """See DownstreamStream."""
+        self._connection.codec.consumed(self._id, count)
+
+    def pause_body(self) -> None:
+        """See DownstreamStream. HTTP/2 pauses by credit: `consumed` is not called."""
+        connection = self._connection
+        if connection._h1 is not None and not connection._read_paused:
+            connection._read_pause()
+
+    def resume_body(self) -> None:
+        """See DownstreamStream."""
+        connection = self._connection
+        if connection._h1 is not None and connection._read_paused and not connection._h1.behind:
+            connection._read_on()
+
+    def flush(self) -> None:
+        """See DownstreamStream."""
+        self._connection.flush()

@@ -1,0 +1,167 @@
+"""What changes in a message on its way through. Pure.
+
+The invariant: what an upstream reads in X-Forwarded-*, X-Request-Id and traceparent was said by us or by a proxy that
+the operator trusts, never by a client. Fields of the connection are gone already: the codecs drop them.
+"""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from meridian.core.snapshot import Listener
+from meridian.gateway.stream import Peer
+from meridian.wire.events import Headers, RequestHead
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_FOR, _PROTO, _HOST, _PORT = b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port"
+_REQUEST_ID, _TRACEPARENT, _VIA = b"x-request-id", b"traceparent", b"via"
+_OURS = frozenset((
+    _FOR, _PROTO, _HOST, _PORT, _REQUEST_ID, _TRACEPARENT, _VIA, b"forwarded", b"x-real-ip", b"content-length",
+))  # fmt: skip
+
+_ENCODED_CONTROL = re.compile(rb"%(?:[01][0-9a-f]|7f)", re.IGNORECASE).search
+_REQUEST_ID_VALUE = re.compile(rb"[A-Za-z0-9._~+/=-]{1,128}").fullmatch
+_DOT_SEGMENT = re.compile(rb"/(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE).search
+_ENCODED_DOT = re.compile(rb"%2e", re.IGNORECASE)
+
+
+class BadTargetError(Exception):
+    """The path cannot be routed safely."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerFacts:
+    """What forwarding needs of a listener, worked out once a snapshot."""
+
+    trusted: tuple[Network, ...]
+    port: bytes
+    alt_svc: tuple[bytes, bytes] | None  # the field to send over TLS, if the listener speaks h3
+
+    @classmethod
+    def of(cls, listener: Listener) -> "ListenerFacts":
+        """From the snapshot's listener."""
+        trusted = tuple(ipaddress.ip_network(network) for network in listener.trusted_proxies)
+        h3 = listener.tls and "h3" in listener.protocols
+        alt_svc = (b"alt-svc", b'h3=":%d"; ma=86400' % listener.port) if h3 else None
+        return cls(trusted, b"%d" % listener.port, alt_svc)
+
+    @classmethod
+    def gone(cls, port: int) -> "ListenerFacts":
+        """Of a listener that has left the document while a connection of it lives on."""
+        return cls((), b"%d" % port, None)
+
+
+def normalise(target: bytes) -> bytes:
+    """The target with its dot segments removed (RFC 3986 section 5.2.4; `%2e` is a dot, section 6.2.2.2), so that
+    the route is found for the path that the upstream will see.
+
+    Raises BadTargetError for encoded NUL and control bytes: they end or split names in other programs. Plain ones the
+    codecs have refused.
+    """
+    if b"%" not in target and b"/." not in target:
+        return target
+    path, question, query = target.partition(b"?")
+    if _ENCODED_CONTROL(path):
+        raise BadTargetError
+    if not _DOT_SEGMENT(path):
+        return target
+    kept: list[bytes] = []
+    segments = path.split(b"/")[1:]
+    for segment in segments:
+        plain = _ENCODED_DOT.sub(b".", segment)
+        if plain == b"..":
+            if kept:
+                kept.pop()
+        elif plain != b".":
+            kept.append(segment)
+    if _ENCODED_DOT.sub(b".", segments[-1]) in (b".", b".."):
+        kept.append(b"")
+    return b"/" + b"/".join(kept) + question + query
+
+
+def is_trusted(peer: Peer, listener: ListenerFacts) -> bool:
+    """Whether the listener believes what this peer says about its own client."""
+    return bool(listener.trusted) and _is_in(peer.address, listener.trusted)
+
+
+def split(headers: Headers) -> tuple[Headers, dict[bytes, bytes]]:
+    """The fields that go on as they came, and those that are ours to say, joined by name (RFC 9110 section 5.3)."""
+    kept = [field for field in headers if field[0] not in _OURS]
+    said: dict[bytes, bytes] = {}
+    if len(kept) != len(headers):
+        for name, value in headers:
+            if name in _OURS:
+                said[name] = said[name] + b", " + value if name in said else value
+    return kept, said
+
+
+def client_address(peer: Peer, said: dict[bytes, bytes], listener: ListenerFacts) -> str:
+    """The address of the client: of a trusted peer the last one in X-Forwarded-For that is not trusted itself."""
+    client = peer.address
+    if not is_trusted(peer, listener):
+        return client
+    for item in reversed(said.get(_FOR, b"").split(b",")):
+        try:
+            client = str(ipaddress.ip_address(item.strip(b" \t").decode("ascii")))
+        except ValueError:
+            break
+        if not _is_in(client, listener.trusted):
+            break
+    return client
+
+
+@lru_cache(maxsize=16_384)  # more than the connections of a worker, so that each peer is looked up once
+def _is_in(address: str, networks: tuple[Network, ...]) -> bool:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(parsed in network for network in networks)
+
+
+def request_id(peer: Peer, said: dict[bytes, bytes], listener: ListenerFacts) -> bytes | None:
+    """The id that a trusted proxy gave to this request, if it looks like one."""
+    given = said.get(_REQUEST_ID)
+    return given if given is not None and _REQUEST_ID_VALUE(given) and is_trusted(peer, listener) else None
+
+
+def request_headers(
+    head: RequestHead, kept: Headers, said: dict[bytes, bytes], peer: Peer, listener: ListenerFacts,
+    request_id: bytes, traceparent: bytes | None,
+) -> Headers:  # fmt: skip
+    """The fields for the upstream, without host and framing fields, which its codec makes. `kept`, `said`: `split`."""
+    via = b"%b meridian" % head.version
+    client, proto, host, port = peer.address.encode(), head.scheme, head.authority, listener.port
+    if said:
+        if _VIA in said:
+            via = said[_VIA] + b", " + via
+        if is_trusted(peer, listener):
+            client = said[_FOR] + b", " + client if _FOR in said else client
+            proto, host, port = said.get(_PROTO, proto), said.get(_HOST, host), said.get(_PORT, port)
+    headers = [
+        *kept,
+        (_FOR, client),
+        (_PROTO, proto),
+        (_PORT, port),
+        (_REQUEST_ID, request_id),
+        (_VIA, via),
+    ]
+    if host:  # HTTP/1.0 need not name one
+        headers.append((_HOST, host))
+    if traceparent is not None:
+        headers.append((_TRACEPARENT, traceparent))
+    if head.expects_continue:
+        headers.append((b"expect", b"100-continue"))
+    if head.version in (b"2", b"3"):  # they can always take trailers (RFC 9110 section 6.5.1)
+        headers.append((b"te", b"trailers"))
+        headers.append((b"connection", b"te"))
+    return headers
+
+
+def response_headers(headers: Headers, peer: Peer, listener: ListenerFacts) -> Headers:
+    """The fields for the client (RFC 7838: where else this service can be reached)."""
+    if listener.alt_svc is not None and peer.tls:
+        return [*[field for field in headers if field[0] != b"alt-svc"], listener.alt_svc]
+    return headers

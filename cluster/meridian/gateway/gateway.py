@@ -1,0 +1,234 @@
+"""The door of the data plane: one worker's listeners, exchanges and pools, and what may be told to it while it runs.
+
+Invariant: nothing here waits for anyone to serve a request, and nothing here cuts a connection that is in use, but
+`close` when its grace is over. All calls come from the worker's loop.
+"""
+
+import asyncio
+import os
+import random
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Protocol
+
+from meridian.core.snapshot import Listener, Snapshot
+from meridian.gateway.connection import DownstreamConnection
+from meridian.gateway.exchange import Exchange
+from meridian.gateway.outcome import Reports
+from meridian.gateway.stream import DownstreamStream, Peer
+from meridian.gateway.tls import TlsContexts
+from meridian.gateway.worker import Worker
+from meridian.telemetry.metrics import Metrics, Series
+from meridian.wire.events import RequestHead
+
+CONNECTIONS_MAX = 10_000
+"""Downstream connections of one worker: about 300 MB of kernel and TLS buffers at worst, and half of the usual limit of
+20,000 open files, so that as many remain for upstreams. Those beyond are told 503 and closed: a queue in the kernel
+would only let them time out."""
+
+SWEEP_SECONDS = 0.1
+"""How late a timeout may be. One look at every deadline costs 0.5 ms for 10,000 connections."""
+
+HANDSHAKE_SECONDS = 10.0
+"""As long as a request head may take."""
+
+BACKLOG = 4096
+"""The launcher has chosen the real backlog; listen() is repeated by the loop and must not make it smaller."""
+
+
+class DatagramListener(Protocol):
+    """The UDP side of a listener, see gateway/quic."""
+
+    def drain(self) -> None:
+        """GOAWAY on every connection."""
+
+    async def close(self, grace_seconds: float) -> None:
+        """Ends all connections, those in use when the grace is over."""
+
+
+class Gateway:
+    """See the module's head."""
+
+    def __init__(
+        self, snapshot: Snapshot, *, region: str, worker: int, loop: asyncio.AbstractEventLoop, report: Reports,
+        metrics: Metrics | None = None,
+        draw: Callable[[], float] = random.random, draw_bytes: Callable[[int], bytes] = os.urandom,
+        clock: Callable[[], float] | None = None, unix_nanoseconds: Callable[[], int] = time.time_ns,
+    ) -> None:  # fmt: skip
+        """`clock` gives seconds that only rise (default: CLOCK_BOOTTIME); `draw` chance in [0, 1).
+
+        Raises tls.CertificateError if a certificate of the snapshot cannot be used.
+        """
+        self._loop = loop
+        self._metrics = metrics or Metrics()
+        self._worker = Worker(
+            region=region, number=worker, loop=loop, clock=clock or partial(time.clock_gettime, time.CLOCK_BOOTTIME),
+            unix_nanoseconds=unix_nanoseconds, draw=draw, draw_bytes=draw_bytes, report=report, metrics=self._metrics,
+        )  # fmt: skip
+        self.clock = self._worker.clock
+        self.coarse_now = self.clock()  # see connection.Host
+        self.tls = TlsContexts(snapshot.certificates)
+        self._worker.install(snapshot)
+        self._servers: dict[str, list[asyncio.Server]] = {}
+        self._datagrams: dict[str, list[DatagramListener]] = {}
+        self._connections: set[DownstreamConnection] = set()
+        self._draining = False
+        self._closed = False
+        self._connection_gauge = self._metrics.gauge("meridian_connections", "Open downstream connections.")
+        self._exchange_gauge = self._metrics.gauge("meridian_exchanges", "Exchanges under way.")
+        self._turned_away = self._metrics.counter("meridian_connections_refused_total", "Beyond the limit.")
+        self._sweep_timer = loop.call_later(SWEEP_SECONDS, self._sweep)
+
+    # What may be told to it
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The one that new exchanges take."""
+        return self._worker.installed.snapshot
+
+    def swap(self, snapshot: Snapshot) -> None:
+        """New exchanges take this snapshot; those in flight end on the one they took. Sockets are not touched:
+        `attach` and `detach` are for that. A listener that leaves the document is detached before.
+
+        Raises tls.CertificateError and changes nothing.
+        """
+        if snapshot.certificates != self.snapshot.certificates:
+            self.tls.replace(snapshot.certificates)
+        self._worker.install(snapshot)
+
+    def set_verdict(self, version: int, withdrawn_regions: frozenset[str]) -> None:
+        """The cluster's verdict on regions."""
+        self._worker.verdict_version = version
+        self._worker.health.set_verdict(withdrawn_regions)
+
+    def set_endpoint_health(self, down: Mapping[str, frozenset[str]]) -> None:
+        """Addresses that probes find down, by upstream: the whole of it."""
+        self._worker.health.set_down(down)
+
+    def set_shares(self, spenders: int, indexes: tuple[int, ...]) -> None:
+        """This worker spends the parts `indexes` of `spenders` equal parts of every limit; the default is all."""
+        self._worker.limits.set_shares(spenders, indexes, self.clock())
+
+    async def attach(self, listener: Listener, sockets: Sequence[socket.socket]) -> None:
+        """Serves TCP sockets that are bound already; they are the gateway's from here on."""
+        context = self.tls.context_for(listener.protocols) if listener.tls else None
+
+        def factory() -> DownstreamConnection:
+            return DownstreamConnection(self, listener.name, listener.port, tls=listener.tls)
+
+        servers = self._servers.setdefault(listener.name, [])
+        for sock in sockets:
+            server = await self._loop.create_server(
+                factory, sock=sock, ssl=context, backlog=BACKLOG,
+                ssl_handshake_timeout=HANDSHAKE_SECONDS if context else None,
+            )  # fmt: skip
+            servers.append(server)
+
+    def attach_datagrams(self, listener: Listener, served: DatagramListener) -> None:
+        """Joins the UDP side of a listener (gateway/quic), so that `detach`, `drain` and `close` reach it."""
+        self._datagrams.setdefault(listener.name, []).append(served)
+        if self._draining:
+            served.drain()
+
+    def detach(self, name: str) -> None:
+        """Accepts no more connections on a listener; those that are open go on, and are told to go elsewhere."""
+        for server in self._servers.pop(name, []):
+            server.close()
+        for connection in tuple(self._connections):
+            if connection.peer.listener == name:
+                connection.shut_down()
+        for served in self._datagrams.pop(name, []):
+            served.drain()
+
+    def drain(self, on: bool) -> None:
+        """Tells clients to go elsewhere: `connection: close` on the next response, GOAWAY. All is still served.
+
+        Turned off again it holds for new connections; those that were told stay told.
+        """
+        self._draining = on
+        if on:
+            for connection in tuple(self._connections):
+                connection.shut_down()
+            for served in [one for several in self._datagrams.values() for one in several]:
+                served.drain()
+
+    async def close(self, grace_seconds: float) -> None:
+        """Accepts nothing more, lets exchanges end within the grace, then ends what is left."""
+        deadline = self.clock() + grace_seconds
+        datagrams = [one for several in self._datagrams.values() for one in several]
+        for name in {*self._servers, *self._datagrams}:
+            self.detach(name)
+        self.drain(True)
+        async with asyncio.TaskGroup() as tasks:
+            for served in datagrams:
+                tasks.create_task(served.close(grace_seconds))
+            await self._until(lambda: not self._worker.exchanges, deadline)
+        for connection in tuple(self._connections):
+            connection.close()  # writes what is left
+        await self._until(lambda: not self._connections, max(deadline, self.clock() + SWEEP_SECONDS))
+        for connection in tuple(self._connections):
+            connection.cut()
+        self._closed = True
+        self._sweep_timer.cancel()
+        await self._worker.health.close()
+
+    async def _until(self, condition: Callable[[], bool], deadline: float) -> None:
+        while not condition() and self.clock() < deadline:  # noqa: ASYNC110 # once in a life; an event would be set per exchange
+            await asyncio.sleep(SWEEP_SECONDS / 10)
+
+    # What it tells
+
+    @property
+    def active(self) -> int:
+        """Exchanges under way."""
+        return len(self._worker.exchanges)
+
+    @property
+    def connections(self) -> int:
+        """Open downstream connections over TCP."""
+        return len(self._connections)
+
+    def series(self) -> list[Series]:
+        """All metrics as they stand."""
+        self._connection_gauge.value = len(self._connections)
+        self._exchange_gauge.value = len(self._worker.exchanges)
+        return self._metrics.series()
+
+    # For connections: see connection.Host
+
+    def begin(self, head: RequestHead, stream: DownstreamStream, peer: Peer) -> Exchange:
+        """See stream.Begin: for gateway/quic too."""
+        exchange = Exchange(self._worker, head, stream, peer)
+        exchange.start()
+        return exchange
+
+    def opened(self, connection: DownstreamConnection) -> bool:
+        """See connection.Host."""
+        if len(self._connections) >= CONNECTIONS_MAX:
+            self._turned_away.value += 1
+            return False
+        self._connections.add(connection)
+        if self._draining:
+            connection.codec.shut_down()
+        return True
+
+    def closed(self, connection: DownstreamConnection) -> None:
+        """See connection.Host."""
+        self._connections.discard(connection)
+
+    def refused(self, status: int, reason: str) -> None:
+        """See connection.Host."""
+        self._metrics.counter("meridian_refused_total", "Malformed requests.", status=str(status)).value += 1
+
+    def _sweep(self) -> None:
+        """The one timer of all exchanges and connections."""
+        now = self.coarse_now = self._worker.coarse_now = self.clock()
+        for exchange in [one for one in self._worker.exchanges if one.deadline <= now]:
+            exchange.expire(now)
+        for connection in [one for one in self._connections if one.deadline <= now]:
+            connection.expire(now)
+        self._worker.health.sweep(now)
+        if not self._closed:
+            self._sweep_timer = self._loop.call_later(SWEEP_SECONDS, self._sweep)

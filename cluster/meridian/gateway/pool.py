@@ -1,0 +1,154 @@
+"""The connections to one endpoint, kept alive between exchanges and shared by all of them, whatever their protocol.
+
+Invariant: connections in use, idle and in the making are together at most `connections_max`, and at most `WAITING_MAX`
+exchanges wait for one. Last in, first out: the connection used last is the least likely to have been closed by the
+endpoint, and those beyond the present load grow old and end.
+"""
+
+import asyncio
+from collections import deque
+from typing import Protocol
+
+from meridian.core.snapshot import Upstream
+from meridian.gateway.upstream import UpstreamConnection, User
+
+WAITING_MAX = 1024
+"""Exchanges waiting for one endpoint. At 1,000 requests a second that is one second of queue: longer would time out."""
+
+
+class PoolFullError(Exception):
+    """Too many exchanges wait already."""
+
+
+class Waiter(User, Protocol):
+    """An exchange that needs a connection."""
+
+    def on_connected(self, connection: UpstreamConnection) -> None:
+        """Here is one."""
+
+    def on_connect_failed(self, error: Exception) -> None:
+        """The endpoint refused, could not be reached, or did not answer in time."""
+
+
+class Pool:
+    """See the module's head. A new snapshot's `settings` take the place of the old ones."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, host: str, port: int, settings: Upstream, now: float) -> None:
+        """Opens nothing yet."""
+        self._loop = loop
+        self._host = host
+        self._port = port
+        self.settings = settings
+        self.now = now  # of the last sweep
+        self._idle: list[UpstreamConnection] = []  # the one used last at the end
+        self._waiting: deque[Waiter] = deque()
+        self._open: set[UpstreamConnection] = set()
+        self._connecting: set[asyncio.Task[None]] = set()
+        self.retired = False
+
+    @property
+    def connections(self) -> int:
+        """Open ones, in use or idle."""
+        return len(self._open)
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no connection, and nobody who waits for one."""
+        return not (self._open or self._connecting or self._waiting)
+
+    def take(self, waiter: Waiter, *, idle_seconds_max: float) -> UpstreamConnection | None:
+        """Returns an idle connection, unless it has been idle for longer than that; else None, and the waiter hears
+        of one later. Raises PoolFullError."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.usable:
+                continue  # `lost` follows
+            if self.now - connection.idle_since > idle_seconds_max:
+                self._idle.append(connection)
+                break
+            return connection
+        if len(self._waiting) >= WAITING_MAX:
+            raise PoolFullError
+        self._waiting.append(waiter)
+        self._fill()
+        if self._idle and not self._connecting:  # no room: an idle one that was not wanted makes it
+            self._idle.pop(0).abort()
+        return None
+
+    def forget(self, waiter: Waiter) -> None:
+        """The waiter no longer wants a connection. One that is on its way for it goes to the next, or is kept."""
+        if waiter in self._waiting:
+            self._waiting.remove(waiter)
+
+    def give_back(self, connection: UpstreamConnection) -> None:
+        """See upstream.Owner."""
+        if self._waiting:
+            self._waiting.popleft().on_connected(connection)
+        elif self.retired:
+            connection.abort()
+        else:
+            connection.idle_since = self.now
+            self._idle.append(connection)
+
+    def lost(self, connection: UpstreamConnection) -> None:
+        """See upstream.Owner."""
+        self._open.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+        self._fill()
+
+    def sweep(self, now: float) -> None:
+        """Ends connections that were idle for too long."""
+        self.now = now
+        oldest = now - self.settings.idle_timeout_seconds
+        while self._idle and self._idle[0].idle_since < oldest:
+            self._idle.pop(0).abort()
+
+    def retire(self) -> None:
+        """The endpoint has left the document: no connection is kept once its exchange is over."""
+        self.retired = True
+        while self._idle:
+            self._idle.pop().abort()
+
+    async def close(self) -> None:
+        """Ends everything at once."""
+        self.retired = True
+        self._waiting.clear()
+        for task in self._connecting:
+            task.cancel()
+        await asyncio.gather(*self._connecting, return_exceptions=True)
+        for connection in tuple(self._open):
+            connection.abort()
+
+    def _fill(self) -> None:
+        """As many attempts as exchanges wait, within the limit."""
+        while (
+            len(self._connecting) < len(self._waiting)
+            and len(self._connecting) + len(self._open) < self.settings.connections_max
+        ):
+            task = self._loop.create_task(self._connect())
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
+            # A task runs only after this, so that the count above is right.
+
+    async def _connect(self) -> None:
+        """One attempt, for whichever exchange has waited longest when it ends."""
+        task = asyncio.current_task()
+        assert task is not None
+        failure: Exception | None = None
+        try:
+            async with asyncio.timeout(self.settings.connect_timeout_seconds):
+                _, connection = await self._loop.create_connection(
+                    lambda: UpstreamConnection(self), self._host, self._port
+                )
+        except (OSError, UnicodeError) as error:  # TimeoutError is one; a host name that is none
+            failure = error
+        self._connecting.discard(task)
+        if failure is None and not connection.usable:  # closed again before we came to it: `lost` was called already
+            failure = ConnectionResetError("the upstream closed the connection at once")
+        if failure is None:
+            self._open.add(connection)
+            self.give_back(connection)
+        elif self._waiting:
+            self._waiting.popleft().on_connect_failed(failure)
+            self._fill()

@@ -1,0 +1,512 @@
+"""The UDP side of a listener: QUIC connections of one worker, by connection id, over sockets the launcher has bound.
+
+Invariants:
+- A reply leaves from the socket that was asked. A network path is therefore an address of the client and a socket.
+- What an unknown sender can make us send is less than what it has sent (three times less at most while a handshake
+  has not proved its address), and what it can make us keep is bounded: connections, half-open handshakes (beyond a
+  threshold each must first prove its address by Retry), and a time limit on handshakes.
+- Nobody is asked to wait: all calls come from the loop and none awaits, but for `close`.
+
+Several workers share a port by SO_REUSEPORT: the kernel gives all datagrams of one client address to one of them.
+The first byte of every connection id that we issue is the worker's slot, so that a later version can hand on what
+reaches the wrong worker after a client has moved; now it is dropped, and never answered by a reset.
+"""
+
+import asyncio
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from aioquic._buffer import Buffer
+from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE
+from aioquic.quic.packet import (
+    QuicHeader,
+    QuicPacketType,
+    encode_quic_retry,
+    encode_quic_version_negotiation,
+    pull_quic_header,
+)
+
+from meridian.gateway.stream import Begin, Exchange, Peer
+from meridian.gateway.tls import TlsContexts
+from meridian.wire import aioquic_hooks as hooks
+from meridian.wire.events import Data, End, Event, Headers, RequestHead, Reset, Trailers, Writable
+from meridian.wire.http3 import Http3Server, configuration
+
+CONNECTIONS_MAX = 10_000
+"""Of one worker, as for TCP. An idle one costs about 50 KB here; beyond, Initials are dropped and clients use TCP."""
+
+HALF_OPEN_BEFORE_RETRY = 200
+"""Handshakes under way from which on a client must prove its address first. One costs about 3 ms of CPU, so this
+many mean more than half a second of backlog: an attack or a stampede, and a round trip more is the least harm."""
+
+HANDSHAKE_SECONDS = 10.0
+"""From the first packet to the end of the handshake: many lost packets, or somebody who does not mean it."""
+
+DATAGRAMS_PER_WAKEUP = 64
+"""Read before anything else gets its turn: about 3 ms of work."""
+
+DATAGRAM_BYTES_MAX = 2048
+"""Clients are told by max_udp_payload_size's default that more is fine, but the path's MTU says otherwise."""
+
+RECEIVE_BUFFER_BYTES = 2 * 1024 * 1024
+"""Asked of the kernel (it grants what net.core.rmem_max allows): what arrives while the worker is busy for 10 ms."""
+
+Address = tuple[tuple[str, int], int]
+"""The client's socket address (longer for IPv6) and the number of our socket."""
+
+
+@dataclass(slots=True)
+class QuicStats:
+    """Counters since the start; plain numbers, read by whoever exports them."""
+
+    connections: int = 0  # open now
+    half_open: int = 0  # of these, in the handshake
+    accepted: int = 0
+    refused: int = 0  # Initials dropped: too many connections, or no certificate
+    retried: int = 0  # answered by Retry
+    unsendable: int = 0  # datagrams that the kernel did not take; QUIC repeats them
+
+
+class QuicListener:
+    """See the module's head. `start` before use; `close` at the end."""
+
+    def __init__(
+        self, *, name: str, sockets: Sequence[socket.socket], certificates: TlsContexts, begin: Begin, slot: int,
+        key: bytes, loop: asyncio.AbstractEventLoop, retry_above: int = HALF_OPEN_BEFORE_RETRY, port: int | None = None,
+    ) -> None:  # fmt: skip
+        """`sockets` are bound and become ours: `close` closes them. `slot` is the worker's number (0 to 255). `key`
+        is a secret that all workers of the node share: Retry tokens and reset tokens are made with it. `port` is the
+        listener's port as clients dial it, where that is not the socket's own."""
+        assert 0 <= slot < 256
+        assert len(key) >= 16
+        self.stats = QuicStats()
+        self._name = name
+        self._sockets = list(sockets)
+        self._ports = [port or sock.getsockname()[1] for sock in sockets]
+        self._certificates = certificates
+        self._begin = begin
+        self._slot = slot
+        self._key = key
+        self._loop = loop
+        self._retry_above = retry_above
+        self._tokens = hooks.RetryTokens(key)
+        self._configuration = configuration()
+        self._by_id: dict[bytes, QuicDownstream] = {}
+        self._connections: set[QuicDownstream] = set()
+        self._draining = False
+        self._emptied = asyncio.Event()
+
+    def start(self) -> None:
+        """Begins to read."""
+        for number, sock in enumerate(self._sockets):
+            sock.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+            self._loop.add_reader(sock.fileno(), self._read, sock, number)
+
+    def drain(self) -> None:
+        """Clients are told to go elsewhere; requests go on. New connections are still served, and told the same."""
+        self._draining = True
+        for connection in list(self._connections):
+            connection.shut_down()
+
+    def undrain(self) -> None:
+        """New connections are not told to go any more."""
+        self._draining = False
+
+    async def close(self, grace_seconds: float) -> None:
+        """Drains, waits until all responses have arrived or `grace_seconds` are over, and ends what is left. Calling
+        it again is harmless."""
+        self.drain()
+        self._emptied.clear()
+        if self._connections:
+            try:
+                async with asyncio.timeout(grace_seconds):
+                    await self._emptied.wait()
+            except TimeoutError:
+                pass
+        for connection in list(self._connections):
+            connection.abandon()
+        for sock in self._sockets:
+            if sock.fileno() >= 0:
+                self._loop.remove_reader(sock.fileno())
+                sock.close()
+
+    # Reading
+
+    def _read(self, sock: socket.socket, number: int) -> None:
+        """One batch: every connection that was spoken to handles its datagrams, then sends once."""
+        now = self._loop.time()
+        touched: dict[QuicDownstream, None] = {}
+        try:
+            for _ in range(DATAGRAMS_PER_WAKEUP):
+                try:
+                    data, client = sock.recvfrom(DATAGRAM_BYTES_MAX)
+                except BlockingIOError:
+                    break
+                except OSError:  # an ICMP error of an earlier datagram, reported here
+                    continue
+                connection = self._find(data, (client, number), now)
+                if connection is not None:
+                    touched[connection] = None
+                    connection.received(data, (client, number), now)
+        finally:
+            for connection in touched:
+                connection.flush()
+
+    def _find(self, data: bytes, address: Address, now: float) -> "QuicDownstream | None":
+        """The connection that a datagram belongs to, a new one, or None and what has to be said has been sent."""
+        # Short headers (RFC 9000 section 17.3) are the common case and need no parsing.
+        if data and not data[0] & 0x80:
+            connection = self._by_id.get(data[1 : 1 + hooks.CONNECTION_ID_BYTES])
+            if connection is None:
+                self._say_unknown(data, address)
+            return connection
+        try:
+            header = pull_quic_header(Buffer(data=data), host_cid_length=hooks.CONNECTION_ID_BYTES)
+        except ValueError:
+            return None
+        connection = self._by_id.get(header.destination_cid)
+        if connection is not None or len(data) < SMALLEST_MAX_DATAGRAM_SIZE:
+            return connection
+        if header.version is None or header.packet_type is QuicPacketType.VERSION_NEGOTIATION:
+            return None
+        if header.version not in self._configuration.supported_versions:
+            versions = encode_quic_version_negotiation(
+                source_cid=header.destination_cid,
+                destination_cid=header.source_cid,
+                supported_versions=self._configuration.supported_versions,
+            )
+            self.send(versions, address)
+            return None
+        if header.packet_type is not QuicPacketType.INITIAL:
+            return None
+        return self._accept(header, header.version, address, now)
+
+    def _accept(self, header: QuicHeader, version: int, address: Address, now: float) -> "QuicDownstream | None":
+        original_id, retry_id = header.destination_cid, None
+        must_prove = self.stats.half_open >= self._retry_above
+        if header.token:
+            try:
+                original_id = self._tokens.validate_token(
+                    address=address[0], destination_cid=header.destination_cid, token=header.token, now=now
+                )
+                retry_id, must_prove = header.destination_cid, False
+            except ValueError:
+                if must_prove:
+                    self.send(hooks.invalid_token_close(version, header.destination_cid, header.source_cid), address)
+                    return None
+        certificate = self._certificates.quic_certificate(None)
+        if certificate is None or len(self._connections) >= CONNECTIONS_MAX or len(header.destination_cid) < 8:
+            self.stats.refused += 1
+            return None
+        if must_prove:
+            self._say_retry(header, version, address, now)
+            return None
+        quic = hooks.ServerQuic(
+            configuration=replace(self._configuration, certificate=certificate.leaf, private_key=certificate.key),
+            original_destination_connection_id=original_id,
+            retry_source_connection_id=retry_id,
+            choose_certificate=self._certificates.quic_certificate,
+            slot=self._slot,
+            key=self._key,
+        )
+        host, port = address[0][:2]
+        peer = Peer(host, port, self._ports[address[1]], self._name, True, "h3")
+        connection = QuicDownstream(self, Http3Server(quic), peer, now)
+        self._connections.add(connection)
+        for connection_id in (header.destination_cid, quic.host_cid):
+            self._register(connection, connection_id)
+        self.stats.accepted += 1
+        self.stats.half_open += 1
+        self.stats.connections += 1
+        return connection
+
+    def _say_retry(self, header: QuicHeader, version: int, address: Address, now: float) -> None:
+        """Asks the client to come again with a token that only reaches it where it says it is (section 8.1.2)."""
+        retry_id = hooks.new_connection_id(self._slot)
+        token = self._tokens.create_token(
+            address=address[0],
+            original_destination_connection_id=header.destination_cid,
+            retry_source_connection_id=retry_id,
+            now=now,
+        )
+        retry = encode_quic_retry(
+            version=version,
+            source_cid=retry_id,
+            destination_cid=header.source_cid,
+            original_destination_cid=header.destination_cid,
+            retry_token=token,
+        )
+        self.stats.retried += 1
+        self.send(retry, address)
+
+    def _say_unknown(self, data: bytes, address: Address) -> None:
+        """A connection of this slot's that is not known: this worker was restarted. The client should not wait."""
+        if data[1:2] == bytes((self._slot,)):
+            connection_id = data[1 : 1 + hooks.CONNECTION_ID_BYTES]
+            reset = hooks.stateless_reset(self._key, connection_id, len(data))
+            if reset is not None:
+                self.send(reset, address)
+
+    # The connections' calls
+
+    def send(self, datagram: bytes, address: Address) -> None:
+        """Sends from the socket that was asked. What the kernel does not take is lost, as anywhere on the way."""
+        try:
+            self._sockets[address[1]].sendto(datagram, address[0])
+        except OSError:
+            self.stats.unsendable += 1
+
+    def exchange_of(self, head: RequestHead, stream: "QuicStream", peer: Peer) -> Exchange:
+        """Asks for the exchange of a request."""
+        return self._begin(head, stream, peer)
+
+    def call_soon(self, connection: "QuicDownstream") -> None:
+        """Flushes after the current callbacks."""
+        self._loop.call_soon(connection.flush)
+
+    def call_at(self, when: float, connection: "QuicDownstream") -> asyncio.TimerHandle:
+        """Wakes the connection."""
+        return self._loop.call_at(when, connection.wake)
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+        return self._loop.time()
+
+    def handshaken(self, connection: "QuicDownstream") -> None:
+        """The client's address is proved."""
+        self.stats.half_open -= 1
+        if self._draining:
+            connection.shut_down()
+
+    def identify(self, connection: "QuicDownstream", connection_id: bytes, *, issued: bool) -> None:
+        """A connection id now leads, or no longer leads, to the connection."""
+        if issued:
+            self._register(connection, connection_id)
+        elif self._by_id.get(connection_id) is connection:
+            del self._by_id[connection_id]
+            connection.ids.discard(connection_id)
+
+    def forget(self, connection: "QuicDownstream", *, half_open: bool) -> None:
+        """The connection is over."""
+        self._connections.discard(connection)
+        for connection_id in connection.ids:
+            if self._by_id.get(connection_id) is connection:
+                del self._by_id[connection_id]
+        self.stats.connections -= 1
+        self.stats.half_open -= half_open
+        if not self._connections:
+            self._emptied.set()
+
+    def _register(self, connection: "QuicDownstream", connection_id: bytes) -> None:
+        self._by_id[connection_id] = connection
+        connection.ids.add(connection_id)
+
+
+class QuicDownstream:
+    """One connection: binds the listener, a codec, and one exchange a stream. `connection.DownstreamConnection` is its
+    sister for TCP."""
+
+    __slots__ = (
+        "_done", "_flushing", "_handshake_until", "_listener", "_timer", "_timer_at", "codec", "ids", "peer", "streams",
+    )  # fmt: skip
+
+    def __init__(self, listener: QuicListener, codec: Http3Server, peer: Peer, now: float) -> None:
+        self.ids: set[bytes] = set()
+        self.streams: dict[int, QuicStream] = {}
+        self.peer = peer
+        self._listener = listener
+        self.codec = codec
+        self._handshake_until: float | None = now + HANDSHAKE_SECONDS
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._done = False
+        self._flushing = False  # a flush is certain to come: at the end of this batch, or soon
+
+    def received(self, data: bytes, address: Address, now: float) -> None:
+        """Handles a datagram. The listener flushes after its batch. An exception is a fault of ours: it costs this
+        connection and goes to the loop's handler."""
+        self._flushing = True
+        try:
+            self._dispatch(self.codec.receive_datagram(data, address, now))
+        except BaseException:
+            self._over()
+            raise
+
+    def wake(self) -> None:
+        """The timer."""
+        self._timer = None
+        if self._done:
+            return
+        now = self._listener.now()
+        deadline = self.codec.deadline()
+        self._flushing = True
+        if self._handshake_until is not None and now >= self._handshake_until:
+            self.codec.close()
+            self._over()
+            return
+        if deadline is not None and deadline <= now:
+            self._dispatch(self.codec.handle_timer(now))
+        self.flush()
+
+    def touch(self) -> None:
+        """Something was sent or credited outside a batch: flush once, soon."""
+        if self.codec.dirty and not self._flushing:
+            self._flushing = True
+            self._listener.call_soon(self)
+
+    def flush(self) -> None:
+        """Sends what there is to send, and sets the timer."""
+        self._flushing = False
+        if self._done:
+            return
+        codec, listener = self.codec, self._listener
+        for connection_id, issued in codec.connection_ids:
+            listener.identify(self, connection_id, issued=issued)
+        codec.connection_ids.clear()
+        if self._handshake_until is not None and codec.handshake_complete:
+            self._handshake_until = None
+            listener.handshaken(self)
+        if codec.closing and not codec.ended:
+            codec.close()
+        for datagram, address in codec.datagrams(listener.now()):
+            listener.send(datagram, address)
+        if codec.ended or codec.is_fresh:
+            self._over()
+        else:
+            self._set_timer()
+
+    def shut_down(self) -> None:
+        """Drain."""
+        self.codec.shut_down()
+        self.flush()
+
+    def abandon(self) -> None:
+        """Ends at once."""
+        self.codec.close()
+        self.flush()
+        self._over()
+
+    def _over(self) -> None:
+        if self._done:
+            return
+        self._done = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._listener.forget(self, half_open=self._handshake_until is not None)
+        self._handshake_until = None
+        streams, self.streams = self.streams, {}
+        for stream in streams.values():
+            stream.exchange.on_reset("the connection is over")
+
+    def _set_timer(self) -> None:
+        """A timer that is early is left alone: it finds out when it fires. Most are moved later by every packet."""
+        deadline = self.codec.deadline()
+        if self._handshake_until is not None:
+            deadline = min(deadline or self._handshake_until, self._handshake_until)
+        if deadline is None or (self._timer is not None and self._timer_at <= deadline):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = deadline
+        self._timer = self._listener.call_at(deadline, self)
+
+    def _dispatch(self, events: list[Event]) -> None:
+        streams = self.streams
+        for event in events:
+            if isinstance(event, RequestHead):
+                self._begin(event)
+                continue
+            if not isinstance(event, Data | End | Trailers | Reset | Writable):
+                continue
+            known = streams.get(event.stream_id)
+            if known is None:  # answered already
+                continue
+            if isinstance(event, Data):
+                known.exchange.on_body(event.data)
+            elif isinstance(event, End):
+                known.exchange.on_body_end()
+            elif isinstance(event, Writable):
+                if known.blocked:
+                    known.blocked = False
+                    known.exchange.on_writable()
+            elif isinstance(event, Trailers):
+                known.exchange.on_trailers(event.headers)
+            else:
+                del streams[event.stream_id]
+                known.exchange.on_reset(event.reason)
+
+    def _begin(self, head: RequestHead) -> None:
+        stream = self.streams[head.stream_id] = QuicStream(self, head.stream_id)
+        try:
+            stream.exchange = self._listener.exchange_of(head, stream, self.peer)
+        except BaseException:
+            self.streams.pop(head.stream_id, None)
+            raise
+
+
+class QuicStream:
+    """See stream.DownstreamStream: one exchange's door to its client."""
+
+    __slots__ = ("_connection", "_id", "blocked", "exchange")
+
+    exchange: Exchange
+
+    def __init__(self, connection: QuicDownstream, stream_id: int) -> None:
+        self._connection = connection
+        self._id = stream_id
+        self.blocked = False  # `writable` was asked for and was False: `on_writable` is owed
+
+    @property
+    def writable(self) -> bool:
+        """See DownstreamStream."""
+        if self._connection.codec.writable(self._id):
+            return True
+        self.blocked = True
+        return False
+
+    def respond(self, status: int, headers: Headers, *, end: bool) -> None:
+        """See DownstreamStream."""
+        self._connection.codec.respond(self._id, status, headers, end=end)
+        self._sent(end)
+
+    def inform(self, status: int, headers: Headers) -> None:
+        """See DownstreamStream."""
+        self._connection.codec.inform(self._id, status, headers)
+
+    def send_data(self, data: bytes, *, end: bool) -> None:
+        """See DownstreamStream."""
+        self._connection.codec.send_data(self._id, data, end=end)
+        self._sent(end)
+
+    def send_trailers(self, headers: Headers) -> None:
+        """See DownstreamStream."""
+        self._connection.codec.send_trailers(self._id, headers)
+        self._sent(True)
+
+    def reset(self, reason: str) -> None:
+        """See DownstreamStream."""
+        self._connection.codec.reset(self._id, reason)
+        self._sent(True)
+
+    def consumed(self, count: int) -> None:
+        """See DownstreamStream."""
+        self._connection.codec.consumed(self._id, count)
+        self._connection.touch()
+
+    def pause_body(self) -> None:
+        """See DownstreamStream. Paused by credit: `consumed` is not called."""
+
+    def resume_body(self) -> None:
+        """See DownstreamStream."""
+
+    def flush(self) -> None:
+        """See DownstreamStream. Several streams' sends of one turn of the loop leave together."""
+        self._connection.touch()
+
+    def _sent(self, end: bool) -> None:
+        if end:
+            self._connection.streams.pop(self._id, None)
+        self._connection.touch()

@@ -1,0 +1,202 @@
+"""What a worker knows of upstreams and their endpoints: health, load, connections.
+
+`LiveEndpoint` belongs to an upstream's name and an address and outlives snapshots; `LiveUpstream` belongs to one
+snapshot and holds the endpoints in its order. Both are made when they are first used, so that a swap costs what is in
+use and not what the document holds: the loop must not stall. Tiers are rebuilt here and only here, when health or
+verdict change.
+"""
+
+import asyncio
+from collections.abc import Mapping
+
+from meridian.core import outliers
+from meridian.core.balancing import EndpointState, UpstreamState, build_tiers
+from meridian.core.outliers import FRESH, Outlier, State
+from meridian.core.snapshot import Endpoint, Snapshot, Upstream
+from meridian.gateway.pool import Pool
+from meridian.telemetry.metrics import Counter, Metrics
+
+CHECKED_IN_A_SWEEP = 1000
+"""Endpoints looked at after a swap: 3 ms in which the loop does nothing else."""
+
+
+class LiveEndpoint:
+    """One address of one upstream."""
+
+    __slots__ = ("outlier", "pool", "state", "upstream")
+
+    def __init__(self, upstream: str) -> None:
+        """Taken to be well until something says otherwise."""
+        self.upstream = upstream
+        self.pool: Pool | None = None
+        self.state = EndpointState()
+        self.outlier: Outlier = FRESH
+
+
+class LiveUpstream:
+    """One upstream of one snapshot. `state.endpoints` and `endpoints` have the order of `upstream.endpoints`."""
+
+    __slots__ = ("endpoints", "failures", "state", "tries", "upstream")
+
+    def __init__(self, upstream: Upstream, endpoints: list[LiveEndpoint], metrics: Metrics) -> None:
+        """Its tiers are still to be built."""
+        self.upstream = upstream
+        self.endpoints = endpoints
+        self.state = UpstreamState([endpoint.state for endpoint in endpoints])
+        self.tries: Counter = metrics.counter(
+            "meridian_upstream_tries_total", "Tries on endpoints.", upstream=upstream.name
+        )
+        self.failures: Counter = metrics.counter(
+            "meridian_upstream_failures_total", "Tries that were refused, lost, malformed or too late.",
+            upstream=upstream.name,
+        )  # fmt: skip
+
+
+class Health:
+    """All upstreams of a worker, and what others say of their endpoints."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, region: str, metrics: Metrics, now: float) -> None:
+        """Knows nothing yet."""
+        self._loop = loop
+        self._region = region
+        self._metrics = metrics
+        self._now = now  # of the last sweep
+        self._snapshot: Snapshot | None = None
+        self._upstreams: dict[str, LiveUpstream] = {}  # of the present snapshot
+        self._known: dict[tuple[str, str], LiveEndpoint] = {}
+        self._to_check: list[tuple[str, str]] = []  # keys of `_known`
+        self._pools: set[Pool] = set()  # also of endpoints that have left, until their last exchange is over
+        self._ejected: set[LiveEndpoint] = set()  # they wait until they may be probed
+        self._withdrawn: frozenset[str] = frozenset()
+        self._down: Mapping[str, frozenset[str]] = {}
+
+    def replace(self, snapshot: Snapshot) -> None:
+        """Takes a new snapshot. Endpoints that it still has keep their connections and what is known of them; for the
+        others the sweep looks."""
+        self._snapshot = snapshot
+        self._upstreams = {}
+        self._to_check = list(self._known)
+
+    def upstream(self, name: str) -> LiveUpstream:
+        """The live form of an upstream of the present snapshot."""
+        live = self._upstreams.get(name)
+        if live is None:
+            assert self._snapshot is not None
+            upstream = self._snapshot.upstreams[name]
+            live = LiveUpstream(upstream, [self._endpoint(upstream, one) for one in upstream.endpoints], self._metrics)
+            self._upstreams[name] = live
+            self._take_probes(live)
+            self._rebuild(live)
+        return live
+
+    def pool(self, upstream: LiveUpstream, index: int) -> Pool:
+        """The connections to an endpoint."""
+        live = upstream.endpoints[index]
+        if live.pool is None:
+            endpoint = upstream.upstream.endpoints[index]
+            live.pool = Pool(self._loop, endpoint.host, endpoint.port, upstream.upstream, self._now)
+            if self._known.get((upstream.upstream.name, endpoint.address)) is not live:
+                live.pool.retire()
+            self._pools.add(live.pool)
+        return live.pool
+
+    def set_verdict(self, withdrawn_regions: frozenset[str]) -> None:
+        """Which regions traffic should leave alone."""
+        if withdrawn_regions != self._withdrawn:
+            self._withdrawn = withdrawn_regions
+            for upstream in self._upstreams.values():
+                self._rebuild(upstream)
+
+    def set_down(self, down: Mapping[str, frozenset[str]]) -> None:
+        """The addresses that probes find down, by upstream: the whole of it."""
+        if down != self._down:
+            self._down = down
+            for upstream in self._upstreams.values():
+                self._take_probes(upstream)
+                self._rebuild(upstream)
+
+    def chosen(self, upstream: LiveUpstream, index: int) -> None:
+        """An endpoint takes a try. If that is its probe, no other goes there until it is over."""
+        endpoint = upstream.endpoints[index]
+        endpoint.state.active += 1
+        if endpoint.outlier.state is State.PROBING and not endpoint.state.ejected:
+            endpoint.state.ejected = True
+            self._rebuild(upstream)
+
+    def answered(self, upstream: LiveUpstream, index: int, now: float) -> None:
+        """A response has begun. That is enough for a probe: its body may take an hour."""
+        endpoint = upstream.endpoints[index]
+        if endpoint.outlier.state is State.PROBING:
+            endpoint.outlier = outliers.step(endpoint.outlier, True, now)
+            endpoint.state.ejected = False
+            self._rebuild(upstream)
+
+    def over(self, upstream: LiveUpstream, index: int, succeeded: bool | None, now: float) -> None:
+        """A try is over; None: it says nothing about the endpoint (the client left)."""
+        endpoint = upstream.endpoints[index]
+        endpoint.state.active -= 1
+        outlier = endpoint.outlier
+        if succeeded and outlier is FRESH:
+            return
+        if succeeded is not None:
+            endpoint.outlier = outliers.step(outlier, succeeded, now)
+        ejected = endpoint.outlier.state is State.EJECTED
+        if ejected:
+            self._ejected.add(endpoint)
+        if endpoint.state.ejected != ejected:
+            endpoint.state.ejected = ejected
+            self._rebuild(upstream)
+
+    def sweep(self, now: float) -> None:
+        """Lets ejected endpoints be probed whose time is over, and ends connections that were idle for too long."""
+        self._now = now
+        if self._to_check:
+            self._retire_some()
+        for endpoint in tuple(self._ejected):
+            endpoint.outlier = outliers.wake(endpoint.outlier, now)
+            if endpoint.outlier.state is not State.EJECTED:
+                self._ejected.discard(endpoint)
+                endpoint.state.ejected = False
+                if endpoint.upstream in self._upstreams:
+                    self._rebuild(self._upstreams[endpoint.upstream])
+        for pool in tuple(self._pools):
+            pool.sweep(now)
+            if pool.empty and pool.retired:
+                self._pools.discard(pool)
+
+    def _retire_some(self) -> None:
+        """Lets go of endpoints that have left the document, `CHECKED_IN_A_SWEEP` at a time."""
+        assert self._snapshot is not None
+        keys, self._to_check = self._to_check[:CHECKED_IN_A_SWEEP], self._to_check[CHECKED_IN_A_SWEEP:]
+        name, addresses = "", set[str]()
+        for key in keys:
+            if key[0] != name:  # endpoints of an upstream stand together
+                name, upstream = key[0], self._snapshot.upstreams.get(key[0])
+                addresses = {endpoint.address for endpoint in upstream.endpoints} if upstream else set()
+            if key[1] in addresses:
+                continue
+            live = self._known.pop(key)
+            self._ejected.discard(live)
+            if live.pool is not None:
+                live.pool.retire()
+
+    async def close(self) -> None:
+        """Ends all connections."""
+        await asyncio.gather(*(pool.close() for pool in self._pools))
+
+    def _endpoint(self, upstream: Upstream, endpoint: Endpoint) -> LiveEndpoint:
+        live = self._known.setdefault((upstream.name, endpoint.address), LiveEndpoint(upstream.name))
+        if live.pool is not None:
+            live.pool.settings = upstream
+        return live
+
+    def _take_probes(self, upstream: LiveUpstream) -> None:
+        down = self._down.get(upstream.upstream.name, frozenset())
+        for endpoint, live in zip(upstream.upstream.endpoints, upstream.endpoints, strict=True):
+            live.state.probed_down = endpoint.address in down
+
+    def _rebuild(self, upstream: LiveUpstream) -> None:
+        """Also of the same upstream in the present snapshot, if an exchange of an older one has learned something."""
+        present = self._upstreams.get(upstream.upstream.name, upstream)
+        for one in (upstream,) if present is upstream else (upstream, present):
+            one.state.tiers = build_tiers(one.upstream, one.state, self._region, self._withdrawn)

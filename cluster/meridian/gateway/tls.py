@@ -1,0 +1,156 @@
+"""Certificates by host name, for TLS over TCP and for QUIC, replaceable while connections live.
+
+Invariant: a listener's `ssl.SSLContext` is made once and never changes; what changes is the table that its
+server-name callback looks into. A handshake under way ends with the certificate it began with, an established
+connection never notices, and session tickets (their keys live in the listener's context) outlive a replacement.
+Keys are only held in memory: OpenSSL reads them through an anonymous file that has no name and is closed at once.
+"""
+
+import os
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+
+from meridian.core.snapshot import Certificate
+
+_ALPN = {"h2": "h2", "h1": "http/1.1"}  # in the order of preference; h3 is negotiated in QUIC
+_CIPHERS_TLS12 = "ECDHE+AESGCM:ECDHE+CHACHA20"  # forward secret and authenticated; RFC 9113 appendix A forbids others
+
+
+class CertificateError(Exception):
+    """A certificate cannot be used: the message names its hosts and the reason, never the key."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuicCertificate:
+    """A parsed chain and key, as aioquic wants them."""
+
+    leaf: x509.Certificate
+    chain: tuple[x509.Certificate, ...]
+    key: PrivateKeyTypes
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One certificate in all forms. `contexts` holds one SSLContext for each set of protocols in use."""
+
+    certificate: Certificate
+    contexts: dict[tuple[str, ...], ssl.SSLContext]
+    quic: QuicCertificate
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """One version of all certificates, replaced whole."""
+
+    by_host: Mapping[str, _Entry]
+    default: _Entry | None
+
+    def find(self, host: str | None) -> _Entry | None:
+        """Exact name, else a wildcard for its first label (RFC 6125 section 6.4.3), else the first certificate."""
+        if host:
+            host = host.lower().rstrip(".")
+            entry = self.by_host.get(host) or self.by_host.get("*." + host.partition(".")[2])
+            if entry is not None:
+                return entry
+        return self.default
+
+
+class TlsContexts:
+    """The certificates of one worker. Not thread-safe; all calls on the worker's loop."""
+
+    def __init__(self, certificates: Sequence[Certificate]) -> None:
+        """Raises CertificateError."""
+        self._listeners: dict[tuple[str, ...], ssl.SSLContext] = {}
+        self._table = _build(certificates, (), _Table({}, None))
+
+    def replace(self, certificates: Sequence[Certificate]) -> None:
+        """Puts these certificates in the place of all others. Raises CertificateError and changes nothing."""
+        self._table = _build(certificates, tuple(self._listeners), self._table)
+
+    def context_for(self, protocols: Sequence[str]) -> ssl.SSLContext:
+        """The context of a listener with these protocols ("h1", "h2", "h3"); the same object each time."""
+        alpn = tuple(name for protocol, name in _ALPN.items() if protocol in protocols)
+        context = self._listeners.get(alpn)
+        if context is None:
+            for entry in {id(entry): entry for entry in self._entries()}.values():
+                entry.contexts[alpn] = _context(entry.certificate, alpn)
+            context = _bare_context(alpn)
+            context.sni_callback = lambda connection, host, _: self._choose(connection, host, alpn)
+            self._listeners[alpn] = context
+        return context
+
+    def quic_certificate(self, host: str | None) -> QuicCertificate | None:
+        """The certificate for a QUIC handshake that names `host`; None if there is none at all."""
+        entry = self._table.find(host)
+        return entry.quic if entry else None
+
+    def _entries(self) -> list[_Entry]:
+        default = self._table.default
+        return [*self._table.by_host.values(), *([default] if default else [])]
+
+    def _choose(self, connection: ssl.SSLObject, host: str | None, alpn: tuple[str, ...]) -> int | None:
+        entry = self._table.find(host)
+        if entry is None:
+            return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+        connection.context = entry.contexts[alpn]
+        return None
+
+
+def _build(certificates: Sequence[Certificate], alpns: Sequence[tuple[str, ...]], old: _Table) -> _Table:
+    """Builds a table; entries whose certificate has not changed are taken over from the old one."""
+    known = {entry.certificate: entry for entry in (*old.by_host.values(), *([old.default] if old.default else []))}
+    by_host: dict[str, _Entry] = {}
+    default: _Entry | None = None
+    for certificate in certificates:
+        entry = known.get(certificate)
+        if entry is None:
+            contexts = {alpn: _context(certificate, alpn) for alpn in alpns or ((),)}
+            entry = _Entry(certificate, contexts, _parse(certificate))
+        default = default or entry
+        for host in certificate.hosts:
+            by_host.setdefault(host.lower().rstrip("."), entry)
+    return _Table(by_host, default)
+
+
+def _bare_context(alpn: tuple[str, ...]) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_CIPHERS_TLS12)
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    if alpn:
+        context.set_alpn_protocols(list(alpn))
+    return context
+
+
+def _context(certificate: Certificate, alpn: tuple[str, ...]) -> ssl.SSLContext:
+    """A context that holds the certificate. Raises CertificateError."""
+    context = _bare_context(alpn)
+    file = os.memfd_create("certificate")
+    try:
+        with os.fdopen(os.dup(file), "wb") as writer:
+            writer.write(certificate.chain_pem.rstrip() + b"\n" + certificate.key_pem)
+        # An encrypted key asks for a password: an empty one fails, none at all would ask on the terminal.
+        context.load_cert_chain(f"/proc/self/fd/{file}", password=b"")
+    except (ssl.SSLError, OSError, ValueError) as error:
+        raise CertificateError(f"{_name(certificate)}: {getattr(error, 'reason', None) or error}") from None
+    finally:
+        os.close(file)
+    return context
+
+
+def _parse(certificate: Certificate) -> QuicCertificate:
+    try:
+        leaf, *chain = x509.load_pem_x509_certificates(certificate.chain_pem)
+        key = serialization.load_pem_private_key(certificate.key_pem, password=None)
+    except (ValueError, TypeError) as error:
+        raise CertificateError(f"{_name(certificate)}: {error}") from None
+    return QuicCertificate(leaf, tuple(chain), key)
+
+
+def _name(certificate: Certificate) -> str:
+    return f"certificate for {', '.join(certificate.hosts) or 'no host'}"

@@ -1,0 +1,92 @@
+"""The spans of a sampled exchange: one of the exchange, one of each try. Nothing here runs for the others."""
+
+from meridian.gateway.outcome import Outcome
+from meridian.gateway.worker import Worker
+from meridian.telemetry import context, spans
+from meridian.telemetry.context import TraceContext
+from meridian.telemetry.spans import Kind, SpanRecord
+from meridian.wire.events import RequestHead
+
+
+class Trace:
+    """A recorded exchange's place in its trace."""
+
+    __slots__ = ("_parent", "_start", "_try", "_try_start", "_worker", "span")
+
+    def __init__(self, worker: Worker, parent: TraceContext | None, span: TraceContext) -> None:
+        """Begins now."""
+        self._worker = worker
+        self._parent = parent
+        self.span = span
+        self._start = worker.unix_nanoseconds()
+        self._try: TraceContext | None = None
+        self._try_start = 0
+
+    def begin_try(self) -> bytes:
+        """Begins the span of a try; returns the `traceparent` that makes it the upstream's parent."""
+        self._try = context.child(self.span, self._worker.draw_bytes)
+        self._try_start = self._worker.unix_nanoseconds()
+        return context.format(self._try)
+
+    def end_try(self, method: bytes, endpoint: str, number: int, status: int | None, failure: str | None) -> None:
+        """Ends it; `status` is the upstream's, None if it gave none."""
+        if self._try is None:
+            return
+        host, _, port = endpoint.rpartition(":")
+        attributes: dict[str, str | int] = {
+            spans.HTTP_REQUEST_METHOD: method.decode("ascii"),
+            spans.SERVER_ADDRESS: host.strip("[]"),
+            spans.SERVER_PORT: int(port),
+            spans.MERIDIAN_ENDPOINT: endpoint,
+        }
+        if number > 1:
+            attributes[spans.HTTP_REQUEST_RESEND_COUNT] = number - 1
+        if status is not None:
+            attributes[spans.HTTP_RESPONSE_STATUS_CODE] = status
+        if failure is None and status is not None and status >= 400:
+            failure = str(status)
+        if failure is not None:
+            attributes[spans.ERROR_TYPE] = failure
+        self._report(self._try, self.span.span_id, method.decode("ascii"), Kind.CLIENT, self._try_start, attributes, failure)  # fmt: skip  # noqa: E501 # one line reads better
+        self._try = None
+
+    def end(self, outcome: Outcome, head: RequestHead, pattern: str) -> None:
+        """Ends the span of the exchange; `pattern` is the route's path, "" if there was none."""
+        method = outcome.method.decode("ascii")
+        attributes: dict[str, str | int] = {
+            spans.HTTP_REQUEST_METHOD: method,
+            spans.HTTP_RESPONSE_STATUS_CODE: outcome.status,
+            spans.HTTP_REQUEST_BODY_SIZE: outcome.request_body_bytes,
+            spans.HTTP_RESPONSE_BODY_SIZE: outcome.response_body_bytes,
+            spans.URL_SCHEME: head.scheme.decode("ascii"),
+            spans.URL_PATH: outcome.target.partition(b"?")[0].decode("latin-1"),
+            spans.SERVER_ADDRESS: outcome.authority.decode("latin-1"),
+            spans.CLIENT_ADDRESS: outcome.client,
+            spans.NETWORK_PEER_ADDRESS: outcome.peer.address,
+            spans.NETWORK_PEER_PORT: outcome.peer.port,
+            spans.NETWORK_PROTOCOL_VERSION: outcome.version.decode("ascii"),
+            spans.MERIDIAN_WORKER: self._worker.number,
+            spans.MERIDIAN_REQUEST_ID: outcome.request_id.decode("ascii"),
+            spans.MERIDIAN_TRIES: outcome.tries,
+            spans.MERIDIAN_CONFIG_VERSION: outcome.config_version,
+            spans.MERIDIAN_VERDICT_VERSION: outcome.verdict_version,
+        }
+        if outcome.route:
+            attributes[spans.MERIDIAN_ROUTE] = outcome.route
+            attributes[spans.MERIDIAN_UPSTREAM] = outcome.upstream
+            attributes[spans.MERIDIAN_ENDPOINT] = outcome.endpoint
+            attributes[spans.HTTP_ROUTE] = pattern
+        failure = (outcome.why or str(outcome.status)) if outcome.status >= 500 or outcome.why == "cut" else None
+        if failure is not None:
+            attributes[spans.ERROR_TYPE] = failure
+        parent = self._parent.span_id if self._parent is not None else b""
+        self._report(self.span, parent, f"{method} {pattern}".strip(), Kind.SERVER, self._start, attributes, failure)
+
+    def _report(
+        self, span: TraceContext, parent: bytes, name: str, kind: Kind, start: int,
+        attributes: dict[str, str | int], failure: str | None,
+    ) -> None:  # fmt: skip
+        end = max(start, self._worker.unix_nanoseconds())
+        self._worker.report.on_span(
+            SpanRecord(span.trace_id, span.span_id, parent, name, kind, start, end, attributes, failure)
+        )

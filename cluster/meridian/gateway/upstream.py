@@ -1,0 +1,156 @@
+"""One connection to an endpoint: transport, HTTP/1.1 codec, and the exchange that uses it now.
+
+Invariant: it serves one exchange at a time and goes back to its pool only if the codec calls it reusable. What comes
+while nobody asked ends it.
+"""
+
+import asyncio
+from typing import Protocol, cast
+
+from meridian.wire.events import Event, Headers, Reset
+from meridian.wire.http1_client import Http1Client
+
+WRITE_BUFFER_BYTES = 256 * 1024
+"""Above this a request body waits at its client. As much as one read or one HTTP/2 window: less would stop and start
+for every piece."""
+
+
+class User(Protocol):
+    """An exchange, as its upstream connection sees it."""
+
+    def on_events(self, events: list[Event]) -> None:
+        """What the upstream sent in one batch; a `Reset` is always the last."""
+
+    def on_upstream_writable(self) -> None:
+        """The upstream takes request body again."""
+
+
+class Owner(Protocol):
+    """A pool, as its connections see it."""
+
+    def give_back(self, connection: "UpstreamConnection") -> None:
+        """Takes a reusable connection."""
+
+    def lost(self, connection: "UpstreamConnection") -> None:
+        """The connection is closed."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """See the module's head. `reused`: it has served an exchange before, so it may be dead without our knowing."""
+
+    __slots__ = ("_codec", "_owner", "_read_paused", "_transport", "_user", "idle_since", "reused", "writable")
+
+    def __init__(self, owner: Owner) -> None:
+        """Made by a pool for one attempt to connect."""
+        self._owner = owner
+        self._codec = Http1Client()
+        self._transport: asyncio.Transport
+        self._user: User | None = None
+        self._read_paused = False
+        self.idle_since = 0.0
+        self.reused = False
+        self.writable = True
+
+    # The transport's calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keeps the transport. asyncio and uvloop set TCP_NODELAY."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
+        self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+
+    def data_received(self, data: bytes) -> None:
+        """Hands on what it means."""
+        user = self._user
+        if user is None:
+            self._transport.abort()
+        else:
+            user.on_events(self._codec.receive(data))
+
+    def eof_received(self) -> bool:
+        """The end of a body without length, or of the connection."""
+        events = self._codec.receive_eof()
+        if self._user is not None and events:
+            self._user.on_events(events)
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Tells pool and exchange."""
+        self._owner.lost(self)
+        user, self._user = self._user, None
+        if user is not None:
+            user.on_events([Reset(0, "the upstream reset the connection" if error else "the upstream is gone")])
+
+    def pause_writing(self) -> None:
+        """The socket is full."""
+        self.writable = False
+
+    def resume_writing(self) -> None:
+        """The socket takes data again."""
+        self.writable = True
+        if self._user is not None:
+            self._user.on_upstream_writable()
+
+    # The exchange's calls
+
+    @property
+    def usable(self) -> bool:
+        """Whether it looks alive: a close that has reached us is known here before `connection_lost`."""
+        return not self._transport.is_closing()
+
+    @property
+    def silent(self) -> bool:
+        """Whether not a byte has come since the last request."""
+        return self._codec.silent
+
+    @property
+    def malformed(self) -> bool:
+        """Whether something came that is no HTTP."""
+        return self._codec.malformed
+
+    def begin(self, user: User, method: bytes, authority: bytes, target: bytes, headers: Headers,
+              *, body_length: int | None, has_body: bool) -> None:  # fmt: skip
+        """Takes a request. Raises MalformedError if it cannot be written as HTTP/1.1; nothing is sent then."""
+        self._codec.request(1, method, authority, target, headers, body_length=body_length, has_body=has_body)
+        self._user = user
+
+    def send_data(self, data: bytes, *, end: bool) -> None:
+        """See ClientCodec."""
+        self._codec.send_data(1, data, end=end)
+
+    def send_trailers(self, headers: Headers) -> None:
+        """See ClientCodec."""
+        self._codec.send_trailers(1, headers)
+
+    def flush(self) -> None:
+        """Writes what was sent."""
+        output = self._codec.take_output()
+        if output and not self._transport.is_closing():  # uvloop raises; `connection_lost` is on its way
+            self._transport.write(output)
+
+    def pause_reading(self) -> None:
+        """The client does not take the response."""
+        if not self._read_paused and not self._transport.is_closing():
+            self._read_paused = True
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """It does again."""
+        if self._read_paused and not self._transport.is_closing():
+            self._read_paused = False
+            self._transport.resume_reading()
+
+    def release(self) -> None:
+        """The exchange is done with it: back to the pool, or closed."""
+        self._user = None
+        if self._codec.reusable and self.usable and self.writable:
+            if self._read_paused:
+                self.resume_reading()
+            self.reused = True
+            self._owner.give_back(self)
+        else:
+            self._transport.abort()
+
+    def abort(self) -> None:
+        """Ends it at once, whatever is under way."""
+        self._user = None
+        self._transport.abort()

@@ -1,0 +1,138 @@
+"""What all exchanges of one worker share. An exchange gets this one object and takes `installed` from it once."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from meridian.core.limiting import Buckets
+from meridian.core.routing import Route
+from meridian.core.snapshot import Limit, Snapshot
+from meridian.gateway.forwarding import ListenerFacts
+from meridian.gateway.limits import Limits
+from meridian.gateway.outcome import Outcome, Reports
+from meridian.gateway.state import Health, LiveUpstream
+from meridian.telemetry.metrics import Counter, Histogram, Metrics
+
+RETRY_SHARE = 0.2
+RETRIES_SPARE = 10
+"""Exchanges on a further try are at most so many of all under way, and so many more: when most tries fail, retries
+would otherwise double the load on what is left (retry storms)."""
+
+_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRoute:
+    """A route with all that its exchanges touch."""
+
+    route: Route
+    upstream: LiveUpstream
+    limits: tuple[tuple[Limit, Buckets], ...]
+    by_class: tuple[Counter, ...]  # answers, by the first digit of their status less one
+    seconds: Histogram
+    request_bytes: Counter
+    response_bytes: Counter
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """One snapshot and what was made for it; replaced whole."""
+
+    snapshot: Snapshot
+    routes: dict[str, LiveRoute]
+    listeners: dict[str, ListenerFacts]
+
+
+class Sweepable:
+    """Something whose deadline the sweep looks at."""
+
+    __slots__ = ("deadline",)
+
+    deadline: float
+
+    def expire(self, now: float) -> None:
+        """The deadline has passed."""
+        raise NotImplementedError
+
+
+class Worker:
+    """See the module's head. `coarse_now` is the time of the last sweep, at most a sweep's period old."""
+
+    def __init__(
+        self, *, region: str, number: int, loop: asyncio.AbstractEventLoop, clock: Callable[[], float],
+        unix_nanoseconds: Callable[[], int], draw: Callable[[], float], draw_bytes: Callable[[int], bytes],
+        report: Reports, metrics: Metrics,
+    ) -> None:  # fmt: skip
+        """Needs `install` before use."""
+        self.number = number
+        self.clock = clock
+        self.unix_nanoseconds = unix_nanoseconds
+        self.draw = draw
+        self.draw_bytes = draw_bytes
+        self.report = report
+        self.metrics = metrics
+        self.coarse_now = clock()
+        self.health = Health(loop, region, metrics, self.coarse_now)
+        self.limits = Limits()
+        self.installed: Installed
+        self.verdict_version = 0
+        self.exchanges: set[Sweepable] = set()
+        self.retrying = 0
+        self.no_route = self._counters("")
+        self._id_prefix = draw_bytes(6).hex().encode()
+        self._id_count = 0
+
+    def install(self, snapshot: Snapshot) -> None:
+        """Takes a snapshot: one assignment shows it. What its routes need is made when they are first used, so that
+        this takes no longer for a document of ten thousand routes."""
+        self.health.replace(snapshot)
+        self.limits.replace(snapshot.limits, self.clock())
+        self.installed = Installed(snapshot, {}, {one.name: ListenerFacts.of(one) for one in snapshot.listeners})
+
+    def live_route(self, installed: Installed, route: Route) -> LiveRoute:
+        """The live form of a route of `installed`, which is the present one while an exchange takes its route."""
+        live = installed.routes.get(route.name)
+        if live is None:
+            limits = installed.snapshot.limits
+            live = installed.routes[route.name] = LiveRoute(
+                route, self.health.upstream(route.upstream),
+                tuple((limits[name], self.limits.buckets(limits[name])) for name in route.limits),
+                *self._counters(route.name),
+            )  # fmt: skip
+        return live
+
+    def next_request_id(self) -> bytes:
+        """A name that no other request has: 48 bits of this process and a count. Not a secret."""
+        self._id_count += 1
+        return b"%b%08x" % (self._id_prefix, self._id_count)
+
+    def may_retry(self) -> bool:
+        """Whether the budget allows one exchange more on a further try."""
+        return self.retrying < RETRY_SHARE * len(self.exchanges) + RETRIES_SPARE
+
+    def count(self, outcome: Outcome, route: LiveRoute | None) -> None:
+        """Counts an exchange that is over, and reports it."""
+        if route is None:
+            by_class, seconds, request_bytes, response_bytes = self.no_route
+        else:
+            by_class, seconds = route.by_class, route.seconds
+            request_bytes, response_bytes = route.request_bytes, route.response_bytes
+        by_class[outcome.status // 100 - 1].value += 1
+        seconds.observe(outcome.duration_seconds)
+        request_bytes.value += outcome.request_body_bytes
+        response_bytes.value += outcome.response_body_bytes
+        self.report.on_outcome(outcome)
+
+    def _counters(self, route: str) -> tuple[tuple[Counter, ...], Histogram, Counter, Counter]:
+        """Of one route; the empty name stands for none."""
+        metrics = self.metrics
+        by_class = tuple(
+            metrics.counter("meridian_requests_total", "Exchanges, by status.", route=route, status=status)
+            for status in _CLASSES
+        )
+        return (
+            by_class,
+            metrics.histogram("meridian_request_seconds", "From the head of a request to its end.", route=route),
+            metrics.counter("meridian_request_body_bytes_total", "Bodies from clients.", route=route),
+            metrics.counter("meridian_response_body_bytes_total", "Bodies to clients.", route=route),
+        )

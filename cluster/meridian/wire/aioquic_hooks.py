@@ -1,0 +1,346 @@
+"""Every private part of aioquic that we touch, in one place, for the one version that we pin.
+
+aioquic has no public way to choose a certificate by host, to say what a connection id holds, to give credit when data
+is consumed instead of when it arrives, to see how much it has yet to send, to end one malformed request instead of
+its connection, or to say GOAWAY. tests/wire/test_aioquic_hooks.py fails when the version changes or a part that is
+used here is gone: then read this file against the new source before raising the pin.
+"""
+
+import hashlib
+import hmac
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pylsqpack
+from aioquic import tls
+from aioquic._buffer import Buffer
+from aioquic.asyncio.server import _encode_invalid_token_close
+from aioquic.buffer import encode_uint_var
+from aioquic.h3 import connection as h3_connection
+from aioquic.h3.connection import (
+    ErrorCode,
+    FrameType,
+    FrameUnexpected,
+    H3Connection,
+    H3Stream,
+    MessageError,
+    ProtocolError,
+    Setting,
+    encode_frame,
+)
+from aioquic.h3.events import H3Event
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnection, QuicConnectionState
+from aioquic.quic.events import StreamDataReceived
+from aioquic.quic.packet_builder import QuicPacketBuilder
+from aioquic.quic.recovery import QuicPacketSpace
+from aioquic.quic.retry import QuicRetryTokenHandler
+from aioquic.quic.stream import QuicStream
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+AIOQUIC_VERSION = "1.7.2"
+
+CONNECTION_ID_BYTES = 8
+"""The first byte is the worker's slot, the rest is random."""
+
+STREAM_WINDOW_BYTES = 256 * 1024
+"""As in HTTP/2: what one request body may have in our memory."""
+
+CONNECTION_WINDOW_BYTES = 1024 * 1024
+"""As in HTTP/2: what all request bodies of a connection may have in our memory."""
+
+UNIDIRECTIONAL_WINDOW_BYTES = 16 * 1024
+"""The control and QPACK streams: parsed as they come, so that this is also the largest SETTINGS frame."""
+
+HEADERS_FRAME_BYTES_MAX = 64 * 1024
+"""An encoded header block; it is buffered whole before it is decoded."""
+
+# Clients can provoke aioquic's warnings at will; what matters of them reaches the log as the end of the connection.
+logging.getLogger("quic").setLevel(logging.ERROR)
+
+
+class HostCertificate(Protocol):
+    """What `gateway.tls.QuicCertificate` is: a leaf, its chain, its key, of cryptography's types."""
+
+    @property
+    def leaf(self) -> Any:
+        """The certificate of the host."""
+
+    @property
+    def chain(self) -> tuple[Any, ...]:
+        """What leads from it to a root."""
+
+    @property
+    def key(self) -> Any:
+        """Its private key."""
+
+
+ChooseCertificate = Callable[[str | None], HostCertificate | None]
+
+
+class _ServerTls(tls.Context):
+    """Chooses the certificate when the client has said which host it wants."""
+
+    choose_certificate: ChooseCertificate
+
+    def _server_handle_hello(self, input_buf: Buffer, initial_buf: Buffer, handshake_buf: Buffer) -> None:
+        start = input_buf.tell()
+        host = tls.pull_client_hello(input_buf).server_name
+        input_buf.seek(start)
+        certificate = self.choose_certificate(host)
+        if certificate is None:
+            raise tls.AlertHandshakeFailure("There is no certificate")
+        self.certificate = certificate.leaf
+        self.certificate_chain = list(certificate.chain)
+        self.certificate_private_key = certificate.key
+        super()._server_handle_hello(input_buf, initial_buf, handshake_buf)
+
+
+class ServerQuic(QuicConnection):
+    """A server's QUIC connection with credit by consumption, certificates by host, and the slot in its ids.
+
+    `unconsumed` is kept by the codec: bytes of request bodies that it has handed on and that are not consumed.
+    """
+
+    def __init__(
+        self,
+        *,
+        configuration: QuicConfiguration,
+        original_destination_connection_id: bytes,
+        retry_source_connection_id: bytes | None,
+        choose_certificate: ChooseCertificate,
+        slot: int,
+        key: bytes,
+    ) -> None:
+        super().__init__(
+            configuration=configuration,
+            original_destination_connection_id=original_destination_connection_id,
+            retry_source_connection_id=retry_source_connection_id,
+        )
+        self.unconsumed = 0
+        self._choose_certificate = choose_certificate
+        self._slot = slot
+        self._key = key
+        self._local_max_stream_data_uni = UNIDIRECTIONAL_WINDOW_BYTES
+        self._stamp_connection_ids()
+        self.host_cid = self._local_initial_source_connection_id = self._host_cids[0].cid
+
+    @property
+    def is_fresh(self) -> bool:
+        """Nothing that could be decrypted has arrived: an Initial packet of garbage."""
+        return not self._network_paths or self._state is QuicConnectionState.FIRSTFLIGHT
+
+    @property
+    def end_reason(self) -> str | None:
+        """Why the connection is over, as soon as it is; aioquic's event comes only after the closing period."""
+        event = self._close_event
+        return None if event is None else event.reason_phrase or f"closed with code {event.error_code}"
+
+    @property
+    def has_unsent_responses(self) -> bool:
+        """Whether the client has not acknowledged all of every response."""
+        return any(
+            not (stream.stream_id or 0) & 3 and not stream.sender.is_finished for stream in self._streams.values()
+        )
+
+    def release_handshake(self) -> None:
+        """Drops what only the handshake needed: with it an idle connection costs 70 KB, without it 50. A server's TLS
+        says nothing more afterwards, since no session tickets are given."""
+        self._crypto_buffers = {epoch: Buffer(capacity=64) for epoch in self._crypto_buffers}
+
+    def stream(self, stream_id: int) -> QuicStream:
+        """The stream; it exists while its events are being handled."""
+        return self._streams[stream_id]
+
+    def grant(self, stream: QuicStream, unconsumed: int) -> bool:
+        """Moves the client's limit on a stream to a window beyond what was consumed, in steps of half a window."""
+        limit = stream.receiver.starting_offset() - unconsumed + STREAM_WINDOW_BYTES
+        if stream.receiver.is_finished or limit - stream.max_stream_data_local < STREAM_WINDOW_BYTES // 2:
+            return False
+        stream.max_stream_data_local = limit
+        return True
+
+    def _initialize(self, peer_cid: bytes) -> None:
+        super()._initialize(peer_cid)
+        self.tls.__class__ = _ServerTls
+        assert isinstance(self.tls, _ServerTls)
+        self.tls.choose_certificate = self._choose_certificate
+
+    def _replenish_connection_ids(self) -> None:
+        super()._replenish_connection_ids()
+        self._stamp_connection_ids()
+
+    def _stamp_connection_ids(self) -> None:
+        """Runs before an id is announced; doing it again changes nothing."""
+        for connection_id in self._host_cids:
+            connection_id.cid = bytes((self._slot,)) + connection_id.cid[1:]
+            connection_id.stateless_reset_token = stateless_reset_token(self._key, connection_id.cid)
+
+    def _write_connection_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
+        """aioquic doubles the connection's window when half of it has arrived. With `used` at 0 it does not."""
+        limit = self._local_max_data
+        used = limit.used
+        if limit.value - used < CONNECTION_WINDOW_BYTES // 2:
+            value = used - self._bytes_held() + CONNECTION_WINDOW_BYTES
+            if value - limit.value >= CONNECTION_WINDOW_BYTES // 16:
+                limit.value = value
+        limit.used = 0
+        try:
+            super()._write_connection_limits(builder, space)
+        finally:
+            limit.used = used
+
+    def _write_stream_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream) -> None:
+        """As above: with `highest_offset` at 0 the window does not double."""
+        receiver = stream.receiver
+        if (stream.stream_id or 0) & 3 == 2:
+            limit = receiver.starting_offset() + UNIDIRECTIONAL_WINDOW_BYTES
+            if limit - stream.max_stream_data_local >= UNIDIRECTIONAL_WINDOW_BYTES // 2:
+                stream.max_stream_data_local = limit
+        if stream.max_stream_data_local_sent != stream.max_stream_data_local and not receiver.is_finished:
+            highest = receiver.highest_offset
+            receiver.highest_offset = 0
+            try:
+                super()._write_stream_limits(builder, space, stream)
+            finally:
+                receiver.highest_offset = highest
+
+    def _bytes_held(self) -> int:
+        """Request bytes in our memory: out of order in QUIC, or handed on and not consumed."""
+        held = self.unconsumed
+        for stream in self._streams.values():
+            receiver = stream.receiver
+            if not receiver.is_finished:
+                held += receiver.highest_offset - receiver.starting_offset()
+        return held
+
+
+def new_connection_id(slot: int) -> bytes:
+    """An id that nobody can guess, of the worker in this slot."""
+    return bytes((slot,)) + os.urandom(CONNECTION_ID_BYTES - 1)
+
+
+def unsent_bytes(stream: QuicStream) -> int:
+    """What the client has not acknowledged of what was written to the stream."""
+    sender = stream.sender
+    return sender._buffer_stop - sender._buffer_start
+
+
+@dataclass(slots=True)
+class StreamMalformed(H3Event):
+    """Ours among aioquic's events: this request is broken, its connection is not."""
+
+    stream_id: int
+    reason: str
+
+
+class _StaticEncoder:
+    """QPACK with the static table only: a response never waits at the client for another stream's bytes, and no
+    client can make us keep a table of the size it asks for."""
+
+    def __init__(self) -> None:
+        self._encoder = pylsqpack.Encoder()
+
+    def encode(self, stream_id: int, headers: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
+        return self._encoder.encode(stream_id, headers)
+
+    def apply_settings(self, max_table_capacity: int, blocked_streams: int) -> bytes:
+        return b""
+
+    def feed_decoder(self, data: bytes) -> None:
+        self._encoder.feed_decoder(data)
+
+
+class _TooLargeError(ProtocolError):
+    error_code = ErrorCode.H3_EXCESSIVE_LOAD
+
+
+def _note_content_length(headers: list[tuple[bytes, bytes]], stream: H3Stream | None = None) -> None:
+    """Stands for aioquic's validation of requests, which looks at each byte of each field in Python (20 to 40 us a
+    request). wire/fields checks the same and more by regular expressions; only this part of its effect is needed."""
+    for name, value in headers:
+        if name == b"content-length" and stream is not None and value.isdigit() and len(value) <= 18:
+            stream.expected_content_length = int(value)
+
+
+h3_connection.validate_request_headers = _note_content_length
+
+
+class ServerH3(H3Connection):
+    """aioquic's HTTP/3 with errors that stay in their stream, bounded buffers, no dynamic tables, and GOAWAY."""
+
+    def forget(self, stream_id: int) -> None:
+        """Drops what is known of a request whose remaining bytes will not be shown to this object."""
+        self._stream.pop(stream_id, None)
+
+    def say_goaway(self, stream_id: int) -> None:
+        """Requests from this id on are not taken (RFC 9114 section 5.2)."""
+        assert self._local_control_stream_id is not None
+        self._quic.send_stream_data(
+            self._local_control_stream_id, encode_frame(FrameType.GOAWAY, encode_uint_var(stream_id))
+        )
+
+    def _init_connection(self) -> None:
+        """With a decoder's table of 4 KiB a header block of 64 KiB could unfold to 256 MiB, unseen by us."""
+        self._max_table_capacity = 0
+        self._blocked_streams = 0
+        self._decoder = pylsqpack.Decoder(0, 0)
+        self._encoder = _StaticEncoder()  # type: ignore[assignment] # stands in for pylsqpack's by shape
+        super()._init_connection()
+
+    def _get_local_settings(self) -> dict[int, int]:
+        settings = super()._get_local_settings()
+        del settings[Setting.ENABLE_CONNECT_PROTOCOL]
+        settings[Setting.MAX_FIELD_SECTION_SIZE] = HEADERS_FRAME_BYTES_MAX
+        return settings
+
+    def _receive_stream_data(self, event: StreamDataReceived) -> list[H3Event]:
+        """A malformed message is an error of its stream (RFC 9114 section 4.1.2)."""
+        try:
+            return super()._receive_stream_data(event)
+        except MessageError as error:
+            return [StreamMalformed(event.stream_id, error.reason_phrase)]
+
+    def _check_request_or_push_frame_type(self, frame_type: int, stream: H3Stream) -> None:
+        super()._check_request_or_push_frame_type(frame_type, stream)
+        if frame_type == FrameType.HEADERS and (stream.frame_size or 0) > HEADERS_FRAME_BYTES_MAX:
+            raise MessageError("The header block is too large")
+        if frame_type == FrameType.WEBTRANSPORT_STREAM:
+            raise FrameUnexpected("WebTransport was not offered")
+
+    def _receive_stream_data_uni(self, stream: H3Stream, data: bytes, stream_ended: bool) -> list[H3Event]:
+        events = super()._receive_stream_data_uni(stream, data, stream_ended)
+        if len(stream.buffer) >= UNIDIRECTIONAL_WINDOW_BYTES:
+            raise _TooLargeError("A frame on the control stream is too large")
+        return events
+
+
+class RetryTokens(QuicRetryTokenHandler):
+    """Retry tokens under a key that all workers share."""
+
+    def __init__(self, key: bytes) -> None:
+        self._aead = AESGCM(hmac.digest(key, b"quic retry", hashlib.sha256)[:16])
+
+
+def stateless_reset_token(key: bytes, connection_id: bytes) -> bytes:
+    """The token of an id, computed and not remembered, so that it outlives the worker (RFC 9000 section 10.3.2)."""
+    return hmac.digest(key, b"quic reset" + connection_id, hashlib.sha256)[:16]
+
+
+def stateless_reset(key: bytes, connection_id: bytes, received_bytes: int) -> bytes | None:
+    """Says that a connection is unknown here, in less bytes than asked, so that two servers cannot loop
+    (RFC 9000 section 10.3); None where that leaves no room."""
+    size = min(received_bytes - 1, 43)
+    if size < 21:
+        return None
+    noise = bytearray(os.urandom(size - 16))
+    noise[0] = noise[0] & 0x3F | 0x40
+    return bytes(noise) + stateless_reset_token(key, connection_id)
+
+
+def invalid_token_close(version: int, source_cid: bytes, destination_cid: bytes) -> bytes:
+    """The packet that refuses an Initial with a bad token (RFC 9000 section 8.1.3)."""
+    return _encode_invalid_token_close(version=version, source_cid=source_cid, destination_cid=destination_cid)

@@ -1,0 +1,105 @@
+"""The one event vocabulary of HTTP/1.1, HTTP/2 and HTTP/3.
+
+A codec turns bytes into these; the gateway never learns which protocol spoke. Header names are lower-case bytes
+in all protocols; pseudo headers never appear among `headers`. The head of a request that is malformed never becomes
+an event: the codec answers it itself (RFC 9112 section 3, RFC 9113 section 8.1.1) and says so by `Refused`.
+"""
+
+from dataclasses import dataclass
+
+Headers = list[tuple[bytes, bytes]]
+
+
+@dataclass(slots=True)
+class RequestHead:
+    """A request line and its fields. `body_length` is None when unknown (chunked, or h2/h3 without content-length)."""
+
+    stream_id: int
+    method: bytes
+    scheme: bytes
+    authority: bytes  # without userinfo, lower-case, with the port if the client sent one; b"" if absent (HTTP/1.0)
+    target: bytes  # origin form: path and query, always beginning with b"/", or b"*" for OPTIONS
+    headers: Headers  # without host, pseudo headers and hop-by-hop fields of the downstream connection
+    has_body: bool
+    body_length: int | None
+    version: bytes  # b"1.0", b"1.1", b"2", b"3"
+    expects_continue: bool = False
+
+
+@dataclass(slots=True)
+class ResponseHead:
+    """A status and its fields, from an upstream. 1xx are `Informational`."""
+
+    stream_id: int
+    status: int
+    headers: Headers
+    has_body: bool
+    body_length: int | None
+    keep_alive: bool
+
+
+@dataclass(slots=True)
+class Informational:
+    """A 1xx answer from an upstream other than 101."""
+
+    stream_id: int
+    status: int
+    headers: Headers
+
+
+@dataclass(slots=True)
+class Data:
+    """A piece of a body, unjoined, as it came."""
+
+    stream_id: int
+    data: bytes
+
+
+@dataclass(slots=True)
+class Trailers:
+    """Fields after the body. `End` follows."""
+
+    stream_id: int
+    headers: Headers
+
+
+@dataclass(slots=True)
+class End:
+    """The message is complete. Without it a body is cut, whatever else was seen."""
+
+    stream_id: int
+
+
+@dataclass(slots=True)
+class Reset:
+    """The other side gave this stream up (RST_STREAM, STOP_SENDING, or its connection closed in mid-message)."""
+
+    stream_id: int
+    reason: str
+
+
+@dataclass(slots=True)
+class Writable:
+    """What was buffered for this stream has gone out: it takes data again."""
+
+    stream_id: int
+
+
+@dataclass(slots=True)
+class Refused:
+    """The codec has answered bad input itself. The connection ends after its output is flushed."""
+
+    status: int
+    reason: str
+
+
+@dataclass(slots=True)
+class ConnectionEnded:
+    """The other side closed the connection; every open stream has already had its `Reset`."""
+
+    reason: str
+
+
+Event = (
+    RequestHead | ResponseHead | Informational | Data | Trailers | End | Reset | Writable | Refused | ConnectionEnded
+)

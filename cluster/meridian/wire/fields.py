@@ -1,0 +1,182 @@
+"""What HTTP/2 and HTTP/3 share: a list of fields becomes a request head, a response head becomes a list of fields.
+
+Invariant: what leaves here can be written as HTTP/1.1 without changing its meaning: names are lower-case tokens, no
+value holds a control byte, at most one content-length, one authority, and no field that belongs to the downstream
+connection. A request that would need guessing is malformed and resets its stream (RFC 9113 section 8.1.1, RFC 9114
+section 4.1.2); one that is merely unwanted is answered with a status.
+"""
+
+import re
+from dataclasses import dataclass
+
+from meridian.wire.events import Headers, RequestHead
+
+HEADER_BLOCK_BYTES_MAX = 64 * 1024
+"""Names and values of one message plus 32 bytes a field (RFC 9113 section 6.5.2): as much as HTTP/1.1 is given."""
+
+FIELDS_MAX = 100
+"""Fields of one message, cookie crumbs joined. Each costs time in every stage; browsers send about 20."""
+
+CONNECTION_FIELDS = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
+"""Never allowed in HTTP/2 and HTTP/3, either way (RFC 9113 section 8.2.2, RFC 9114 section 4.2)."""
+
+_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+").fullmatch
+_VALUE = re.compile(rb"(?:[^\x00-\x20\x7f](?:[^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x20\x7f])?)?").fullmatch
+_METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+_TARGET = re.compile(rb"/[\x21\x22\x24-\x7e]*").fullmatch  # no space, no control byte, no fragment
+_AUTHORITY = re.compile(rb"[A-Za-z0-9\-._~!$&'()*+,;=%\[\]:]+").fullmatch  # RFC 3986 section 3.2 without userinfo
+_DIGITS = re.compile(rb"[0-9]{1,18}").fullmatch
+_PSEUDO_FIELDS = frozenset((b":method", b":scheme", b":authority", b":path"))
+_STATUS = {status: str(status).encode() for status in range(100, 600)}
+
+
+class MalformedError(Exception):
+    """The message breaks the protocol; the stream is reset."""
+
+
+class UnwantedError(Exception):
+    """The request is well-formed and not served; the codec answers with `status`."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+def request_head(stream_id: int, fields: Headers, version: bytes, *, ended: bool) -> RequestHead:
+    """Builds the head of a request from its fields, pseudo fields first; `ended`: no body follows.
+
+    Raises MalformedError or UnwantedError. RFC 9113 sections 8.2 and 8.3, RFC 9114 sections 4.2 and 4.3.
+    """
+    pseudo: dict[bytes, bytes] = {}
+    headers: Headers = []
+    cookies: list[bytes] = []
+    host: bytes | None = None
+    length: int | None = None
+    expects_continue = False
+    for name, value in fields:
+        if name[:1] == b":":
+            if headers or cookies or host is not None or name in pseudo or name not in _PSEUDO_FIELDS:
+                raise MalformedError(f"pseudo field {name!r} is unknown, repeated or late")
+            pseudo[name] = value
+            continue
+        _check_field(name, value)
+        if name == b"cookie":  # crumbs, RFC 9113 section 8.2.3
+            cookies.append(value)
+        elif name == b"host":
+            if host is not None:
+                raise MalformedError("host is repeated")
+            host = value
+        elif name == b"content-length":
+            if length is not None or not _DIGITS(value):
+                raise MalformedError("content-length is repeated or not a number")
+            length = int(value)
+            headers.append((name, value))
+        elif name == b"te":
+            if value.lower() != b"trailers":
+                raise MalformedError("te may only say trailers")
+        elif name == b"expect" and value.lower() == b"100-continue":
+            expects_continue = True
+        else:
+            headers.append((name, value))
+    if cookies:
+        headers.append((b"cookie", cookies[0] if len(cookies) == 1 else b"; ".join(cookies)))
+    if len(headers) > FIELDS_MAX:
+        raise UnwantedError(431, f"more than {FIELDS_MAX} fields")
+    if ended and length:
+        raise MalformedError("content-length without a body")
+    method, scheme, target = _method_scheme_target(pseudo)
+    return RequestHead(
+        stream_id, method, scheme, _authority(pseudo.get(b":authority"), host), target, headers, not ended,
+        length if length is not None or not ended else 0, version, expects_continue and not ended,
+    )  # fmt: skip
+
+
+def check_trailers(fields: Headers) -> Headers:
+    """Returns the trailers of a message. Raises MalformedError where they hold pseudo or connection fields."""
+    for name, value in fields:
+        _check_field(name, value)
+        if name == b"content-length" or name == b"host":
+            raise MalformedError(f"{name.decode()} in trailers")
+    if len(fields) > FIELDS_MAX:
+        raise MalformedError(f"more than {FIELDS_MAX} trailers")
+    return [(bytes(name), bytes(value)) for name, value in fields]
+
+
+def response_fields(status: int, headers: Headers) -> Headers:
+    """Returns :status and the fields that may go on; fields of the upstream connection are dropped."""
+    fields = [(b":status", _STATUS[status])]
+    fields += [field for field in headers if field[0] not in CONNECTION_FIELDS]
+    return fields
+
+
+def bodiless(method: bytes, status: int) -> bool:
+    """Whether a response never has a body, whatever its fields say (RFC 9110 section 6.4.1)."""
+    return method == b"HEAD" or status == 204 or status == 304
+
+
+def _check_field(name: bytes, value: bytes) -> None:
+    if not _NAME(name):
+        raise MalformedError(f"field name {name[:40]!r} is not a lower-case token")
+    if not _VALUE(value):
+        raise MalformedError(f"the value of {name[:40]!r} has control bytes or spaces around it")
+    if name in CONNECTION_FIELDS:
+        raise MalformedError(f"{name.decode()} belongs to HTTP/1.1")
+
+
+def _method_scheme_target(pseudo: dict[bytes, bytes]) -> tuple[bytes, bytes, bytes]:
+    method = pseudo.get(b":method", b"")
+    if not _METHOD(method):
+        raise MalformedError(":method is missing or no token")
+    if method == b"CONNECT":
+        raise UnwantedError(501, "CONNECT is not served")
+    scheme = pseudo.get(b":scheme")
+    if scheme != b"https" and scheme != b"http":
+        raise MalformedError(":scheme is missing or neither https nor http")
+    target = pseudo.get(b":path", b"")
+    if not _TARGET(target) and not (target == b"*" and method == b"OPTIONS"):
+        raise MalformedError(":path is missing or not in origin form")
+    return method, scheme, target
+
+
+def _authority(authority: bytes | None, host: bytes | None) -> bytes:
+    """One authority from :authority and host, lower-case. They may both be there if they agree (section 8.3.1)."""
+    if authority is None:
+        authority = host
+    elif host is not None and host.lower() != authority.lower():
+        raise MalformedError(":authority and host differ")
+    if not authority or not _AUTHORITY(authority):
+        raise MalformedError(":authority is missing or not a host and port")
+    return authority.lower()
+
+
+@dataclass(slots=True)
+class Budget:
+    """So many at once, so many a second after that. `spend` says whether there was one left."""
+
+    burst: float
+    per_second: float
+    left: float = -1.0
+    since: float = 0.0
+
+    def spend(self, now: float) -> bool:
+        """Takes one at `now` (monotonic seconds); False if there is none."""
+        if self.left < 0:
+            self.left, self.since = self.burst, now
+        self.left = min(self.burst, self.left + (now - self.since) * self.per_second)
+        self.since = now
+        if self.left < 1:
+            return False
+        self.left -= 1
+        return True
+
+
+def reset_budget() -> Budget:
+    """Streams that a client may make us give up before they are done (rapid reset, CVE-2023-44487, and
+    CVE-2025-8671, where the client provokes the reset). Leaving a page full of images cancels some hundred."""
+    return Budget(burst=256, per_second=100)
+
+
+def idle_frame_budget() -> Budget:
+    """Frames that bring no request nearer (PING, SETTINGS, PRIORITY, empty DATA; CVE-2019-9512, 9515, 9518).
+    gRPC measures bandwidth by a PING each round trip, hence the size."""
+    return Budget(burst=1000, per_second=500)

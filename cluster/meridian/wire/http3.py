@@ -1,0 +1,413 @@
+"""HTTP/3 downstream (RFC 9114) on aioquic: the verbs of all codecs, over datagrams instead of a byte stream.
+
+The four verbs of the transport are `receive_datagram`, `handle_timer`, `deadline` and `datagrams`; whoever calls one
+of the first two, or sends, calls `datagrams` and looks at `deadline` afterwards. An address is opaque here.
+
+Invariants: as in http2. What differs: QUIC keeps a response until it is acknowledged, so `writable` turns False when
+UNSENT_BYTES_MAX wait for that, and is said again when half of them are gone. A stream that ended early stays known
+as gone until the client has ended its side too, because its bytes may still be under way.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from aioquic.h3.connection import ErrorCode
+from aioquic.h3.events import DataReceived, HeadersReceived
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.events import (
+    ConnectionIdIssued,
+    ConnectionIdRetired,
+    ConnectionTerminated,
+    HandshakeCompleted,
+    PingAcknowledged,
+    ProtocolNegotiated,
+    StopSendingReceived,
+    StreamDataReceived,
+    StreamReset,
+)
+from aioquic.quic.stream import QuicStream
+
+from meridian.wire.aioquic_hooks import (
+    CONNECTION_ID_BYTES,
+    CONNECTION_WINDOW_BYTES,
+    STREAM_WINDOW_BYTES,
+    ServerH3,
+    ServerQuic,
+    StreamMalformed,
+    unsent_bytes,
+)
+from meridian.wire.events import ConnectionEnded, Data, End, Event, Headers, Reset, Trailers, Writable
+from meridian.wire.fields import (
+    CONNECTION_FIELDS,
+    HEADER_BLOCK_BYTES_MAX,
+    MalformedError,
+    UnwantedError,
+    bodiless,
+    check_trailers,
+    request_head,
+    reset_budget,
+    response_fields,
+)
+
+UNSENT_BYTES_MAX = 256 * 1024
+"""Response bytes of one stream that wait for the client's acknowledgement: 20 Mbit/s at a round trip of 100 ms."""
+
+IDLE_SECONDS = 60.0
+"""A connection on which nothing arrives is forgotten. QUIC costs no port, but memory: about 50 KB."""
+
+_LAST_STREAM_UNKNOWN = 2**62 - 4
+_DRAIN_PING = 1
+
+Address = Any
+
+
+def configuration() -> QuicConfiguration:
+    """The settings of every server connection. The certificate is chosen later, by the host in the handshake."""
+    return QuicConfiguration(
+        is_client=False,
+        alpn_protocols=["h3"],
+        congestion_control_algorithm="cubic",
+        connection_id_length=CONNECTION_ID_BYTES,
+        idle_timeout=IDLE_SECONDS,
+        max_data=CONNECTION_WINDOW_BYTES,
+        max_stream_data=STREAM_WINDOW_BYTES,
+    )
+
+
+@dataclass(slots=True)
+class _Stream:
+    """One request. `gone`: nothing more is said about it; what still arrives is dropped."""
+
+    quic: QuicStream
+    method: bytes = b""  # b"" until the head is there
+    request_ended: bool = False
+    responded: bool = False
+    gone: bool = False
+    unconsumed: int = 0
+
+
+class Http3Server:
+    """One connection. Sending verbs: see `codec.ServerCodec`."""
+
+    def __init__(self, quic: ServerQuic) -> None:
+        self.handshake_complete = False
+        self.ended = False  # forget the connection: all its ids are void
+        self.dirty = False  # credit or data waits for `datagrams`
+        self.connection_ids: list[tuple[bytes, bool]] = []  # (id, True: issued, False: retired), for the owner to empty
+        self._quic = quic
+        self._h3: ServerH3 | None = None
+        self._streams: dict[int, _Stream] = {}
+        self._blocked: set[int] = set()
+        self._events: list[Event] = []
+        self._next_stream_id = 0  # above all requests seen
+        self._draining = False
+        self._goaway_id: int | None = None  # requests from here on are rejected
+        self._resets = reset_budget()
+        self._now = 0.0
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            StreamDataReceived: self._on_stream_data,
+            StreamReset: self._on_stream_reset,
+            StopSendingReceived: self._on_stop_sending,
+            ProtocolNegotiated: self._on_protocol,
+            HandshakeCompleted: self._on_handshake,
+            ConnectionIdIssued: lambda event: self.connection_ids.append((event.connection_id, True)),
+            ConnectionIdRetired: lambda event: self.connection_ids.append((event.connection_id, False)),
+            PingAcknowledged: self._on_ping_acknowledged,
+            ConnectionTerminated: self._on_terminated,
+        }
+
+    # The transport
+
+    def receive_datagram(self, data: bytes, address: Address, now: float) -> list[Event]:
+        """Takes a datagram that came from `address` at `now` (monotonic seconds). Never raises for bad input."""
+        self._now = now
+        self._quic.receive_datagram(data, address, now)
+        return self._collect()
+
+    def handle_timer(self, now: float) -> list[Event]:
+        """To be called at `deadline`."""
+        self._now = now
+        self._quic.handle_timer(now)
+        return self._collect()
+
+    def deadline(self) -> float | None:
+        """When `handle_timer` has to be called; None once all is over."""
+        return self._quic.get_timer()
+
+    def datagrams(self, now: float) -> list[tuple[bytes, Address]]:
+        """What has to be sent now, and where to."""
+        self.dirty = False
+        return [] if self._quic.is_fresh else self._quic.datagrams_to_send(now)
+
+    def close(self) -> None:
+        """Ends the connection at once; `datagrams` has the farewell."""
+        self._quic.close(error_code=ErrorCode.H3_NO_ERROR)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Nothing has arrived that could be decrypted: whoever sent the first datagram does not speak QUIC."""
+        return self._quic.is_fresh
+
+    @property
+    def closing(self) -> bool:
+        """No request is taken any more and every response has arrived."""
+        return self.ended or (
+            self._goaway_id is not None
+            and not any(not stream.gone for stream in self._streams.values())
+            and not self._quic.has_unsent_responses
+        )
+
+    # What comes from the client
+
+    def _collect(self) -> list[Event]:
+        while (event := self._quic.next_event()) is not None:
+            handler = self._handlers.get(type(event))
+            if handler is not None:
+                handler(event)
+        reason = self._quic.end_reason
+        if reason is not None and self._streams:
+            for stream_id, stream in list(self._streams.items()):
+                if not stream.gone:
+                    self._say_reset(stream_id, stream, reason)
+            self._streams.clear()
+            self._blocked.clear()
+        for stream_id in list(self._blocked):
+            if unsent_bytes(self._streams[stream_id].quic) <= UNSENT_BYTES_MAX // 2:
+                self._blocked.discard(stream_id)
+                self._events.append(Writable(stream_id))
+        events, self._events = self._events, []
+        return events
+
+    def _on_protocol(self, event: ProtocolNegotiated) -> None:
+        self._h3 = ServerH3(self._quic)
+        if self._draining:
+            self._say_first_goaway()
+
+    def _on_handshake(self, event: HandshakeCompleted) -> None:
+        self.handshake_complete = True
+        self._quic.release_handshake()
+
+    def _on_stream_data(self, event: StreamDataReceived) -> None:
+        stream_id = event.stream_id
+        assert self._h3 is not None
+        if stream_id & 3:
+            self._h3.handle_event(event)
+            return
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            stream = self._streams[stream_id] = _Stream(self._quic.stream(stream_id))
+            self._next_stream_id = max(self._next_stream_id, stream_id + 4)
+            if self._goaway_id is not None and stream_id >= self._goaway_id:
+                self._give_up(stream_id, stream, ErrorCode.H3_REQUEST_REJECTED, ErrorCode.H3_REQUEST_REJECTED)
+        if not stream.gone:
+            for received in self._h3.handle_event(event):
+                if stream.gone:
+                    break
+                self._on_h3_event(stream_id, stream, received)
+            if not stream.gone:
+                self._credit(stream)
+        if stream.gone and event.end_stream:
+            self._streams.pop(stream_id, None)
+
+    def _on_h3_event(self, stream_id: int, stream: _Stream, event: object) -> None:
+        if isinstance(event, DataReceived):
+            if event.data:
+                stream.unconsumed += len(event.data)
+                self._quic.unconsumed += len(event.data)
+                self._events.append(Data(stream_id, event.data))
+        elif isinstance(event, HeadersReceived):
+            try:
+                if stream.method:
+                    self._on_trailers(stream_id, event)
+                else:
+                    self._on_head(stream_id, stream, event)
+            except MalformedError as error:
+                self._refuse(stream_id, stream, str(error))
+                return
+            except UnwantedError as error:
+                stream.method, stream.request_ended = b"GET", event.stream_ended
+                self.respond(stream_id, error.status, [(b"content-length", b"0")], end=True)
+                return
+        elif isinstance(event, StreamMalformed):
+            self._refuse(stream_id, stream, event.reason)
+            return
+        else:
+            return
+        if event.stream_ended:
+            stream.request_ended = True
+            self._events.append(End(stream_id))
+
+    def _on_head(self, stream_id: int, stream: _Stream, event: HeadersReceived) -> None:
+        if sum(len(name) + len(value) + 32 for name, value in event.headers) > HEADER_BLOCK_BYTES_MAX:
+            raise UnwantedError(431, f"more than {HEADER_BLOCK_BYTES_MAX} bytes of fields")
+        head = request_head(stream_id, event.headers, b"3", ended=event.stream_ended)
+        stream.method = head.method
+        self._events.append(head)
+
+    def _on_trailers(self, stream_id: int, event: HeadersReceived) -> None:
+        trailers = check_trailers(event.headers)
+        if trailers:
+            self._events.append(Trailers(stream_id, trailers))
+
+    def _on_stream_reset(self, event: StreamReset) -> None:
+        """The client takes its request back."""
+        stream_id = event.stream_id
+        if stream_id & 3:
+            if self._h3 is not None:
+                self._h3.handle_event(event)
+            return
+        stream = self._streams.pop(stream_id, None)  # nothing more can come
+        if stream is None:  # it was taken back before its first byte came
+            self._quic.reset_stream(stream_id, ErrorCode.H3_REQUEST_CANCELLED)
+        elif not stream.gone:
+            self._give_up(stream_id, stream, ErrorCode.H3_REQUEST_CANCELLED, None)
+            self._say_reset(stream_id, stream, f"reset by the client, code {event.error_code}")
+        self._spend_reset()
+
+    def _on_stop_sending(self, event: StopSendingReceived) -> None:
+        """The client does not want the response; QUIC has already reset it."""
+        stream_id = event.stream_id
+        if self._h3 is not None:
+            self._h3.handle_event(event)
+        stream = self._streams.get(stream_id)
+        if stream is not None and not stream.gone:
+            self._give_up(stream_id, stream, None, ErrorCode.H3_REQUEST_CANCELLED)
+            self._say_reset(stream_id, stream, f"stopped by the client, code {event.error_code}")
+        self._spend_reset()
+
+    def _on_ping_acknowledged(self, event: PingAcknowledged) -> None:
+        if event.uid == _DRAIN_PING and self._goaway_id is None and self._h3 is not None:
+            self._goaway_id = self._next_stream_id
+            self._h3.say_goaway(self._goaway_id)
+            self.dirty = True
+
+    def _on_terminated(self, event: ConnectionTerminated) -> None:
+        self.ended = True
+        self._events.append(ConnectionEnded(event.reason_phrase or f"closed with code {event.error_code}"))
+
+    # What goes to the client
+
+    def respond(self, stream_id: int, status: int, headers: Headers, *, end: bool) -> None:
+        """Sends a final head; it ends the response too where a body cannot follow (HEAD, 204, 304)."""
+        stream = self._live(stream_id)
+        if stream is None or stream.responded or self._h3 is None:
+            return
+        stream.responded = True
+        end = end or bodiless(stream.method, status)
+        self._h3.send_headers(stream_id, response_fields(status, headers), end_stream=end)
+        self._sent(stream_id, stream, end)
+
+    def inform(self, stream_id: int, status: int, headers: Headers) -> None:
+        """Sends a 1xx head; 101 does not exist here (RFC 9114 section 4.5)."""
+        stream = self._live(stream_id)
+        if stream is not None and not stream.responded and status != 101 and self._h3 is not None:
+            self._h3.send_headers(stream_id, response_fields(status, headers))
+            self.dirty = True
+
+    def send_data(self, stream_id: int, data: bytes, *, end: bool) -> None:
+        """Hands a piece to QUIC, which keeps it until it is acknowledged."""
+        stream = self._live(stream_id)
+        if stream is not None and stream.responded and self._h3 is not None:
+            if data:
+                self._h3.send_data(stream_id, data, end)
+            elif end:
+                self._quic.send_stream_data(stream_id, b"", end_stream=True)
+            self._sent(stream_id, stream, end)
+
+    def send_trailers(self, stream_id: int, headers: Headers) -> None:
+        """Sends trailers and ends the response."""
+        fields = [field for field in headers if field[0] not in CONNECTION_FIELDS]
+        if not fields:
+            self.send_data(stream_id, b"", end=True)
+            return
+        stream = self._live(stream_id)
+        if stream is not None and stream.responded and self._h3 is not None:
+            self._h3.send_headers(stream_id, fields, end_stream=True)
+            self._sent(stream_id, stream, True)
+
+    def reset(self, stream_id: int, reason: str) -> None:
+        """RESET_STREAM: the client sees that its response is incomplete."""
+        stream = self._live(stream_id)
+        if stream is not None:
+            self._give_up(stream_id, stream, ErrorCode.H3_INTERNAL_ERROR, ErrorCode.H3_NO_ERROR)
+
+    def consumed(self, stream_id: int, count: int) -> None:
+        """Credits `count` bytes to the stream and the connection."""
+        stream = self._live(stream_id)
+        if stream is not None:
+            stream.unconsumed -= count
+            self._quic.unconsumed -= count
+            self._credit(stream)
+
+    def writable(self, stream_id: int) -> bool:
+        """False while too much waits for acknowledgement."""
+        return stream_id not in self._blocked and self._live(stream_id) is not None
+
+    def shut_down(self) -> None:
+        """First GOAWAY and a PING, whose answer brings the last GOAWAY. Calling it again changes nothing."""
+        if not self.ended and not self._draining:
+            self._draining = True
+            if self._h3 is not None:
+                self._say_first_goaway()
+
+    # Within
+
+    def _live(self, stream_id: int) -> _Stream | None:
+        stream = self._streams.get(stream_id)
+        return None if stream is None or stream.gone else stream
+
+    def _sent(self, stream_id: int, stream: _Stream, end: bool) -> None:
+        self.dirty = True
+        if not end:
+            if unsent_bytes(stream.quic) >= UNSENT_BYTES_MAX:
+                self._blocked.add(stream_id)
+        elif stream.request_ended:
+            self._release(stream_id, stream)
+            del self._streams[stream_id]
+        else:  # the rest of the request is not wanted (RFC 9114 section 4.1)
+            self._give_up(stream_id, stream, None, ErrorCode.H3_NO_ERROR)
+
+    def _credit(self, stream: _Stream) -> None:
+        if not stream.request_ended and self._quic.grant(stream.quic, stream.unconsumed):
+            self.dirty = True
+
+    def _refuse(self, stream_id: int, stream: _Stream, reason: str) -> None:
+        self._give_up(stream_id, stream, ErrorCode.H3_MESSAGE_ERROR, ErrorCode.H3_MESSAGE_ERROR)
+        self._say_reset(stream_id, stream, reason)
+        self._spend_reset()
+
+    def _give_up(self, stream_id: int, stream: _Stream, send_code: int | None, receive_code: int | None) -> None:
+        """Ends a stream early, each direction with its code; None: that direction has ended or ends by itself."""
+        self.dirty = True
+        if send_code is not None:
+            self._quic.reset_stream(stream_id, send_code)
+        if receive_code is not None and not stream.quic.receiver.is_finished:
+            self._quic.stop_stream(stream_id, receive_code)
+        if self._h3 is not None:
+            self._h3.forget(stream_id)
+        self._release(stream_id, stream)
+        stream.gone = True
+        if stream.quic.receiver.is_finished:
+            self._streams.pop(stream_id, None)
+
+    def _release(self, stream_id: int, stream: _Stream) -> None:
+        self._quic.unconsumed -= stream.unconsumed
+        stream.unconsumed = 0
+        self._blocked.discard(stream_id)
+
+    def _say_reset(self, stream_id: int, stream: _Stream, reason: str) -> None:
+        """Tells the gateway, if it knows the stream."""
+        if stream.method:
+            self._events.append(Reset(stream_id, reason))
+            stream.method = b""
+
+    def _spend_reset(self) -> None:
+        if not self._resets.spend(self._now):
+            self._quic.close(error_code=ErrorCode.H3_EXCESSIVE_LOAD, reason_phrase="too many streams are reset")
+
+    def _say_first_goaway(self) -> None:
+        assert self._h3 is not None
+        self._h3.say_goaway(_LAST_STREAM_UNKNOWN)
+        self._quic.send_ping(_DRAIN_PING)
+        self.dirty = True

@@ -1,0 +1,235 @@
+"""What may be told to a gateway while it serves: another snapshot, a verdict, shares, drain, the end."""
+
+import asyncio
+import socket
+
+import pytest
+from tests.gateway.harness import (
+    Reader,
+    Running,
+    Writer,
+    ask,
+    client,
+    document,
+    get,
+    hello,
+    origin,
+    read_head,
+    read_message,
+    serving,
+    status,
+    upstream,
+)
+from tests.support import free_port, wait_until
+
+
+def named(name: bytes):  # type: ignore[no-untyped-def] # a Handler, made on the spot
+    """An upstream that says its name."""
+
+    async def app(reader: Reader, writer: Writer) -> None:
+        while True:
+            await read_message(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(name) + name)
+
+    return app
+
+
+async def load(running: Running, stop: asyncio.Event, answers: list[tuple[int, bytes]]) -> None:
+    """Asks on one connection until told to stop."""
+    async with client(running.port) as (reader, writer):
+        while not stop.is_set():
+            writer.write(get())
+            head, body = await read_message(reader)
+            answers.append((status(head), body))
+
+
+async def test_a_swap_under_load_fails_no_request() -> None:
+    async with (
+        origin(named(b"old")) as old,
+        origin(named(b"new")) as new,
+        serving(lambda port: document(port, [upstream(old)])) as running,
+    ):
+        stop = asyncio.Event()
+        answers: list[tuple[int, bytes]] = []
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(20):
+                tasks.create_task(load(running, stop, answers))
+            for turn in range(20):
+                await asyncio.sleep(0.02)
+                target = new if turn % 2 == 0 else old
+                running.gateway.swap(document(running.port, [upstream(target)], version=turn + 2))
+            running.gateway.swap(document(running.port, [upstream(new)], version=99))
+            await asyncio.sleep(0.05)
+            stop.set()
+        assert {code for code, _ in answers} == {200}
+        assert {body for _, body in answers} == {b"old", b"new"} and answers[-1][1] == b"new"
+        assert (await ask(running.port, get()))[1] == b"new"
+        assert running.seen.outcomes[-1].config_version == 99
+
+
+async def test_an_exchange_ends_on_the_snapshot_it_began_with() -> None:
+    go_on = asyncio.Event()
+
+    async def slow(reader: Reader, writer: Writer) -> None:
+        await read_head(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nsl")
+        await go_on.wait()
+        writer.write(b"ow")
+        await writer.drain()
+
+    async with origin(slow) as app, serving(lambda port: document(port, [upstream(app)])) as running:
+        async with client(running.port) as (reader, writer):
+            writer.write(get())
+            await read_head(reader)
+            running.gateway.swap(document(running.port, [upstream(free_port(), name="other")], version=2))
+            assert status((await ask(running.port, get()))[0]) == 502
+            go_on.set()
+            assert await reader.readexactly(4) == b"slow"
+        await wait_until(lambda: len(running.seen.outcomes) == 2, within_seconds=5, what="both outcomes")
+        assert [seen.config_version for seen in running.seen.outcomes] == [2, 1]
+
+
+async def test_unchanged_endpoints_keep_their_connections_over_a_swap() -> None:
+    connections: list[int] = []
+
+    async def app(reader: Reader, writer: Writer) -> None:
+        connections.append(1)
+        try:
+            await hello(reader, writer)
+        finally:
+            connections.append(-1)
+
+    async with (
+        origin(app) as one,
+        origin(hello) as two,
+        serving(lambda port: document(port, [upstream(one)])) as running,
+    ):
+        await ask(running.port, get())
+        running.gateway.swap(document(running.port, [upstream(one, two)], version=2))
+        await ask(running.port, get())
+        await ask(running.port, get())
+        assert connections == [1]
+        running.gateway.swap(document(running.port, [upstream(two)], version=3))
+        await wait_until(lambda: connections == [1, -1], within_seconds=5, what="the idle connection to end")
+
+
+async def test_probes_and_verdicts_decide_where_requests_go() -> None:
+    async with origin(named(b"near")) as near, origin(named(b"far")) as far, origin(named(b"lost")) as lost:
+        places = [(near, "here"), (far, "far"), (lost, "lost")]
+        endpoints = [{"address": f"127.0.0.1:{port}", "region": region} for port, region in places]
+        regions = [{"name": name} for name in ("here", "far", "lost")]
+
+        async with serving(
+            lambda port: document(port, [{"name": "app", "endpoints": endpoints}], regions=regions)
+        ) as running:
+
+            async def answers() -> set[bytes]:
+                return {(await ask(running.port, get()))[1] for _ in range(8)}
+
+            assert await answers() == {b"near"}
+            running.gateway.set_verdict(7, frozenset({"lost"}))
+            running.gateway.set_endpoint_health({"app": frozenset({f"127.0.0.1:{near}"})})
+            assert await answers() == {b"far"}
+            assert running.seen.outcomes[-1].verdict_version == 7
+            running.gateway.set_endpoint_health({"app": frozenset(f"127.0.0.1:{port}" for port in (near, far))})
+            assert await answers() == {b"lost"}
+            running.gateway.set_endpoint_health({"app": frozenset(f"127.0.0.1:{port}" for port in (near, far, lost))})
+            assert await answers() == {b"near", b"far", b"lost"}, "all are down: all are tried"
+            running.gateway.set_endpoint_health({})
+            assert await answers() == {b"near"}
+
+
+async def test_limits_never_admit_more_than_their_bound() -> None:
+    limits = [{"name": "few", "key": "client_ip", "rate": "50/s", "burst": 10}]
+    routes = [{"name": "all", "upstream": "app", "stages": [{"limit": "few"}]}]
+    async with (
+        origin(hello) as app,
+        serving(lambda port: document(port, [upstream(app)], routes, limits=limits)) as running,
+    ):
+        began = running.clock()
+        admitted: list[float] = []
+
+        async def ask_on() -> None:
+            async with client(running.port) as (reader, writer):
+                while running.clock() - began < 1.5:
+                    writer.write(get())
+                    head, body = await read_message(reader)
+                    if status(head) == 200:
+                        admitted.append(running.clock())
+                    else:
+                        assert status(head) == 429 and b"retry-after: 1\r\n" in head and b"request" in body
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(4):
+                tasks.create_task(ask_on())
+        times = sorted(seen.started for seen in running.seen.outcomes if seen.status == 200)
+        assert len(times) >= 40, "what the limit allows is admitted"
+        for first in range(len(times)):
+            for last in range(first, len(times)):
+                # An exchange is counted from its head, a moment before the bucket is asked.
+                assert last - first + 1 <= 50 * (times[last] - times[first] + 0.02) + 10
+
+        running.gateway.set_shares(20, (19,))  # ten tokens for twenty spenders: none for this one
+        head, _ = await ask(running.port, get())
+        assert status(head) == 429 and b"retry-after" not in head
+
+
+async def test_drain_says_close_and_keeps_idle_connections() -> None:
+    async with origin(hello) as app, serving(lambda port: document(port, [upstream(app)])) as running:
+        async with client(running.port) as (reader, writer), client(running.port) as (idle_reader, idle_writer):
+            writer.write(get())
+            assert b"connection: close" not in await read_head(reader)
+            running.gateway.drain(True)
+            await asyncio.sleep(0.05)
+            idle_writer.write(get())
+            head, _ = await read_message(idle_reader)
+            assert status(head) == 200 and b"connection: close\r\n" in head
+            assert await asyncio.wait_for(idle_reader.read(1), 5) == b""
+        assert b"connection: close\r\n" in (await ask(running.port, get()))[0]
+        running.gateway.drain(False)
+        assert b"connection: close" not in (await ask(running.port, get()))[0]
+
+
+async def test_close_waits_for_exchanges_and_then_ends_all() -> None:
+    go_on = asyncio.Event()
+
+    async def slow(reader: Reader, writer: Writer) -> None:
+        await read_head(reader)
+        await go_on.wait()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nslow")
+        await writer.drain()
+
+    async with (
+        origin(slow) as app,
+        serving(lambda port: document(port, [upstream(app)])) as running,
+        client(running.port) as (reader, writer),
+    ):
+        writer.write(get())
+        await wait_until(lambda: running.gateway.active == 1, within_seconds=5, what="an exchange")
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(running.gateway.close(5.0))
+            await asyncio.sleep(0.1)
+            with pytest.raises(ConnectionError):
+                await ask(running.port, get())
+            go_on.set()
+            assert (await read_message(reader))[1] == b"slow"
+        assert running.gateway.connections == 0
+
+
+async def test_detach_stops_new_connections_only() -> None:
+    async with (
+        origin(hello) as app,
+        serving(lambda port: document(port, [upstream(app)])) as running,
+        client(running.port) as (reader, writer),
+    ):
+        writer.write(get())
+        await read_message(reader)
+        running.gateway.detach("web")
+        await asyncio.sleep(0.05)
+        with pytest.raises(ConnectionError):
+            await ask(running.port, get())
+        writer.write(get())
+        assert status((await read_message(reader))[0]) == 200
+        sock = socket.create_server(("127.0.0.1", running.port))
+        await running.gateway.attach(running.gateway.snapshot.listeners[0], [sock])
+        assert status((await ask(running.port, get()))[0]) == 200

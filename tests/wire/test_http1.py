@@ -1,0 +1,523 @@
+"""HTTP/1.1: each message split at every byte, h11 as the oracle, and a table of what smugglers try."""
+
+import h11
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from meridian.wire.events import (
+    ConnectionEnded,
+    Data,
+    End,
+    Event,
+    Headers,
+    Informational,
+    Refused,
+    RequestHead,
+    Reset,
+    ResponseHead,
+    Trailers,
+)
+from meridian.wire.http1 import Http1Client, Http1Server
+from meridian.wire.http1_parts import MalformedError
+
+
+def joined(events: list[Event]) -> list[Event]:
+    """Neighbouring pieces of a body as one, so that splits do not show."""
+    out: list[Event] = []
+    for event in events:
+        if isinstance(event, Data) and out and isinstance(out[-1], Data):
+            out[-1] = Data(event.stream_id, out[-1].data + event.data)
+        else:
+            out.append(event)
+    return out
+
+
+def receive(raw: bytes, *, split: int | None = None, step: int | None = None) -> tuple[Http1Server, list[Event]]:
+    """What a server makes of `raw`, whole, in two pieces, or in steps."""
+    server = Http1Server(b"http")
+    if step:
+        pieces = [raw[at : at + step] for at in range(0, len(raw), step)]
+    else:
+        pieces = [raw[:split], raw[split:]] if split is not None else [raw]
+    events: list[Event] = []
+    for piece in pieces:
+        events += server.receive(piece)
+    return server, joined(events)
+
+
+def respond_all(server: Http1Server, events: list[Event]) -> list[Event]:
+    """Answers every request and collects what was pipelined behind it."""
+    seen: list[Event] = []
+    while events:
+        seen += events
+        for event in events:
+            if isinstance(event, End):
+                server.respond(event.stream_id, 200, [(b"content-length", b"2")], end=False)
+                server.send_data(event.stream_id, b"ok", end=True)
+        events = server.receive(b"") if server.ready else []
+    return seen
+
+
+GET = (
+    b"GET /a?b=c HTTP/1.1\r\nHost: Shop.Example.com:80\r\nX-One:  1 \t\r\nX-one: 2\r\n"
+    b"Connection: x-gone\r\nX-Gone: 1\r\n\r\n"
+)
+POST = b"POST / HTTP/1.1\r\nhost: a\r\nContent-Length: 10\r\nExpect: 100-Continue\r\n\r\n0123456789"
+CHUNKED = (
+    b"PUT /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\nTE: trailers\r\n\r\n"
+    b"5;ext=1\r\nhello\r\nB\r\n world, all\r\n0\r\nX-Sum: 1\r\nHost: evil\r\n\r\n"
+)
+EXPECTED: dict[bytes, list[Event]] = {
+    GET: [
+        RequestHead(1, b"GET", b"http", b"shop.example.com:80", b"/a?b=c", [(b"x-one", b"1"), (b"x-one", b"2")],
+                    False, 0, b"1.1"),
+        End(1),
+    ],
+    POST: [
+        RequestHead(1, b"POST", b"http", b"a", b"/", [], True, 10, b"1.1", expects_continue=True),
+        Data(1, b"0123456789"),
+        End(1),
+    ],
+    CHUNKED: [
+        RequestHead(1, b"PUT", b"http", b"a", b"/x", [], True, None, b"1.1"),
+        Data(1, b"hello world, all"),
+        Trailers(1, [(b"x-sum", b"1")]),
+        End(1),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("raw", EXPECTED, ids=["get", "post", "chunked"])
+def test_a_request_means_the_same_split_anywhere(raw: bytes) -> None:
+    for split in range(len(raw) + 1):
+        assert receive(raw, split=split)[1] == EXPECTED[raw], split
+    assert receive(raw, step=1)[1] == EXPECTED[raw]
+
+
+@pytest.mark.parametrize("step", [1, 3, 7, 1000])
+def test_pipelined_requests_wait_and_come_in_order(step: int) -> None:
+    server = Http1Server(b"http")
+    raw = GET + b"\r\n" + POST + CHUNKED + GET
+    events: list[Event] = []
+    for at in range(0, len(raw), step):
+        events += respond_all(server, server.receive(raw[at : at + step]))
+    heads = [event for event in events if isinstance(event, RequestHead)]
+    assert [head.method for head in heads] == [b"GET", b"POST", b"PUT", b"GET"]
+    assert [head.stream_id for head in heads] == [1, 2, 3, 4]
+    assert server.take_output().count(b"HTTP/1.1 200 OK\r\n") == 4 and not server.held
+
+
+def test_what_is_pipelined_is_not_looked_at() -> None:
+    server, events = receive(GET + b"garbage\0\r\n\r\n")
+    assert events == EXPECTED[GET] and server.held and not server.closing
+    server.respond(1, 204, [], end=True)
+    assert isinstance(server.receive(b"")[-1], Refused)
+
+
+HOST = b"Host: a\r\n"
+REFUSED = {
+    "both framings": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "both, other order": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n",
+    "two lengths": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\n",
+    "two equal lengths": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nContent-Length: 4\r\n\r\n",
+    "a list of lengths": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4, 4\r\n\r\n",
+    "a signed length": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +4\r\n\r\n",
+    "a negative length": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -4\r\n\r\n",
+    "a hexadecimal length": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0x4\r\n\r\n",
+    "an empty length": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: \r\n\r\n",
+    "a huge length": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n",
+    "chunked in 1.0": b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "chunked twice": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "chunked not last": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, identity\r\n\r\n",
+    "nearly chunked": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n",
+    "chunked after a tab": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x0bchunked\r\n\r\n",
+    "space before a colon": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n",
+    "space before a name": b"POST / HTTP/1.1\r\n Host: a\r\n\r\n",
+    "a folded line": b"GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\n 2\r\n\r\n",
+    "a folded framing line": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\n chunked\r\n\r\n",
+    "LF alone": b"GET / HTTP/1.1\nHost: a\n\r\n\r\n",
+    "LF alone after a field": b"GET / HTTP/1.1\r\nHost: a\r\nX: 1\nContent-Length: 3\r\n\r\n",
+    "CR alone in a value": b"GET / HTTP/1.1\r\nHost: a\r\nX: 1\rContent-Length: 3\r\n\r\n",
+    "NUL in a value": b"GET / HTTP/1.1\r\nHost: a\r\nX: 1\x002\r\n\r\n",
+    "a control byte in a value": b"GET / HTTP/1.1\r\nHost: a\r\nX: \x01\r\n\r\n",
+    "DEL in a value": b"GET / HTTP/1.1\r\nHost: a\r\nX: \x7f\r\n\r\n",
+    "a name that is no token": b"GET / HTTP/1.1\r\nHost: a\r\nX(1): 1\r\n\r\n",
+    "no name": b"GET / HTTP/1.1\r\nHost: a\r\n: 1\r\n\r\n",
+    "no colon": b"GET / HTTP/1.1\r\nHost: a\r\nX\r\n\r\n",
+    "no host": b"GET / HTTP/1.1\r\n\r\n",
+    "two hosts": b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+    "a host with a path": b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n",
+    "a host with userinfo": b"GET / HTTP/1.1\r\nHost: me@a\r\n\r\n",
+    "a list of hosts": b"GET / HTTP/1.1\r\nHost: a, b\r\n\r\n",
+    "another host in the target": b"GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n",
+    "userinfo in the target": b"GET http://me:pw@a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a fragment": b"GET /#x HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a target without slash": b"GET a HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a star without OPTIONS": b"GET * HTTP/1.1\r\nHost: a\r\n\r\n",
+    "two spaces": b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a tab": b"GET\t/ HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a space at the end": b"GET / HTTP/1.1 \r\nHost: a\r\n\r\n",
+    "a space at the start": b" GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    "two empty lines before": b"\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    "an LF before": b"\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a byte above 127": b"GET /\xe9 HTTP/1.1\r\nHost: a\r\n\r\n",
+    "no version": b"GET /\r\nHost: a\r\n\r\n",
+    "version 0.9": b"GET / HTTP/0.9\r\nHost: a\r\n\r\n",
+    "version 2.0": b"GET / HTTP/2.0\r\nHost: a\r\n\r\n",
+    "version 1.2": b"GET / HTTP/1.2\r\nHost: a\r\n\r\n",
+    "an unknown method": b"GARBAGE / HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a method in lower case": b"get / HTTP/1.1\r\nHost: a\r\n\r\n",
+    "the preface of HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "a TLS hello": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+}
+_CHUNKS = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+REFUSED_BODIES = {
+    "a size that is no number": b"g\r\n",
+    "a size with a prefix": b"0x5\r\nhello\r\n",
+    "a signed size": b"+5\r\nhello\r\n",
+    "an empty size": b"\r\nhello\r\n",
+    "a space after the size": b"5 \r\nhello\r\n",
+    "a space before the size": b" 5\r\nhello\r\n",
+    "a huge size": b"fffffffffffffffff\r\n",
+    "LF after the size": b"5\nhello\r\n",
+    "CR in an extension": b"5;a\rb\r\nhello\r\n",
+    "a long extension": b"5;" + b"a" * 300 + b"\r\nhello\r\n",
+    "a chunk that is longer": b"5\r\nhello!\r\n",
+    "a chunk without CR": b"5\r\nhello\n",
+    "a trailer that is none": b"0\r\nnonsense\r\n\r\n",
+    "a folded trailer": b"0\r\nX: 1\r\n 2\r\n\r\n",
+    "LF in trailers": b"0\r\nX: 1\n\r\n",
+    "too many trailers": b"0\r\n" + b"X: 1\r\n" * 101 + b"\r\n",
+    "an endless trailer": b"0\r\nX: " + b"a" * 70_000,
+}
+
+
+@pytest.mark.parametrize("raw", REFUSED.values(), ids=REFUSED)
+def test_what_can_be_read_in_two_ways_is_refused(raw: bytes) -> None:
+    for step in (None, 1):
+        server, events = receive(raw, step=step)
+        assert len(events) == 1 and isinstance(events[0], Refused) and events[0].status == 400, events
+        assert server.closing
+        output = server.take_output()
+        assert output.startswith(b"HTTP/1.1 400 Bad Request\r\n") and b"connection: close\r\n" in output
+        assert server.receive(GET) == [], "nothing is read after it"
+
+
+@pytest.mark.parametrize("raw", REFUSED_BODIES.values(), ids=REFUSED_BODIES)
+def test_a_body_that_is_not_chunked_well_is_refused(raw: bytes) -> None:
+    for step in (None, 1):
+        server, events = receive(_CHUNKS + raw, step=step)
+        assert isinstance(events[-2], Reset) and isinstance(events[-1], Refused), events
+        assert not any(isinstance(event, End) for event in events)
+        assert server.take_output().startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(
+    ("raw", "status"),
+    [
+        (b"GET /" + b"a" * 16_384 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
+        (b"GET /" + b"a" * 20_000, 414),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 65_536 + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: a\r\n" * 11_000, 431),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: a\r\n" * 100 + b"\r\n", 431),
+        (b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", 501),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
+    ],
+)
+def test_limits_have_a_status_of_their_own(raw: bytes, status: int) -> None:
+    _, events = receive(raw)
+    assert [event.status for event in events if isinstance(event, Refused)] == [status]
+
+
+def test_what_is_just_within_the_limits_is_taken() -> None:
+    target = b"/" + b"a" * (16 * 1024 - 1)
+    raw = b"GET " + target + b" HTTP/1.1\r\nHost: a\r\n" + b"X: a\r\n" * 99 + b"\r\n"
+    head = receive(raw)[1][0]
+    assert isinstance(head, RequestHead) and head.target == target and len(head.headers) == 99
+
+
+@pytest.mark.parametrize(
+    ("line", "host", "authority", "target"),
+    [
+        (b"GET http://A:81/x?y HTTP/1.1", b"a:81", b"a:81", b"/x?y"),
+        (b"GET HTTPS://a HTTP/1.1", b"a", b"a", b"/"),
+        (b"GET http://a?x HTTP/1.1", b"a", b"a", b"/?x"),
+        (b"OPTIONS http://a HTTP/1.1", b"a", b"a", b"*"),
+        (b"OPTIONS * HTTP/1.1", b"a", b"a", b"*"),
+        (b"GET //x HTTP/1.1", b"[::1]:8080", b"[::1]:8080", b"//x"),
+        (b"GET / HTTP/1.1", b"", b"", b"/"),
+    ],
+)
+def test_the_forms_of_a_target(line: bytes, host: bytes, authority: bytes, target: bytes) -> None:
+    head = receive(line + b"\r\nHost: " + host + b"\r\n\r\n")[1][0]
+    assert isinstance(head, RequestHead) and (head.authority, head.target) == (authority, target)
+
+
+def test_an_upgrade_does_not_hide_the_body() -> None:
+    raw = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 3\r\n\r\nabc" + GET
+    server, events = receive(raw)
+    head = events[0]
+    assert isinstance(head, RequestHead) and head.method == b"POST" and head.headers == []
+    assert events[1:] == [Data(1, b"abc"), End(1)] and server.held == GET
+
+
+# Answers
+
+
+def answer(raw: bytes, headers: Headers, *pieces: bytes, status: int = 200) -> tuple[bytes, Http1Server]:
+    """What goes out for one request."""
+    server, _ = receive(raw)
+    server.respond(1, status, headers, end=not pieces)
+    for at, piece in enumerate(pieces):
+        server.send_data(1, piece, end=at == len(pieces) - 1)
+    return server.take_output(), server
+
+
+LENGTH_5: Headers = [(b"content-length", b"5")]
+HTTP_10 = b"GET / HTTP/1.0\r\n\r\n"
+HTTP_10_KEPT = b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
+CLOSE = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+HEAD = b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    ("output", "closing", "sent"),
+    [
+        (answer(GET, LENGTH_5, b"hel", b"lo"), False, OK + b"content-length: 5\r\n\r\nhello"),
+        (answer(GET, [], b"hel", b"lo"), False,
+         OK + b"transfer-encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n"),
+        (answer(GET, [], b"hel", b""), False, OK + b"transfer-encoding: chunked\r\n\r\n3\r\nhel\r\n0\r\n\r\n"),
+        (answer(GET, []), False, OK + b"content-length: 0\r\n\r\n"),
+        (answer(CLOSE, LENGTH_5, b"hello"), True, OK + b"content-length: 5\r\nconnection: close\r\n\r\nhello"),
+        (answer(HTTP_10, LENGTH_5, b"hello"), True, OK + b"content-length: 5\r\nconnection: close\r\n\r\nhello"),
+        (answer(HTTP_10_KEPT, LENGTH_5, b"hello"), False,
+         OK + b"content-length: 5\r\nconnection: keep-alive\r\n\r\nhello"),
+        (answer(HTTP_10_KEPT, [], b"hel", b"lo"), True, OK + b"connection: close\r\n\r\nhello"),
+        (answer(HEAD, LENGTH_5), False, OK + b"content-length: 5\r\n\r\n"),
+        (answer(HEAD, []), False, OK + b"\r\n"),
+        (answer(GET, LENGTH_5, status=204), False, b"HTTP/1.1 204 No Content\r\n\r\n"),
+        (answer(GET, LENGTH_5, status=304), False, b"HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\n"),
+        (answer(GET, [], status=599), False, b"HTTP/1.1 599 \r\ncontent-length: 0\r\n\r\n"),
+    ],
+)  # fmt: skip
+def test_how_a_response_is_framed(output: tuple[bytes, Http1Server], closing: bool, sent: bytes) -> None:
+    assert output[0] == sent and output[1].closing is closing
+
+
+def test_trailers_go_to_clients_that_take_them() -> None:
+    for raw, expected in ((CHUNKED, b"0\r\nx-sum: 1\r\n\r\n"), (GET, b"0\r\n\r\n")):
+        server, _ = receive(raw)
+        server.respond(1, 200, [], end=False)
+        server.send_data(1, b"x", end=False)
+        server.send_trailers(1, [(b"x-sum", b"1"), (b"content-length", b"3")])
+        assert server.take_output().endswith(b"1\r\nx\r\n" + expected)
+
+
+def test_an_answer_before_the_end_of_the_request_ends_the_connection() -> None:
+    server, _ = receive(POST[:-4])
+    server.respond(1, 403, [], end=True)
+    assert server.closing and server.unread and b"connection: close" in server.take_output()
+    assert server.receive(b"6789" + GET) == []
+
+
+def test_informational_answers_and_drain() -> None:
+    server, _ = receive(POST)
+    server.inform(1, 100, [])
+    server.shut_down()
+    assert not server.closing
+    server.respond(1, 200, [], end=True)
+    assert server.take_output() == (
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+    )
+    assert server.closing
+    server, _ = receive(HTTP_10)
+    server.inform(1, 103, [])
+    assert server.take_output() == b""
+
+
+def test_a_line_break_in_a_field_is_never_written() -> None:
+    server, _ = receive(GET)
+    with pytest.raises(MalformedError):
+        server.respond(1, 200, [(b"x", b"1\r\ncontent-length: 3")], end=True)
+    client = Http1Client()
+    for bad in (b"1\n2", b"1\r2", b"1\r\n"):
+        with pytest.raises(MalformedError):
+            client.request(1, b"GET", b"a", b"/", [(b"x", bad)], body_length=0, has_body=False)
+    assert client.take_output() == b"" and client.reusable
+
+
+def test_the_end_of_the_connection() -> None:
+    server, _ = receive(POST[:-4])
+    assert [type(event) for event in server.receive_eof()] == [Reset, ConnectionEnded]
+    server = Http1Server(b"http")
+    assert [type(event) for event in server.receive_eof()] == [ConnectionEnded]
+
+
+# Upstream
+
+RESPONSES: dict[bytes, tuple[list[Event], bool]] = {
+    b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX: 1\r\n\r\nhello": (
+        [ResponseHead(7, 200, [(b"x", b"1"), (b"content-length", b"5")], True, 5, True), Data(7, b"hello"), End(7)],
+        True,
+    ),
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: x-hop\r\nX-Hop: 1\r\n\r\n"
+    b"5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n": (
+        [ResponseHead(7, 200, [], True, None, True), Data(7, b"hello"), Trailers(7, [(b"x-sum", b"1")]), End(7)],
+        True,
+    ),
+    b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n": (
+        [Informational(7, 100, []), Informational(7, 103, [(b"link", b"x")]),
+         ResponseHead(7, 204, [], False, None, True), End(7)],
+        True,
+    ),
+    b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n": (
+        [ResponseHead(7, 200, [(b"content-length", b"0")], False, 0, False), End(7)],
+        False,
+    ),
+    b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nab": (
+        [ResponseHead(7, 200, [(b"content-length", b"2")], True, 2, False), Data(7, b"ab"), End(7)],
+        False,
+    ),
+    b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nab": (
+        [ResponseHead(7, 200, [(b"content-length", b"2")], True, 2, True), Data(7, b"ab"), End(7)],
+        True,
+    ),
+}  # fmt: skip
+
+
+def asked(method: bytes = b"GET") -> Http1Client:
+    """A client codec that awaits a response."""
+    client = Http1Client()
+    client.request(7, method, b"a", b"/", [], body_length=0, has_body=False)
+    client.take_output()
+    return client
+
+
+@pytest.mark.parametrize("raw", RESPONSES)
+def test_a_response_means_the_same_split_anywhere(raw: bytes) -> None:
+    expected, reusable = RESPONSES[raw]
+    for split in range(len(raw) + 1):
+        client = asked()
+        events = client.receive(raw[:split]) if split else []
+        events += client.receive(raw[split:]) if raw[split:] else []
+        assert joined(events) == expected, split
+        assert client.reusable is reusable
+    client = asked()
+    assert joined([event for at in range(len(raw)) for event in client.receive(raw[at : at + 1])]) == expected
+
+
+def test_the_answer_to_head_has_no_body_whatever_it_says() -> None:
+    for framing in (b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b""):
+        client = asked(b"HEAD")
+        events = client.receive(b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n")
+        assert [type(event) for event in events] == [ResponseHead, End] and client.reusable
+        client.receive(b"hello")
+        assert not client.reusable, "bytes that nobody asked for"
+
+
+def test_a_body_until_the_close_is_whole_only_by_the_close() -> None:
+    client = asked()
+    assert [type(event) for event in client.receive(b"HTTP/1.1 200 OK\r\n\r\nhel")] == [ResponseHead, Data]
+    assert client.receive(b"lo") == [Data(7, b"lo")]
+    assert client.receive_eof() == [End(7)] and not client.reusable
+    client = asked()
+    client.receive(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel")
+    assert [type(event) for event in client.receive_eof()] == [Reset]
+
+
+def test_a_response_before_the_end_of_the_request_is_not_followed_by_another() -> None:
+    client = Http1Client()
+    client.request(1, b"POST", b"a", b"/", [], body_length=10, has_body=True)
+    assert client.receive(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n")[-1] == End(1)
+    assert not client.reusable
+
+
+def test_requests_are_framed_by_what_is_known_of_them() -> None:
+    client = Http1Client()
+    client.request(1, b"POST", b"a", b"/", [(b"x", b"1")], body_length=None, has_body=True)
+    client.send_data(1, b"abc", end=False)
+    client.send_trailers(1, [(b"x-sum", b"1"), (b"host", b"evil")])
+    assert client.take_output() == (
+        b"POST / HTTP/1.1\r\nhost: a\r\nx: 1\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx-sum: 1\r\n\r\n"
+    )
+    client = Http1Client()
+    client.request(1, b"POST", b"a", b"/", [], body_length=0, has_body=False)
+    assert client.take_output() == b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n"
+
+
+# The oracle
+
+_token = st.text("abcdefgXYZ-", min_size=1, max_size=8).map(lambda name: b"x-" + name.encode())
+_value = st.binary(max_size=20).map(lambda raw: bytes(b for b in raw if b in b"\t" or 32 <= b != 127).strip(b" \t"))
+_fields = st.lists(st.tuples(_token, _value), max_size=8)
+_pieces = st.lists(st.binary(min_size=1, max_size=300), max_size=5)
+
+
+@settings(max_examples=150, deadline=None)
+@given(_fields, _pieces, st.booleans(), st.integers(1, 50))
+def test_what_h11_sends_is_read_alike(fields: Headers, pieces: list[bytes], chunked: bool, step: int) -> None:
+    sender = h11.Connection(h11.CLIENT)
+    body = b"".join(pieces)
+    framing = (b"Transfer-Encoding", b"chunked") if chunked else (b"Content-Length", str(len(body)).encode())
+    raw = sender.send(h11.Request(method="POST", target="/p", headers=[(b"Host", b"a"), framing, *fields])) or b""
+    for piece in pieces:
+        raw += sender.send(h11.Data(data=piece)) or b""
+    raw += sender.send(h11.EndOfMessage()) or b""
+    events = receive(raw, step=step)[1]
+    head = events[0]
+    assert isinstance(head, RequestHead)
+    assert head.headers == [(name.lower(), value) for name, value in fields]
+    assert b"".join(event.data for event in events if isinstance(event, Data)) == body and events[-1] == End(1)
+
+
+@settings(max_examples=150, deadline=None)
+@given(_fields, _pieces, st.booleans())
+def test_what_we_send_h11_reads_alike(fields: Headers, pieces: list[bytes], chunked: bool) -> None:
+    body = b"".join(pieces)
+    length: Headers = [] if chunked else [(b"content-length", str(len(body)).encode())]
+    lower = [(name.lower(), value) for name, value in fields]
+    output, _ = answer(GET, [*length, *lower], *pieces, b"")
+    reader = h11.Connection(h11.CLIENT)
+    reader.send(h11.Request(method="GET", target="/", headers=[("Host", "a")]))
+    reader.send(h11.EndOfMessage())
+    reader.receive_data(output)
+    response = reader.next_event()
+    assert isinstance(response, h11.Response)
+    assert [tuple(field) for field in response.headers if field[0].startswith(b"x-")] == lower
+    got = b""
+    while isinstance(event := reader.next_event(), h11.Data):
+        got += bytes(event.data)
+    assert got == body and isinstance(event, h11.EndOfMessage)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.sampled_from([GET, POST, CHUNKED]), st.data())
+def test_what_we_take_of_damaged_requests_h11_reads_alike(raw: bytes, data: st.DataObject) -> None:
+    """Bytes are changed, removed and put in. We may refuse more than h11, never read something else."""
+    damaged = bytearray(raw)
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(damaged) - 1))
+        byte = data.draw(st.sampled_from(list(b"\r\n :;,\t\x00\x0b\x7f\xff0a+")))
+        match data.draw(st.sampled_from("cri")):
+            case "c":
+                damaged[at] = byte
+            case "r":
+                del damaged[at]
+            case _:
+                damaged.insert(at, byte)
+    events = receive(bytes(damaged))[1]
+    if not events or not isinstance(events[0], RequestHead) or not isinstance(events[-1], End):
+        return
+    oracle = h11.Connection(h11.SERVER)
+    oracle.receive_data(bytes(damaged))
+    request = oracle.next_event()
+    assert isinstance(request, h11.Request)
+    head = events[0]
+    assert (request.method, request.http_version) == (head.method, head.version)
+    got = b""
+    while isinstance(event := oracle.next_event(), h11.Data):
+        got += bytes(event.data)
+    assert isinstance(event, h11.EndOfMessage)
+    assert got == b"".join(one.data for one in events if isinstance(one, Data))
