@@ -83,7 +83,9 @@ def judgement_violations(before: Verdict, after: Verdict, evidence: Evidence, no
         if node.standing is Standing.WITHDRAWN and (old is None or old.standing is not Standing.WITHDRAWN):
             if speaks:
                 found.append(f"{name} was withdrawn while it spoke")
-            if not any(r.sights.get(name) is Sight.DOWN for observer, r in fresh.items() if observer != name):
+            others = {n for n, v in before.nodes.items() if v.standing is not Standing.WITHDRAWN} - {name, after.leader}
+            witnesses = {n for n, r in fresh.items() if n != name and r.sights.get(name) is Sight.DOWN}
+            if not (witnesses - {after.leader} if others else witnesses):
                 found.append(f"{name} was withdrawn and no other node sees it down")
         stayed = old is not None and old.standing in (Standing.SERVING, Standing.DRAINING)
         if node.standing is Standing.SERVING and not speaks and not stayed:
@@ -94,7 +96,7 @@ def judgement_violations(before: Verdict, after: Verdict, evidence: Evidence, no
             continue
         if was.standing is Standing.DRAINING:
             continue  # it served nobody
-        others = (evidence.regions or {node.region for node in after.nodes.values()}) - {region.name}
+        others = set(evidence.regions or {node.region for node in after.nodes.values()}) - {region.name}
         gone = [
             n.name
             for n in after.nodes.values()

@@ -1,7 +1,9 @@
 """One judgement of all nodes and regions, made from what every node sees of every other.
 
 Invariant (5 of the architecture): what serves is never judged away by one voice, and never all of it.
-- A **node** goes when its own signal stopped (or says that it does not serve) and one other node sees it down.
+- A **node** goes when its own signal stopped (or says that it does not serve) and one other node sees it down. The
+  judge is no such other unless there is nobody else: silence is his own observation already, and a leader that is cut
+  off hears nobody and sees one after the other go down.
 - The last nodes of a **region** go only by a majority of all other regions, one vote each, and never fewer than two
   votes: with one observer region left they are SUSPECT instead, which DNS answers last, but answers.
 - Nobody goes unless a node that is well remains. So when all is down, the last good set stays.
@@ -140,7 +142,7 @@ def judge(previous: Verdict, evidence: Evidence, now: float, *, leader: str, fen
     It is `previous` itself if nothing changed, has the same version under the new fence if only the leader changed, and
     else the next version. Rules: design/verdicts.md; in the heading of this file in words.
     """
-    nodes = _Case(previous, evidence, now).nodes()
+    nodes = _Case(previous, evidence, now, leader).nodes()
     regions = _regions(previous, nodes)
     version = previous.version + (nodes != previous.nodes or regions != previous.regions)
     if (version, fence, leader) == (previous.version, previous.fence, previous.leader):
@@ -161,10 +163,11 @@ class _Wish(Enum):
 class _Case:
     """One judgement under way: the evidence, read in the ways the rules ask for. Lives for one call of `judge`."""
 
-    def __init__(self, previous: Verdict, evidence: Evidence, now: float) -> None:
+    def __init__(self, previous: Verdict, evidence: Evidence, now: float, leader: str) -> None:
         self.previous = previous
         self.evidence = evidence
         self.now = now
+        self.leader = leader
         self.observers = [
             heard.report
             for name, heard in sorted(evidence.heard.items())
@@ -173,7 +176,8 @@ class _Case:
         self.voters = [report for report in self.observers if not _sees_all_down(report)]
         self.ups = _count(self.observers, Sight.UP)
         self.downs = _count(self.observers, Sight.DOWN)
-        self.votes = _count(self.voters, Sight.DOWN)
+        self.witnesses = _count((report for report in self.voters if report.observer != leader), Sight.DOWN)
+        self.standing = {n for n, node in previous.nodes.items() if node.standing is not Standing.WITHDRAWN}
         self.wishes = {name: wish for name in self._names() if (wish := self._wish(name)) is not None}
 
     def nodes(self) -> dict[str, NodeVerdict]:
@@ -225,7 +229,7 @@ class _Case:
         if before.standing is Standing.WITHDRAWN and not back:
             return _Wish.AWAY
         if before.standing is not Standing.DRAINING and self._silent(name):
-            if self.votes[name]:
+            if self.witnesses[name] or (self._judge_is_the_only_other(name) and self._judge_sees_down(name)):
                 return _Wish.DOWN
             if self.downs[name]:
                 return _Wish.DOUBT
@@ -270,6 +274,12 @@ class _Case:
     def _says_draining(self, name: str) -> bool:
         heard = self.evidence.heard.get(name)
         return heard.report.draining if heard is not None else self._was(name, Standing.DRAINING)
+
+    def _judge_is_the_only_other(self, name: str) -> bool:
+        return self.standing <= {name, self.leader}
+
+    def _judge_sees_down(self, name: str) -> bool:
+        return any(r.observer == self.leader and r.sights.get(name) is Sight.DOWN for r in self.voters)
 
     def _welcome(self, name: str) -> bool:
         """Whether more of the others see it up than down, or there are no others."""

@@ -1,0 +1,326 @@
+"""The control plane of one node: composes the parts, routes what one says to the others, and answers for them.
+
+Invariant: no part waits for another. Each has a task; what one learns reaches the others by plain calls on the loop.
+`run` ends only by cancellation (which is a crash to everyone else) or by an error that is a bug or a taken port; to go
+in peace, call `stop` first. The clock is an argument: CLOCK_BOOTTIME in production, so that a node that slept knows it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from random import random
+
+from google.protobuf.message import DecodeError
+
+from meridian.control.aggregator import Aggregator
+from meridian.control.board import Board
+from meridian.control.config_watch import ConfigWatch
+from meridian.control.disk import NoDisk, SnapshotDisk
+from meridian.control.drains import Drains
+from meridian.control.grants import Cut, Grants, Seat
+from meridian.control.inbox import Inbox
+from meridian.control.leadership import Leadership
+from meridian.control.members import NOWHERE, Endpoints, MemberRecord, for_judgement, read_members
+from meridian.control.membership import Membership
+from meridian.control.messages import decode_verdict
+from meridian.control.peers import PeerTransport
+from meridian.control.prober import Prober, Subject
+from meridian.control.probing import any_answer, endpoint_subjects, good_answer, node_subjects
+from meridian.control.reporter import Reporter, known
+from meridian.control.status import ControlStatus
+from meridian.control.waiting import signalled
+from meridian.core.health import Sight
+from meridian.core.model import Upstream
+from meridian.core.verdicts import Evidence, Report, Verdict
+from meridian.store.keys import Keys
+from meridian.store.mirror import mirror
+from meridian.store.port import Store, StoreHealth
+
+STORE_HEALTH_SECONDS = 1.0
+ORDERS_SECONDS = 1.0  # wait for an operator's orders before the first report; the store may be away
+
+_log = logging.getLogger("meridian.control")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this node is. `boot_id` is new with every start; `addresses` are what DNS answers for the node."""
+
+    name: str
+    region: str
+    boot_id: str
+    addresses: tuple[str, ...]
+    endpoints: Endpoints = NOWHERE
+
+    @property
+    def node_id(self) -> str:
+        """The name and the boot: no two processes ever share it."""
+        return f"{self.name}.{self.boot_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`limit_nodes` and `workers` cut the limits when the cluster begins; later ones are compared and reported."""
+
+    limit_nodes: int = 3
+    workers: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """What the node is told; called on the loop, synchronous and quick. Nothing is told twice in a row.
+
+    `on_config(version, payload)`; `on_verdict(verdict)`; `on_endpoint_health(down)`, by upstream, the addresses that
+    probes found down, all others are up; `on_share(spenders, indexes)`, this node's spenders of every limit, none if
+    it may admit nothing.
+    """
+
+    on_config: Callable[[int, bytes], None] = lambda version, payload: None
+    on_verdict: Callable[[Verdict], None] = lambda verdict: None
+    on_endpoint_health: Callable[[Mapping[str, frozenset[str]]], None] = lambda down: None
+    on_share: Callable[[int, tuple[int, ...]], None] = lambda spenders, indexes: None
+
+
+class ControlPlane:
+    """One node's control plane. Make it in a running loop; then `run` it."""
+
+    def __init__(
+        self,
+        store: Store,
+        keys: Keys,
+        identity: Identity,
+        settings: Settings,
+        peers: PeerTransport,
+        *,
+        clock: Callable[[], float],
+        handlers: Handlers | None = None,
+        disk: SnapshotDisk | None = None,
+        draw: Callable[[], float] = random,
+        probe_node: Callable[[Subject], Awaitable[bool]] = any_answer,
+        probe_endpoint: Callable[[Subject], Awaitable[bool]] = good_answer,
+    ) -> None:
+        self._store, self._keys, self._peers, self._clock = store, keys, peers, clock
+        self._identity = identity
+        self._handlers = handlers or Handlers()
+        disk = disk or NoDisk()
+        record = MemberRecord(identity.name, identity.node_id, identity.region, identity.addresses, identity.endpoints)
+        self._membership = Membership(store, keys, record, clock)
+        self._members: dict[str, MemberRecord] = {}
+        self._links: dict[str, str] = {}
+        self._regions: frozenset[str] = frozenset()
+        self._serving = True
+        self._down: Mapping[str, frozenset[str]] = {}
+        self._health = StoreHealth(False, False, "", "not asked yet")
+        self._board = Board(self._posted)
+        self._inbox = Inbox(clock)
+        self._nodes: Prober[str] = Prober(probe_node, clock, draw, self._sight_turned)
+        self._endpoints: Prober[tuple[str, str]] = Prober(probe_endpoint, clock, draw, self._endpoint_turned)
+        self._reporter = Reporter(self._draft, self._send)
+        self.leadership = Leadership(store, keys, identity.name, identity.node_id, clock)
+        self._aggregator = Aggregator(
+            store, keys, identity.name, self._board, self._evidence, self.leadership.fence, clock
+        )
+        cut = Cut(settings.limit_nodes, settings.workers)
+        self._grants = Grants(store, keys, identity.name, cut, disk, self._granted)
+        self._config = ConfigWatch(store, keys, disk, self._handlers.on_config)
+        self._drains = Drains(
+            store, keys, identity.name, identity.region, clock, announce=self._announce, leave=self._leave
+        )
+
+    async def run(self) -> None:
+        """Runs every part until cancelled. First what the disk has: a node serves before it asks anybody."""
+        await self._grants.load()
+        await self._config.load()
+        async with asyncio.TaskGroup() as tasks:
+            for part in (
+                self._peers.run(self),
+                self._membership.run(),
+                self.leadership.run(),
+                self._nodes.run(),
+                self._endpoints.run(),
+                self._report(),
+                self._aggregator.run(),
+                self._config.run(),
+                self._drains.run(),
+                self._follow_members(),
+                self._follow_verdict(),
+                self._grants.run(),
+                self._follow_store(),
+            ):
+                tasks.create_task(part)
+
+    def status(self) -> ControlStatus:
+        """Returns what this node knows at this moment."""
+        now, record, seat = self._clock(), self._membership.record, self._grants.seat
+        return ControlStatus(
+            node=record.name,
+            node_id=record.node_id,
+            region=record.region,
+            members=tuple(self._members[name] for name in sorted(self._members)),
+            leader=self.leadership.leader,
+            leads=self.leadership.fence() is not None,
+            verdict=self._board.verdict,
+            store=self._health,
+            config_current=self._config.wanted,
+            config_version=record.config_version,
+            config_refused=record.config_refused,
+            config_detail=self._config.detail,
+            seat=seat.index if seat is not None else None,
+            spenders=seat.spenders if seat is not None else 0,
+            seat_detail=self._grants.detail,
+            draining=record.draining,
+            heard=tuple((name, now - heard.made) for name, heard in sorted(self._inbox.heard.items())),
+        )
+
+    def acknowledge(self, version: int, refused: str = "") -> None:
+        """Says in the member record what this node serves, or why it keeps `config_version` instead of `version`."""
+        if refused:
+            self._membership.update(config_refused=f"version {version}: {refused}")
+        else:
+            self._membership.update(config_version=version, config_refused="")
+
+    def set_upstreams(self, upstreams: Iterable[Upstream]) -> None:
+        """Replaces the endpoints that are probed: those of the document in force."""
+        self._endpoints.set_subjects(endpoint_subjects(upstreams))
+        self._endpoint_turned()
+
+    def set_regions(self, regions: Iterable[str]) -> None:
+        """Replaces the configured regions, whose majority is asked before a region is withdrawn."""
+        self._regions = frozenset(regions)
+
+    def set_endpoints(self, endpoints: Endpoints) -> None:
+        """Says in the member record where this node is reached; listeners come and go with the document."""
+        self._membership.update(endpoints=endpoints)
+        self._look_at_nodes()
+
+    def set_serving(self, serving: bool) -> None:
+        """Says in every report whether this node serves; false (all its workers are gone) is as good as silence."""
+        self._serving = serving
+        self._reporter.hurry()
+
+    async def drain(self, target: str, on: bool) -> None:
+        """Writes (or removes) an operator's order that a node or region drain. Raises DrainRefused and StoreError."""
+        await self._drains.order(target, on, self._board.verdict)
+
+    def resign(self) -> None:
+        """Gives up the leadership, if this node has it; it may win it again later."""
+        self.leadership.resign()
+
+    async def stop(self) -> None:
+        """Leaves in peace: drains, waits until the verdict leaves this node out (2 s at most), gives up its keys.
+
+        `run` goes on, so that the verdict can be written and seen meanwhile; cancel it afterwards.
+        """
+        await self._drains.stop()
+
+    # What peers say (peers.Receiver).
+
+    def on_report(self, report: Report) -> None:
+        """Keeps a peer's report for whoever judges."""
+        self._inbox.take(report)
+
+    def on_verdict(self, verdict: Verdict) -> None:
+        """Takes a peer's verdict, if it is greater."""
+        self._board.post(verdict)
+
+    # What the parts say to each other.
+
+    def _draft(self, sequence: int) -> Report:
+        own = self._membership.record
+        return Report(
+            observer=own.name,
+            region=own.region,
+            node_id=own.node_id,
+            epoch=self._membership.epoch,
+            sequence=sequence,
+            sights=known(self._nodes.sights()),
+            draining=own.draining,
+            serving=self._serving,
+        )
+
+    async def _report(self) -> None:
+        # A node that was drained and restarts must not say for a moment that it is not.
+        await signalled(self._drains.known, ORDERS_SECONDS)
+        await self._reporter.run()
+
+    def _send(self, report: Report) -> None:
+        self._inbox.take(report)  # its own voice counts as every other
+        self._peers.send(report)
+
+    def _evidence(self, since: float) -> Evidence:
+        return Evidence(self._inbox.heard, for_judgement(self._members), self._regions, since)
+
+    def _posted(self, verdict: Verdict) -> None:
+        self._handlers.on_verdict(verdict)
+        self._peers.publish(verdict)
+        own = verdict.nodes.get(self._identity.name)
+        self._drains.judged(own.standing if own is not None else None)
+        self._look_at_nodes()
+
+    def _sight_turned(self) -> None:
+        self._reporter.hurry()
+
+    def _endpoint_turned(self) -> None:
+        down: dict[str, set[str]] = {}
+        for (upstream, address), sight in self._endpoints.sights().items():
+            if sight is Sight.DOWN:
+                down.setdefault(upstream, set()).add(address)
+        frozen = {upstream: frozenset(addresses) for upstream, addresses in down.items()}
+        if frozen != self._down:
+            self._down = frozen
+            self._handlers.on_endpoint_health(frozen)
+
+    def _granted(self, seat: Seat | None) -> None:
+        self._membership.update(seat=seat.index if seat is not None else None)
+        if seat is None:
+            self._handlers.on_share(1, ())
+        else:
+            self._handlers.on_share(seat.spenders, seat.indexes)
+
+    def _announce(self, draining: bool) -> None:
+        self._membership.update(draining=draining)
+        self._reporter.hurry()
+
+    async def _leave(self) -> None:
+        self.leadership.resign(for_good=True)
+        await self._membership.leave()
+
+    def _look_at_nodes(self) -> None:
+        self._nodes.set_subjects(node_subjects(self._membership.record, self._members, self._board.verdict))
+
+    def _link(self) -> None:
+        """Keeps links to all members, and to those that only the verdict still names: they may be there."""
+        kept = {name: where for name, where in self._links.items() if name in self._board.verdict.nodes}
+        named = {name: record.endpoints.peer for name, record in self._members.items() if record.endpoints.peer}
+        self._links = {**kept, **named}
+        self._links.pop(self._identity.name, None)
+        self._peers.set_peers(self._links)
+
+    # What the store says.
+
+    async def _follow_members(self) -> None:
+        own_key = self._keys.member(self._identity.node_id)
+        async with aclosing(mirror(self._store, self._keys.members())) as views:
+            async for view in views:
+                self._members = read_members(view)
+                self._membership.observe(view.get(own_key))
+                self._link()
+                self._look_at_nodes()
+
+    async def _follow_verdict(self) -> None:
+        key = self._keys.verdict()
+        async with aclosing(mirror(self._store, key)) as views:
+            async for view in views:
+                if key not in view:
+                    continue
+                try:
+                    self._board.post(decode_verdict(view[key].value))
+                except DecodeError:
+                    _log.error("the stored verdict cannot be read; the one before it stays in force")
+
+    async def _follow_store(self) -> None:
+        while True:
+            self._health = await self._store.health()
+            await asyncio.sleep(STORE_HEALTH_SECONDS)

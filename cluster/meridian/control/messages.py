@@ -1,0 +1,93 @@
+"""Verdicts and reports between core and proto. Workers use this too, so nothing here imports grpc.
+
+Unknown numbers of an enum, from a newer node, are read as the harmless value: sights as unknown, standings as serving.
+"""
+
+from typing import cast
+
+from meridian.core.health import Sight
+from meridian.core.verdicts import NodeVerdict, RegionVerdict, Report, Standing, Verdict
+from meridian_proto.v1 import health_pb2 as pb
+
+# The stubs give enum types to fields that hold plain integers: hence the casts below.
+
+_STANDINGS = {standing.value: standing for standing in Standing}
+_SIGHTS = {sight.value: sight for sight in Sight}
+
+
+def verdict_to_proto(verdict: Verdict) -> pb.Verdict:
+    """Returns the message; nodes and regions in order of name, so that equal verdicts have equal bytes."""
+    nodes = [
+        pb.NodeVerdict(
+            name=node.name,
+            region=node.region,
+            addresses=node.addresses,
+            standing=cast("pb.Standing", node.standing.value),
+            reason=node.reason,
+        )
+        for _, node in sorted(verdict.nodes.items())
+    ]
+    regions = [
+        pb.RegionVerdict(name=region.name, standing=cast("pb.Standing", region.standing.value), reason=region.reason)
+        for _, region in sorted(verdict.regions.items())
+    ]
+    return pb.Verdict(fence=verdict.fence, version=verdict.version, nodes=nodes, regions=regions, leader=verdict.leader)
+
+
+def verdict_from_proto(message: pb.Verdict) -> Verdict:
+    """Returns the verdict that `verdict_to_proto` made."""
+    nodes = {
+        node.name: NodeVerdict(
+            node.name,
+            node.region,
+            tuple(node.addresses),
+            _STANDINGS.get(node.standing, Standing.SERVING),
+            node.reason,
+        )
+        for node in message.nodes
+    }
+    regions = {
+        region.name: RegionVerdict(region.name, _STANDINGS.get(region.standing, Standing.SERVING), region.reason)
+        for region in message.regions
+    }
+    return Verdict(message.fence, message.version, nodes, regions, message.leader)
+
+
+def encode_verdict(verdict: Verdict) -> bytes:
+    """Returns the bytes kept in the store."""
+    return bytes(verdict_to_proto(verdict).SerializeToString(deterministic=True))
+
+
+def decode_verdict(value: bytes) -> Verdict:
+    """Reads what `encode_verdict` wrote; raises google.protobuf.message.DecodeError."""
+    return verdict_from_proto(pb.Verdict.FromString(value))
+
+
+def report_to_proto(report: Report, age_seconds: float) -> pb.Report:
+    """Returns the message, made `age_seconds` ago."""
+    return pb.Report(
+        observer=report.observer,
+        region=report.region,
+        node_id=report.node_id,
+        epoch=report.epoch,
+        sequence=report.sequence,
+        nodes={name: cast("pb.Sight", sight.value) for name, sight in report.sights.items()},
+        draining=report.draining,
+        age_seconds=age_seconds,
+        serving=report.serving,
+    )
+
+
+def report_from_proto(message: pb.Report) -> Report:
+    """Returns the report that `report_to_proto` made."""
+    return Report(
+        observer=message.observer,
+        region=message.region,
+        node_id=message.node_id,
+        epoch=message.epoch,
+        sequence=message.sequence,
+        sights={name: _SIGHTS.get(sight, Sight.UNKNOWN) for name, sight in message.nodes.items()},
+        draining=message.draining,
+        serving=message.serving,
+        age_seconds=max(0.0, message.age_seconds),
+    )

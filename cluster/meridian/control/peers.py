@@ -1,0 +1,62 @@
+"""How agents speak to each other, as the control room sees it: everyone sends everyone its reports, and gets verdicts.
+
+The mesh is always full, not only after a loss: so every node's inputs are warm when it becomes leader. A report is full
+state, so the queue to a peer is one place: a newer report takes the place of one that was not sent yet.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from meridian.core.verdicts import Report, Verdict
+
+
+class Receiver(Protocol):
+    """Who takes what peers say. Synchronous and quick."""
+
+    def on_report(self, report: Report) -> None:
+        """A peer's report arrived; its age is what the peer claims."""
+        ...
+
+    def on_verdict(self, verdict: Verdict) -> None:
+        """A peer holds this verdict."""
+        ...
+
+
+class PeerTransport(Protocol):
+    """Connections to all other nodes. Nothing here blocks, and nothing raises for what a peer does."""
+
+    async def run(self, receiver: Receiver) -> None:
+        """Serves and connects until cancelled. Raises PeerPortTaken if the own address cannot be bound."""
+        ...
+
+    def set_peers(self, peers: Mapping[str, str]) -> None:
+        """Replaces whom to speak to: name to host:port."""
+        ...
+
+    def send(self, report: Report) -> None:
+        """Sends to every peer, now or as soon as it can be reached; the latest report only."""
+        ...
+
+    def publish(self, verdict: Verdict) -> None:
+        """Tells every connected peer which verdict this node holds."""
+        ...
+
+
+class PeerPortTaken(Exception):
+    """Another program listens on the address for peers."""
+
+
+class NoPeers:
+    """The transport of a node that is alone."""
+
+    async def run(self, receiver: Receiver) -> None:
+        """Has nothing to do."""
+
+    def set_peers(self, peers: Mapping[str, str]) -> None:
+        """Speaks to nobody."""
+
+    def send(self, report: Report) -> None:
+        """Nobody listens."""
+
+    def publish(self, verdict: Verdict) -> None:
+        """Nobody listens."""

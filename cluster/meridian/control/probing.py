@@ -1,0 +1,100 @@
+"""What a probe is: one HTTP/1.1 GET on a fresh connection; and who is probed: endpoints, and the other nodes.
+
+A fresh connection each time, because a service that no longer accepts is dead to new clients, however well its old
+connections do.
+"""
+
+import asyncio
+import functools
+import ssl
+from collections.abc import Iterable, Mapping
+
+from meridian.control.members import MemberRecord
+from meridian.control.prober import Subject
+from meridian.core.health import Policy
+from meridian.core.model import Upstream, split_host_port
+from meridian.core.verdicts import Verdict
+
+STATUS_LINE_BYTES_MAX = 8192  # llhttp's default for a header line; a longer one is no HTTP
+NODE_PATH = "/.meridian/health"
+# Down after three misses: 0.5 s for the first and two quick ones, or 1.7 s if each runs into its timeout; silence takes
+# 1.5 s anyway. Up after six in a row, 3 s: the slow path of design/verdicts.md, cut to what a return within 8 s allows.
+NODE_POLICY = Policy(interval_seconds=0.5, suspect_interval_seconds=0.2, timeout_seconds=0.4, rise=6, fall=3)
+
+
+async def any_answer(subject: Subject) -> bool:
+    """Returns whether any well-formed answer came in time: a sign of life."""
+    return await _status(subject) is not None
+
+
+async def good_answer(subject: Subject) -> bool:
+    """Returns whether 2xx or 3xx came in time."""
+    status = await _status(subject)
+    return status is not None and 200 <= status < 400
+
+
+async def _status(subject: Subject) -> int | None:
+    """Returns the status code, None for whatever else a peer may do."""
+    try:
+        async with asyncio.timeout(subject.policy.timeout_seconds):
+            return await _ask(subject)
+    except (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        return None
+
+
+async def _ask(subject: Subject) -> int:
+    """Returns the status code; raises ValueError for what is no HTTP (RFC 9112 section 4), OSError and its like."""
+    reader, writer = await asyncio.open_connection(
+        subject.host, subject.port, ssl=_unverified() if subject.tls else None, limit=STATUS_LINE_BYTES_MAX
+    )
+    try:
+        host = f"[{subject.host}]" if ":" in subject.host else subject.host
+        head = f"GET {subject.path} HTTP/1.1\r\nHost: {host}:{subject.port}\r\nUser-Agent: meridian\r\n"
+        writer.write(f"{head}Connection: close\r\n\r\n".encode())
+        line = await reader.readuntil(b"\n")
+        version, _, rest = line.partition(b" ")
+        if not version.startswith(b"HTTP/1.") or not rest[:3].isdigit():
+            raise ValueError("not an HTTP/1 status line")
+        return int(rest[:3])
+    finally:
+        writer.transport.abort()  # close() would wait up to 30 s for a hanging peer's part of TLS's goodbye
+
+
+@functools.cache
+def _unverified() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def endpoint_subjects(upstreams: Iterable[Upstream]) -> dict[tuple[str, str], Subject]:
+    """Returns whom to probe, by (upstream, address): the endpoints of all upstreams that have a health policy."""
+    subjects = {}
+    for upstream in upstreams:
+        if (asked := upstream.health) is None:
+            continue
+        quick = min(asked.interval_seconds, 0.2)
+        policy = Policy(asked.interval_seconds, quick, asked.timeout_seconds, asked.rise, asked.fall)
+        for endpoint in upstream.endpoints:
+            host, port = split_host_port(endpoint.address)
+            subjects[upstream.name, endpoint.address] = Subject(host, port, asked.path, policy)
+    return subjects
+
+
+def node_subjects(own: MemberRecord, members: Mapping[str, MemberRecord], verdict: Verdict) -> dict[str, Subject]:
+    """Returns the other nodes to probe, by name, on the address that DNS publishes.
+
+    A node that the store has forgotten but the verdict still names is probed on this node's own port: address records
+    carry no port, so all nodes of a cluster use the same.
+    """
+    subjects = {}
+    for name in sorted({*members, *verdict.nodes} - {own.name}):
+        member = members.get(name)
+        addresses = member.addresses if member else verdict.nodes[name].addresses
+        endpoints = member.endpoints if member and (member.endpoints.http or member.endpoints.https) else own.endpoints
+        where = endpoints.http or endpoints.https
+        if addresses and where:
+            _, port = split_host_port(where)
+            subjects[name] = Subject(addresses[0], port, NODE_PATH, NODE_POLICY, tls=not endpoints.http)
+    return subjects

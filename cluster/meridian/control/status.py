@@ -1,0 +1,34 @@
+"""What the control room tells about itself: plain data for the admin API and for tests."""
+
+from dataclasses import dataclass
+
+from meridian.control.members import MemberRecord
+from meridian.core.verdicts import Verdict
+from meridian.store.port import StoreHealth
+
+
+@dataclass(frozen=True, slots=True)
+class ControlStatus:
+    """One moment on one node. `members` are the records in the store; a dead node is found in the verdict only.
+
+    `leader` is a node's name, "" if none is known. `config_current` is the version in force in the store (0: none, or
+    not known), `config_version` what this node acknowledged. `seat` is None while this node may spend nothing.
+    """
+
+    node: str
+    node_id: str
+    region: str
+    members: tuple[MemberRecord, ...]
+    leader: str
+    leads: bool
+    verdict: Verdict
+    store: StoreHealth
+    config_current: int
+    config_version: int
+    config_refused: str
+    config_detail: str
+    seat: int | None
+    spenders: int
+    seat_detail: str
+    draining: bool
+    heard: tuple[tuple[str, float], ...]  # observer and age in seconds of its latest report

@@ -1,0 +1,109 @@
+"""Probes against real sockets that answer, refuse, hang, talk nonsense, and speak TLS."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+import trustme
+from tests.support import free_port
+
+from meridian.control.members import Endpoints, MemberRecord
+from meridian.control.prober import Subject
+from meridian.control.probing import NODE_PATH, any_answer, endpoint_subjects, good_answer, node_subjects
+from meridian.core.health import Policy
+from meridian.core.model import Endpoint, Health, Upstream
+from meridian.core.verdicts import NodeVerdict, Standing, Verdict
+
+POLICY = Policy(1.0, 0.2, 0.3, 2, 3)
+
+
+@asynccontextmanager
+async def server(answer: bytes | None, context: ssl.SSLContext | None = None) -> AsyncIterator[Subject]:
+    """Answers every request so; None: never. Yields the subject to probe."""
+    seen: list[bytes] = []
+    handling: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if (task := asyncio.current_task()) is not None:
+            handling.add(task)
+        seen.append(await reader.readuntil(b"\r\n\r\n"))
+        if answer is not None:
+            writer.write(answer)
+        else:
+            await reader.read()
+        writer.close()
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    async with listening:
+        port = listening.sockets[0].getsockname()[1]
+        yield Subject("127.0.0.1", port, "/healthz", POLICY, tls=context is not None)
+        await asyncio.gather(*handling)
+        if answer is not None:
+            assert seen[0].startswith(f"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n".encode())
+
+
+@pytest.mark.parametrize(
+    ("answer", "alive", "well"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\n", True, True),
+        (b"HTTP/1.0 301 Moved\r\n\r\n", True, True),
+        (b"HTTP/1.1 404 Not Found\r\n\r\n", True, False),
+        (b"HTTP/1.1 503\r\n\r\n", True, False),
+        (b"SSH-2.0-OpenSSH\r\n", False, False),
+        (b"HTTP/1.1 abc\r\n", False, False),
+        (b"x" * 100_000, False, False),
+        (b"", False, False),
+        (None, False, False),
+    ],
+)
+async def test_answers(answer: bytes | None, alive: bool, well: bool) -> None:
+    async with server(answer) as subject:
+        assert await any_answer(subject) is alive
+        assert await good_answer(subject) is well
+
+
+async def test_a_closed_port_is_no_answer() -> None:
+    assert not await any_answer(Subject("127.0.0.1", free_port(), "/", POLICY))
+
+
+async def test_tls_is_asked_for_life_and_not_for_identity() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("elsewhere.example").configure_cert(context)
+    async with server(b"HTTP/1.1 200 OK\r\n\r\n", context) as subject:
+        assert await any_answer(replace(subject, policy=replace(POLICY, timeout_seconds=2.0)))
+
+
+def test_endpoints_of_upstreams_with_a_policy_are_subjects() -> None:
+    asked = Health(path="/up", interval_seconds=2, timeout_seconds=0.5, rise=1, fall=4)
+    upstreams = [
+        Upstream(
+            name="one", endpoints=(Endpoint(address="10.0.0.1:80"), Endpoint(address="[2001:db8::1]:81")), health=asked
+        ),
+        Upstream(name="two", endpoints=(Endpoint(address="10.0.0.1:80"),)),
+    ]
+    policy = Policy(2, 0.2, 0.5, 1, 4)
+    assert endpoint_subjects(upstreams) == {
+        ("one", "10.0.0.1:80"): Subject("10.0.0.1", 80, "/up", policy),
+        ("one", "[2001:db8::1]:81"): Subject("2001:db8::1", 81, "/up", policy),
+    }
+
+
+def test_nodes_are_probed_on_the_address_that_dns_publishes() -> None:
+    own = MemberRecord("a", "a.1", "eu", ("192.0.2.1",), Endpoints("10.0.0.1:8080"))
+    members = {
+        "a": own,
+        "b": MemberRecord("b", "b.1", "us", ("192.0.2.2",), Endpoints(https="10.0.0.2:8443")),
+        "c": MemberRecord("c", "c.1", "us", ("192.0.2.3",)),
+        "d": MemberRecord("d", "d.1", "us", (), Endpoints("10.0.0.4:8080")),
+    }
+    forgotten = {"e": NodeVerdict("e", "ap", ("192.0.2.5",), Standing.WITHDRAWN)}
+    subjects = node_subjects(own, members, Verdict(1, 1, forgotten))
+    assert {name: (s.host, s.port, s.path, s.tls) for name, s in subjects.items()} == {
+        "b": ("192.0.2.2", 8443, NODE_PATH, True),
+        "c": ("192.0.2.3", 8080, NODE_PATH, False),  # it says nothing yet: our own port
+        "e": ("192.0.2.5", 8080, NODE_PATH, False),
+    }
+    assert node_subjects(replace(own, endpoints=Endpoints()), {"c": members["c"]}, Verdict()) == {}
