@@ -4,6 +4,7 @@ import time
 
 import pytest
 from tests.chaos.conftest import MEMBERS, NODES, StartLab
+from tests.support import wait_until
 
 from chaosmeridian import actions, probes
 from chaosmeridian.lab import LabError, read_lab
@@ -49,7 +50,7 @@ def test_a_node_is_paused_and_goes_on(start_lab: StartLab) -> None:
     assert probes.dns_complete(NAME, within_seconds=5)
 
 
-def test_etcd_members_are_paused_stopped_and_started(start_lab: StartLab) -> None:
+async def test_etcd_members_are_paused_stopped_and_started(start_lab: StartLab) -> None:
     start_lab()
     pids = {member.name: member.pid for member in read_lab().etcd}
 
@@ -57,9 +58,9 @@ def test_etcd_members_are_paused_stopped_and_started(start_lab: StartLab) -> Non
         return {stat.state for pid in pids.values() if (stat := read_stat(pid)) is not None}
 
     assert [member["name"] for member in actions.pause_etcd()["members"]] == list(MEMBERS)
-    assert states() == {"T"}
+    await wait_until(lambda: states() == {"T"}, within_seconds=5, what="all are stopped")  # a signal takes its time
     actions.resume_etcd()
-    assert states() == {"S"}
+    await wait_until(lambda: states() == {"S"}, within_seconds=5, what="all go on")
     actions.stop_etcd(["etcd-2"])
     assert [bool(member.pid) for member in read_lab().etcd] == [True, False]
     assert actions.start_etcd()["members"] == ["etcd-2"]

@@ -44,13 +44,15 @@ def test_a_suspect_is_probed_sooner_and_a_slow_answer_does_not_slow_the_pace() -
     up, _ = feed(Health(POLICY), "+")
     assert deadline(up) == pytest.approx(0.5)
     suspect, _ = feed(up, "-", seconds=0.1)
-    assert suspect.suspect
+    assert suspect.in_doubt
     assert deadline(suspect) == pytest.approx(0.7)
     late, _ = feed(suspect, "-", seconds=0.4)
     assert deadline(late) == pytest.approx(1.1)  # the answer took longer than the pace: at once
     down, _ = feed(late, "-")
     assert down.sight is Sight.DOWN
-    assert not down.suspect
+    assert not down.in_doubt
+    returning, _ = feed(down, "+")
+    assert returning.in_doubt  # a return is proven at the quicker pace too
 
 
 def test_no_probe_begins_while_one_is_under_way() -> None:

@@ -5,9 +5,10 @@
        |                 ^                                       |
        '-- `fall` failures (to DOWN)    `rise` successes in a row'
 
-Invariant: one lost packet never turns a sight, and the way up is slower than the way down. After its first failure a
-subject is *suspect*: it is probed at the quicker pace, so that a real death is known soon and a lost packet is
-forgiven soon. The interval is counted from start to start, so that slow answers do not slow the probing.
+Invariant: one lost packet never turns a sight, and the way up takes more probes than the way down. A subject whose last
+result speaks against its sight is probed at the quicker pace, so that a real death is known soon, a lost packet is
+forgiven soon, and a return is proven by many probes in little time. The interval is counted from start to start, so
+that slow answers do not slow the probing.
 """
 
 from dataclasses import dataclass, replace
@@ -49,9 +50,9 @@ class Health:
     probing: bool = False
 
     @property
-    def suspect(self) -> bool:
-        """Whether it failed of late and is not held down (yet)."""
-        return self.against > 0 and self.sight is not Sight.DOWN
+    def in_doubt(self) -> bool:
+        """Whether its last result speaks against how it is seen."""
+        return self.against > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ def step(health: Health, event: Event, now: float) -> Step[Health, Command]:
         return Step(replace(health, probing=True, began=now), (Probe(),))
     turned = _judged(health, event.succeeded)
     policy = health.policy
-    pace = policy.suspect_interval_seconds if turned.suspect else policy.interval_seconds
+    pace = policy.suspect_interval_seconds if turned.in_doubt else policy.interval_seconds
     pace *= 1 - JITTER + 2 * JITTER * event.draw
     after = replace(turned, probing=False, probe_at=max(now, health.began + pace))
     return Step(after, (Turned(after.sight),) if after.sight is not health.sight else ())
