@@ -1,4 +1,4 @@
-# What scripts/up, down, test and fetch-geo share: a virtual environment with locked requirements, and system packages.
+# What scripts/up, down, test, prove and fetch-geo share: a virtual environment with locked requirements, and system packages.
 # Sourced by bash. Every step is skipped when nothing changed since it was done; every failure says what to type.
 
 set -euo pipefail
@@ -99,4 +99,28 @@ install_requirements() {
         "$PYTHON" -m pip install --require-hashes --requirement "$ROOT/requirements/$kind.txt"
     quietly "the package could not be installed" "$PYTHON" -m pip install --no-deps --editable "$ROOT"
     echo "$sum" >"$stamp"
+}
+
+# isolated COMMAND...: in a network namespace with nothing but loopback, so that the tests neither meet a cluster that runs
+# on this machine nor reach anything outside it. Without the right to make one they share the machine's loopback.
+isolated() {
+    local up='ip link set lo up && exec "$@"'
+    if unshare --net true 2>/dev/null; then
+        unshare --net -- sh -c "$up" sh "$@"
+    elif unshare --user --map-root-user --net true 2>/dev/null; then
+        unshare --user --map-root-user --net -- sh -c "$up" sh "$@"
+    else
+        note "no network namespace here: a local cluster that is up will be in the way"
+        "$@"
+    fi
+}
+
+# make_test_bed: everything that tests and proofs need; servers and clients that are not ours are what we are measured
+# against.
+make_test_bed() {
+    need ip=iproute2 etcd=etcd-server nginx=nginx-light h2load=nghttp2-client wrk=wrk dig=dnsutils curl=curl chromium=chromium
+    make_venv
+    install_requirements dev
+    cd "$ROOT"
+    export PATH="$VENV/bin:$PATH:/usr/sbin"
 }
