@@ -2,6 +2,7 @@
 against the version that the operator saw, so that two operators at once cannot overwrite each other unknowingly.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -69,7 +70,8 @@ class Configuration:
 
     async def plan(self, text: str, files: Mapping[str, bytes]) -> Planned:
         """Compares a document with the current one. Raises DocumentError for one that cannot run."""
-        document = self._validate(text, files)
+        # A thread: the largest document takes seconds, and leases must be kept alive meanwhile.
+        document = await asyncio.to_thread(self._validate, text, files)
         base = await documents.current_version(self._store, self._keys)
         old, old_files = await self._current(base)
         plan = diff(old, document)
@@ -113,7 +115,7 @@ class Configuration:
         base = await documents.current_version(self._store, self._keys)
         _, payload = await self._read(version)
         bundle = unseal(payload, self._cluster_key)
-        document = self._validate(bundle.text, bundle.files)
+        document = await asyncio.to_thread(self._validate, bundle.text, bundle.files)
         number = await self._write(payload, author, f"rollback to version {version}", base)
         return Applied(number, True, warnings(bundle.text, document))
 

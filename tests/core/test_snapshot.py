@@ -1,0 +1,56 @@
+"""What workers get of a document."""
+
+import pytest
+
+from meridian.core.document import load
+from meridian.core.model import Document
+from meridian.core.routing import Route, route
+from meridian.core.snapshot import SnapshotError, compile_snapshot
+
+DOCUMENT = """\
+listeners:
+  - {name: web, bind: "[::]:80", protocols: [h1]}
+  - {name: secure, bind: "0.0.0.0:443", protocols: [h1, h2]}
+  - {name: plain-tls, bind: "0.0.0.0:444", protocols: [h1], tls: true}
+certificates: [{hosts: [a.example], cert_file: a.pem, key_file: a.key}]
+regions: [{name: eu}]
+upstreams: [{name: a, endpoints: [{address: "[2001:db8::1]:80", region: eu, weight: 3}]}]
+limits: [{name: slow, rate: 120/m, burst: 5}]
+routes: [{name: one, match: {host: Shop.Example.com, path_prefix: /x, methods: [GET]}, upstream: a, stages: [{limit: slow}]}]
+tracing: {sample_ratio: 0.25}
+"""
+FILES = {"a.pem": b"chain", "a.key": b"key"}
+
+
+def test_words_become_what_workers_use() -> None:
+    snapshot = compile_snapshot(load(DOCUMENT), FILES, version=7)
+    assert snapshot.version == 7
+    assert [(one.host, one.port, one.tls) for one in snapshot.listeners] == [
+        ("::", 80, False), ("0.0.0.0", 443, True), ("0.0.0.0", 444, True),
+    ]  # fmt: skip
+    (endpoint,) = snapshot.upstreams["a"].endpoints
+    assert (endpoint.host, endpoint.port, endpoint.region, endpoint.weight) == ("2001:db8::1", 80, "eu", 3)
+    assert snapshot.limits["slow"].rate_per_second == 2.0
+    assert snapshot.certificates[0].key_pem == b"key"
+    assert snapshot.trace_ratio == 0.25
+
+
+def test_hosts_match_in_any_case_and_lead_to_the_upstream() -> None:
+    snapshot = compile_snapshot(load(DOCUMENT), FILES, version=1)
+    found = route(snapshot.table, b"GET", b"shop.example.com:443", b"/x/y?z")
+    assert isinstance(found, Route)
+    assert snapshot.upstream_of(found).name == "a"
+    assert found.limits == ("slow",)
+
+
+def test_a_document_survives_its_way_to_the_workers() -> None:
+    document = load(DOCUMENT)
+    assert Document.model_validate_json(document.model_dump_json()) == document
+
+
+def test_a_worker_trusts_nobody_s_validation_but_its_own() -> None:
+    with pytest.raises(SnapshotError, match=r"a\.pem did not come"):
+        compile_snapshot(load(DOCUMENT), {}, version=1)
+    broken = load(DOCUMENT).model_copy(update={"upstreams": ()})
+    with pytest.raises(SnapshotError, match="there is no upstream 'a'"):
+        compile_snapshot(broken, FILES, version=1)
