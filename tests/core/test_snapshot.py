@@ -16,7 +16,8 @@ certificates: [{hosts: [a.example], cert_file: a.pem, key_file: a.key}]
 regions: [{name: eu}]
 upstreams: [{name: a, endpoints: [{address: "[2001:db8::1]:80", region: eu, weight: 3}]}]
 limits: [{name: slow, rate: 120/m, burst: 5}]
-routes: [{name: one, match: {host: Shop.Example.com, path_prefix: /x, methods: [GET]}, upstream: a, stages: [{limit: slow}]}]
+routes:
+  - {name: one, match: {host: Shop.Example.com, path_prefix: /x, methods: [GET]}, upstream: a, stages: [{limit: slow}]}
 tracing: {sample_ratio: 0.25}
 """
 FILES = {"a.pem": b"chain", "a.key": b"key"}
