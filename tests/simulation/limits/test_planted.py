@@ -1,0 +1,57 @@
+"""The planted bugs are found: each by the first seed that does, which is kept here so that the proof is quick.
+
+Whoever changes what a seed draws looks for new ones: `python -m tests.simulation.limits --seeds 60 --planted all`.
+"""
+
+import pytest
+from tests.simulation.limits import planted
+from tests.simulation.limits.scenario import play
+from tests.simulation.limits.world import Planting
+
+FOUND: dict[type[Planting], int] = {
+    planted.FastRate: 0,
+    planted.FullStart: 7,
+    planted.NoQuarantine: 9,
+    planted.NotWithheld: 0,
+    planted.WithheldByOwnClock: 0,
+    planted.HeldFromAnswer: 0,
+    planted.LoanWithTokens: 39,
+    planted.Unclamped: 1,
+    planted.Relent: 0,
+    planted.AnyAnswer: 4,
+    planted.BackButHeld: 1,
+    planted.LendPastLease: 10,
+    planted.Undying: 10,
+    planted.Adding: 0,
+    planted.AnyVersion: 12,
+    planted.ForgetAny: 6,
+    planted.BurstOfNewShare: 7,
+    planted.HandoverTwice: 7,
+    planted.FreshCanary: 17,
+    planted.UnknownIsYes: 4,
+    planted.FreeAtOnce: 6,
+    planted.Adopted: 18,
+    planted.NoPhases: 0,
+    planted.AckAtOnce: 29,
+    planted.NoWaitAfterRestore: 0,
+    # Not found by the first 60 seeds, because several things must meet:
+    planted.ConfirmAtOnce: 97,  # a seat is lent, given back, and taken by another within the second of the loan
+    planted.LeaseFromAnswer: 228,  # the answer to the last renewal before a cut is the slow one
+    planted.WholeLease: 245,  # another node takes the seat in the 60 ms between the holder's end and the store's
+    planted.ThawedRestore: 240,  # a home unknown to the backup, its holder cut off, and another node without one
+}
+
+# Not found by the first 260 seeds, and why. tests/core/granting/test_allocation.py holds the rule directly.
+MISSED: dict[type[Planting], str] = {
+    planted.ConfirmedByAnother: "an agent must give seats back in its first second, while loans are out",
+}
+
+
+def test_every_planted_bug_is_accounted_for() -> None:
+    assert set(planted.PLANTED) == FOUND.keys() | MISSED.keys()
+    assert not FOUND.keys() & MISSED.keys()
+
+
+@pytest.mark.parametrize("bug", FOUND, ids=lambda bug: bug.__name__)
+def test_a_planted_bug_is_found(bug: type[Planting]) -> None:
+    assert play(FOUND[bug], bug()).violations
