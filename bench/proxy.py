@@ -143,7 +143,7 @@ def serve(port: int, origin: int, profile: str | None) -> None:
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         loop.add_signal_handler(signal.SIGTERM, stop.set)
-        gateway = Gateway(snapshot, region="local", worker=0, loop=loop, report=Silent())
+        gateway = Gateway(snapshot, region="local", worker=0, loop=loop, report=Silent(), quiet=True)
         sock = socket.create_server(("127.0.0.1", port))
         await gateway.attach(snapshot.listeners[0], [sock])
         gc.collect()

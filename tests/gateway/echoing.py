@@ -57,6 +57,9 @@ class EchoExchange:
         self.complete = True
         self.pump()
 
+    def on_blocked(self) -> None:
+        pass
+
     def on_writable(self) -> None:
         self.pump()
 

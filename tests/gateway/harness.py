@@ -2,16 +2,20 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.gateway.echoing import authority, certificate
+
 from meridian.core import model
 from meridian.core.snapshot import Snapshot, compile_snapshot
 from meridian.gateway.gateway import Gateway
 from meridian.gateway.outcome import Outcome
+from meridian.gateway.quic import QuicListener
 from meridian.telemetry.spans import SpanRecord
 
 Reader = asyncio.StreamReader
@@ -88,7 +92,7 @@ async def serving(make: Callable[[int], Snapshot]) -> AsyncIterator[Running]:
     snapshot = make(port)
     seen, clock = Seen(), Clock()
     loop = asyncio.get_running_loop()
-    gateway = Gateway(snapshot, region="here", worker=0, loop=loop, report=seen, clock=clock)
+    gateway = Gateway(snapshot, region="here", worker=0, loop=loop, report=seen, clock=clock, node="n1")
     await gateway.attach(snapshot.listeners[0], [sock])
     try:
         yield Running(gateway, port, seen, clock)
@@ -108,6 +112,31 @@ def free_udp_and_tcp() -> tuple[socket.socket, socket.socket]:
             udp.close()
             continue
         return tcp, udp
+
+
+@contextlib.asynccontextmanager
+async def secure(*ports: int, **more: Any) -> AsyncIterator[tuple[Running, str]]:
+    """A gateway that speaks all three on one port; gives the authority's file too."""
+    tcp, udp = free_udp_and_tcp()
+    port: int = tcp.getsockname()[1]
+    snapshot = document(port, [upstream(*ports, **more)])
+    web = dataclasses.replace(snapshot.listeners[0], protocols=("h1", "h2", "h3"), tls=True)
+    snapshot = dataclasses.replace(snapshot, listeners=(web,), certificates=(certificate("localhost", "127.0.0.1"),))
+    seen, clock, loop = Seen(), Clock(), asyncio.get_running_loop()
+    gateway = Gateway(snapshot, region="here", worker=0, loop=loop, report=seen, clock=clock, node="n1")
+    await gateway.attach(web, [tcp])
+    quic = QuicListener(
+        name="web", sockets=[udp], certificates=gateway.tls, begin=gateway.begin, slot=0, key=b"k" * 16, loop=loop,
+        port=port,
+    )  # fmt: skip
+    quic.start()
+    gateway.attach_datagrams(web, quic)
+    with authority().cert_pem.tempfile() as ca:
+        try:
+            yield Running(gateway, port, seen, clock), ca
+        finally:
+            await gateway.close(0.0)
+            udp.close()
 
 
 @contextlib.asynccontextmanager

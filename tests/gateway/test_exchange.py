@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 import pytest
 from tests.gateway.harness import (
@@ -491,3 +493,12 @@ async def test_a_sampled_exchange_is_told_as_two_spans() -> None:
         assert unsampled.encode() in body and len(running.seen.spans) == 2
         _, body = await ask(running.port, get("/x", "traceparent: nonsense"))
         assert b"nonsense" not in body
+
+
+async def test_who_has_no_clock_is_given_the_date() -> None:
+    async with origin(hello) as app, serving(lambda port: document(port, [upstream(app)])) as running:
+        for path in ("/", "/%00"):  # an upstream's answer, and our own
+            head, _ = await ask(running.port, get(path))
+            (date,) = [line[6:] for line in head.split(b"\r\n") if line.startswith(b"date: ")]
+            said = parsedate_to_datetime(date.decode())
+            assert abs((datetime.now(UTC) - said).total_seconds()) < 3

@@ -10,7 +10,7 @@ from meridian.gateway.forwarding import BadTargetError, ListenerFacts
 from meridian.gateway.stream import Peer
 from meridian.wire.events import Headers, RequestHead
 
-PEER = Peer("10.0.0.1", 4711, 443, "web", True, "h2")
+PEER = Peer("10.0.0.1", 4711, 8443, "web", True, "h2")
 
 
 def facts(*trusted: str, protocols: tuple[str, ...] = ("h1", "h2")) -> ListenerFacts:
@@ -71,9 +71,10 @@ def head(*headers: tuple[bytes, bytes], version: bytes = b"2", expects_continue:
 def sent(request: RequestHead, listener: ListenerFacts) -> dict[bytes, bytes]:
     """The fields for the upstream."""
     kept, said = forwarding.split(request.headers)
-    headers = forwarding.request_headers(request, kept, said, PEER, listener, b"id", b"trace")
-    assert len({name for name, _ in headers}) == len(headers)
-    return dict(headers)
+    headers, lines = forwarding.request_fields(request, kept, said, PEER, listener, b"id", b"trace")
+    fields = [*headers, *((name, value) for name, _, value in (line.partition(b": ") for line in lines.splitlines()))]
+    assert len({name for name, _ in fields}) == len(fields) and lines.count(b"\r\n") == len(fields) - len(headers)
+    return dict(fields)
 
 
 def test_fields_for_the_upstream() -> None:
@@ -85,6 +86,12 @@ def test_fields_for_the_upstream() -> None:
         b"accept": b"y", b"x-forwarded-for": b"10.0.0.1", b"x-forwarded-proto": b"https",
         b"x-forwarded-host": b"a.com", b"x-forwarded-port": b"8443", b"x-request-id": b"id",
         b"via": b"1.0 x, 2 meridian", b"traceparent": b"trace", b"te": b"trailers", b"connection": b"te",
+    }  # fmt: skip
+    trusted = sent(head(*lies, (b"via", b"1.0 x")), facts("10.0.0.0/8"))
+    assert trusted == {
+        b"x-forwarded-for": b"lie, 10.0.0.1", b"x-forwarded-proto": b"lie", b"x-forwarded-host": b"lie",
+        b"x-forwarded-port": b"lie", b"x-request-id": b"id", b"via": b"1.0 x, 2 meridian", b"traceparent": b"trace",
+        b"te": b"trailers", b"connection": b"te",
     }  # fmt: skip
     plain = sent(head(version=b"1.1", expects_continue=True), facts())
     assert plain[b"expect"] == b"100-continue" and b"te" not in plain and plain[b"via"] == b"1.1 meridian"
@@ -104,8 +111,18 @@ def test_a_request_id_is_taken_from_trusted_proxies_if_it_looks_like_one() -> No
 def test_h3_is_advertised_over_tls_where_it_is_spoken() -> None:
     h3 = facts(protocols=("h1", "h2", "h3"))
     fields: Headers = [(b"alt-svc", b"theirs"), (b"x", b"1")]
-    expected: Headers = [(b"x", b"1"), (b"alt-svc", b'h3=":8443"; ma=86400')]
-    assert forwarding.response_headers(fields, PEER, h3) == expected
+    assert completed(fields, PEER, h3) == [(b"x", b"1"), (b"date", b"now"), (b"alt-svc", b'h3=":8443"; ma=86400')]
     plain = Peer("10.0.0.1", 1, 80, "web", False, "h1")
-    assert forwarding.response_headers(fields, plain, h3) is fields
-    assert forwarding.response_headers(fields, PEER, facts()) is fields
+    assert completed(fields, plain, h3) == completed(fields, PEER, facts()) == [*fields, (b"date", b"now")]
+
+
+def test_an_upstream_with_a_clock_says_the_date_itself() -> None:
+    fields: Headers = [(b"x", b"1"), (b"date", b"then"), (b"y", b"2")]
+    assert completed(fields, PEER, facts()) == fields
+
+
+def completed(fields: Headers, peer: Peer, listener: ListenerFacts) -> Headers:
+    """The fields for the client."""
+    headers = list(fields)
+    forwarding.complete_response(headers, b"now", peer, listener)
+    return headers

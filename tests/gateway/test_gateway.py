@@ -1,6 +1,7 @@
 """What may be told to a gateway while it serves: another snapshot, a verdict, shares, drain, the end."""
 
 import asyncio
+import json
 import socket
 
 import pytest
@@ -233,3 +234,22 @@ async def test_detach_stops_new_connections_only() -> None:
         sock = socket.create_server(("127.0.0.1", running.port))
         await running.gateway.attach(running.gateway.snapshot.listeners[0], [sock])
         assert status((await ask(running.port, get()))[0]) == 200
+
+
+async def test_the_health_of_a_node_is_told_on_every_listener_before_routing_and_limits() -> None:
+    limits = [{"name": "none", "key": "client_ip", "rate": "1/h", "burst": 1}]
+    routes = [{"name": "all", "upstream": "app", "stages": [{"limit": "none"}]}]
+    async with serving(lambda own: document(own, [upstream(free_port())], routes, limits=limits)) as running:
+        for draining in (False, True):
+            running.gateway.drain(draining)
+            head, body = await ask(running.port, get("/.meridian/health"))
+            assert status(head) == 200 and b"content-type: application/json\r\n" in head
+            assert json.loads(body) == {"node": "n1", "version": 1, "draining": draining}
+        async with client(running.port) as (reader, writer):  # also with a body, and with a request behind it
+            writer.write(get("/.meridian/health", "Content-Length: 2") + b"{}" + get("/.meridian/health"))
+            assert status((await read_message(reader))[0]) == 200
+        assert running.seen.outcomes == []
+        running.gateway.swap(document(running.port, [upstream(1)], [], version=7))
+        assert json.loads((await ask(running.port, get("/.meridian/health")))[1])["version"] == 7
+        assert not [one for one in running.gateway.series() if one.name == "meridian_requests_total" and one.value]
+        assert status((await ask(running.port, get("/.meridian/health", method="POST")))[0]) == 404, "routed"

@@ -1,58 +1,15 @@
 """HTTP/1.1, HTTP/2 and HTTP/3 on one port: one exchange, one pool, the same answers. The client is curl (ngtcp2)."""
 
 import asyncio
-import contextlib
-import dataclasses
 import hashlib
-from collections.abc import AsyncIterator
 from typing import Any
 
 import curl_cffi
 import pytest
-from tests.gateway.echoing import authority, certificate
-from tests.gateway.harness import (
-    Clock,
-    Reader,
-    Running,
-    Seen,
-    Writer,
-    document,
-    free_udp_and_tcp,
-    origin,
-    read_message,
-    upstream,
-)
+from tests.gateway.harness import Reader, Writer, origin, read_message, secure
 from tests.support import free_port
 
-from meridian.gateway.gateway import Gateway
-from meridian.gateway.quic import QuicListener
-
 VERSIONS = {"1.1": "v1", "2": "v2tls", "3": "v3only"}
-
-
-@contextlib.asynccontextmanager
-async def secure(*ports: int, **more: Any) -> AsyncIterator[tuple[Running, str]]:
-    """A gateway that speaks all three on one port; gives the authority's file too."""
-    tcp, udp = free_udp_and_tcp()
-    port: int = tcp.getsockname()[1]
-    snapshot = document(port, [upstream(*ports, **more)])
-    web = dataclasses.replace(snapshot.listeners[0], protocols=("h1", "h2", "h3"), tls=True)
-    snapshot = dataclasses.replace(snapshot, listeners=(web,), certificates=(certificate("localhost", "127.0.0.1"),))
-    seen, loop = Seen(), asyncio.get_running_loop()
-    gateway = Gateway(snapshot, region="here", worker=0, loop=loop, report=seen)
-    await gateway.attach(web, [tcp])
-    quic = QuicListener(
-        name="web", sockets=[udp], certificates=gateway.tls, begin=gateway.begin, slot=0, key=b"k" * 16, loop=loop,
-        port=port,
-    )  # fmt: skip
-    quic.start()
-    gateway.attach_datagrams(web, quic)
-    with authority().cert_pem.tempfile() as ca:
-        try:
-            yield Running(gateway, port, seen, Clock()), ca
-        finally:
-            await gateway.close(0.0)
-            udp.close()
 
 
 async def curl(port: int, version: str, ca: str, path: str = "/", method: str = "GET", **more: Any) -> Any:
@@ -144,3 +101,11 @@ async def test_many_at_once_and_a_large_download(version: str) -> None:
         paths = ["/large", *[f"/{number}" for number in range(30)]]
         answers = await asyncio.gather(*(curl(running.port, version, ca, path) for path in paths))
         assert [len(answer.content) for answer in answers] == [total] + [10] * 30
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_health_is_told_in_each_protocol(version: str) -> None:
+    async with secure(free_port()) as (running, ca):
+        response = await curl(running.port, version, ca, "/.meridian/health")
+        assert response.status_code == 200 and response.json() == {"node": "n1", "version": 1, "draining": False}
+        assert running.seen.outcomes == []

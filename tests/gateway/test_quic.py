@@ -22,7 +22,7 @@ from cryptography import x509
 from tests.gateway.echoing import EchoExchange, authority, certificate
 from tests.support import wait_until
 
-from meridian.gateway import quic
+from meridian.gateway import quic, quic_connection
 from meridian.gateway.quic import QuicListener
 from meridian.gateway.stream import DownstreamStream, Peer
 from meridian.gateway.tls import TlsContexts
@@ -294,7 +294,7 @@ def say_hello(port: int) -> None:
 
 
 async def test_a_client_that_does_not_finish_its_handshake_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quic, "HANDSHAKE_SECONDS", 0.2)
+    monkeypatch.setattr(quic_connection, "HANDSHAKE_SECONDS", 0.2)
     async with listening() as (listener, port, _):
         say_hello(port)
         await wait_until(lambda: listener.stats.half_open == 1, within_seconds=5, what="a half-open handshake")

@@ -42,6 +42,9 @@ class Host:
     def refused(self, status: int, reason: str) -> None:
         self.refusals.append(reason)
 
+    def failed(self, error: Exception) -> None:
+        self.refusals.append(str(error))
+
 
 @asynccontextmanager
 async def gateway(contexts: TlsContexts, *protocols: str) -> AsyncIterator[tuple[Host, int]]:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from meridian.wire import http1_parts
 from meridian.wire.events import (
     ConnectionEnded,
     Data,
@@ -345,7 +346,7 @@ def test_a_line_break_in_a_field_is_never_written() -> None:
     for bad in (b"1\n2", b"1\r2", b"1\r\n"):
         with pytest.raises(MalformedError):
             client.request(1, b"GET", b"a", b"/", [(b"x", bad)], body_length=0, has_body=False)
-    assert client.take_output() == b"" and client.reusable
+    assert client.take_output() == b"" and client.is_reusable()
 
 
 def test_the_end_of_the_connection() -> None:
@@ -403,7 +404,7 @@ def test_a_response_means_the_same_split_anywhere(raw: bytes) -> None:
         events = client.receive(raw[:split]) if split else []
         events += client.receive(raw[split:]) if raw[split:] else []
         assert joined(events) == expected, split
-        assert client.reusable is reusable
+        assert client.is_reusable() is reusable
     client = asked()
     assert joined([event for at in range(len(raw)) for event in client.receive(raw[at : at + 1])]) == expected
 
@@ -412,16 +413,16 @@ def test_the_answer_to_head_has_no_body_whatever_it_says() -> None:
     for framing in (b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b""):
         client = asked(b"HEAD")
         events = client.receive(b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n")
-        assert [type(event) for event in events] == [ResponseHead, End] and client.reusable
+        assert [type(event) for event in events] == [ResponseHead, End] and client.is_reusable()
         client.receive(b"hello")
-        assert not client.reusable, "bytes that nobody asked for"
+        assert not client.is_reusable(), "bytes that nobody asked for"
 
 
 def test_a_body_until_the_close_is_whole_only_by_the_close() -> None:
     client = asked()
     assert [type(event) for event in client.receive(b"HTTP/1.1 200 OK\r\n\r\nhel")] == [ResponseHead, Data]
     assert client.receive(b"lo") == [Data(7, b"lo")]
-    assert client.receive_eof() == [End(7)] and not client.reusable
+    assert client.receive_eof() == [End(7)] and not client.is_reusable()
     client = asked()
     client.receive(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel")
     assert [type(event) for event in client.receive_eof()] == [Reset]
@@ -431,7 +432,7 @@ def test_a_response_before_the_end_of_the_request_is_not_followed_by_another() -
     client = Http1Client()
     client.request(1, b"POST", b"a", b"/", [], body_length=10, has_body=True)
     assert client.receive(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n")[-1] == End(1)
-    assert not client.reusable
+    assert not client.is_reusable()
 
 
 def test_requests_are_framed_by_what_is_known_of_them() -> None:
@@ -521,3 +522,51 @@ def test_what_we_take_of_damaged_requests_h11_reads_alike(raw: bytes, data: st.D
         got += bytes(event.data)
     assert isinstance(event, h11.EndOfMessage)
     assert got == b"".join(one.data for one in events if isinstance(one, Data))
+
+
+@pytest.mark.parametrize("request_line", [b"GET / HTTP/1.1", b"HEAD / HTTP/1.1", b"GET / HTTP/1.0"])
+@pytest.mark.parametrize("status", [200, 204, 304, 404])
+@pytest.mark.parametrize("length", [True, False])
+@pytest.mark.parametrize("body", [b"", b"abc"])
+def test_a_whole_answer_is_what_its_parts_would_be(request_line: bytes, status: int, length: bool, body: bytes) -> None:
+    headers: Headers = [(b"x", b"y"), *([(b"content-length", b"%d" % len(body))] if length else [])]
+    whole, parts = Http1Server(b"http"), Http1Server(b"http")
+    for codec in (whole, parts):
+        codec.receive(request_line + b"\r\nhost: a\r\n\r\n")
+    whole.answer(1, status, list(headers), body)
+    parts.respond(1, status, list(headers), end=False)
+    parts.send_data(1, body, end=True)
+    assert whole.take_output() == parts.take_output() and whole.closing == parts.closing
+
+
+def test_lines_that_are_known_are_read_as_if_they_were_new() -> None:
+    for _ in range(2):
+        for line, field in (
+            (b"X-A:b", (b"x-a", b"b")), (b"x-a: \t b \t", (b"x-a", b"b")), (b"X-Empty:", (b"x-empty", b"")),
+            (b"X-Colons: a: b", (b"x-colons", b"a: b")), (b"Connection: keep-alive", None), (b"TE: trailers", None),
+        ):  # fmt: skip
+            codec = Http1Server(b"http")
+            for turn in range(2):  # llhttp, which all connections share, is of use again after each of them
+                head, end = codec.receive(b"GET / HTTP/1.1\r\nHost: a\r\n" + line + b"\r\n\r\n")
+                assert isinstance(head, RequestHead) and isinstance(end, End)
+                assert head.headers == ([field] if field else []) and head.stream_id == turn + 1
+                codec.answer(head.stream_id, 200, [], b"")
+
+
+def test_ever_new_lines_do_not_fill_the_memory() -> None:
+    codec = Http1Server(b"http")
+    for number in range(300):
+        lines = b"".join(b"x-%d: %d\r\n" % (number, field) for field in range(90))
+        head = codec.receive(b"GET / HTTP/1.1\r\nhost: a\r\n" + lines + b"\r\n")[0]
+        assert isinstance(head, RequestHead) and len(head.headers) == 90
+        codec.answer(head.stream_id, 200, [], b"")
+    assert len(http1_parts._known_lines) <= 4096
+
+
+def test_a_secret_is_not_kept_beyond_its_request() -> None:
+    lines = (b"GET / HTTP/1.1", b"host: a", b"x-plain: yes", b"Cookie: session=s3cret", b"authorization: Basic abc")
+    Http1Server(b"http").receive(b"\r\n".join((*lines, b"", b"")))
+    kept = b"".join(http1_parts._known_lines).lower()
+    assert b"x-plain" in kept
+    assert b"s3cret" not in kept
+    assert b"basic" not in kept

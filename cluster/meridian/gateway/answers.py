@@ -1,8 +1,10 @@
-"""What the gateway answers by itself: every failure is a named value here, with its one mapping to a status.
+"""What the gateway answers by itself: its health, and failures, each a named value with its one mapping to a status.
 
-The text names the request, so that a user can quote it to whoever reads the logs, and nothing of the inside.
+The text of a failure names the request, so that a user can quote it to whoever reads the logs, and nothing of the
+inside.
 """
 
+import json
 from dataclasses import dataclass
 
 from meridian.wire.events import Headers
@@ -29,16 +31,32 @@ UPSTREAM_MALFORMED = Failure(502, "upstream_malformed", b"The service gave no va
 UPSTREAM_BUSY = Failure(503, "upstream_busy", b"The service is busy.")
 UPSTREAM_TIMEOUT = Failure(504, "upstream_timeout", b"The service did not answer in time.")
 
+HEALTH_TARGET = b"/.meridian/health"
+"""Where every listener says how its node is, to the probers of other nodes. No route can take it."""
+
 CLIENT_GONE_STATUS = 499
 """Of an exchange whose client left before an answer: never sent, only logged and counted (nginx's number)."""
 
 
-def answer(failure: Failure, request_id: bytes, extra: Headers) -> tuple[Headers, bytes]:
-    """Fields and body of a plain answer."""
+def answer(failure: Failure, request_id: bytes, date: bytes, extra: Headers) -> tuple[Headers, bytes]:
+    """Fields and body of a plain answer; `date` is now (RFC 9110 section 6.6.1)."""
     body = b"%b\nrequest %b\n" % (failure.text, request_id)
     headers = [
+        (b"date", date),
         (b"content-type", b"text/plain; charset=utf-8"),
         (b"content-length", b"%d" % len(body)),
         (b"cache-control", b"no-store"),
     ]
     return headers + extra, body
+
+
+def health(node: str, version: int, date: bytes, *, draining: bool) -> tuple[Headers, bytes]:
+    """Fields and body of the answer at HEALTH_TARGET; `version` is the document's."""
+    body = json.dumps({"node": node, "version": version, "draining": draining}).encode()
+    headers = [
+        (b"date", date),
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"cache-control", b"no-store"),
+    ]
+    return headers, body

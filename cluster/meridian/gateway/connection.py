@@ -46,6 +46,10 @@ CLOSE_SECONDS = 10.0
 """A closed connection may take so long to hand over what is still to be written; then it is cut. Without it a client
 that does not read would keep its last answer in our memory for ever."""
 
+GOAWAY_SECONDS = 2.0
+"""An idle HTTP/2 connection that is told to go has so long to say that it has heard: a request that was on its way is
+served, or the last GOAWAY says that it was not and may be repeated (RFC 9113 section 6.8)."""
+
 NEVER = float("inf")
 
 
@@ -67,13 +71,16 @@ class Host(Protocol):
     def refused(self, status: int, reason: str) -> None:
         """A codec has answered bad input itself."""
 
+    def failed(self, error: Exception) -> None:
+        """`begin` has raised, which is a fault of ours."""
+
 
 class DownstreamConnection(asyncio.Protocol):
     """See the module's head. `deadline` is in the worker's seconds; the sweep calls `expire` once it has passed."""
 
     __slots__ = (
-        "_busy", "_closing", "_h1", "_heading", "_host", "_lingering", "_listener", "_local_port", "_read_paused",
-        "_tls", "_transport", "_write_paused", "codec", "deadline", "peer", "streams",
+        "_busy", "_closing", "_h1", "_heading", "_host", "_leaving", "_lingering", "_listener", "_local_port",
+        "_read_paused", "_tls", "_transport", "_write_paused", "codec", "deadline", "peer", "streams",
     )  # fmt: skip
 
     def __init__(self, host: Host, listener: str, local_port: int, *, tls: bool) -> None:
@@ -89,6 +96,7 @@ class DownstreamConnection(asyncio.Protocol):
         self._write_paused = False
         self._read_paused = False
         self._lingering = False
+        self._leaving = False  # HTTP/2: GOAWAY was said because nothing came
         self._h1: Http1Server | None = None
         self.codec: ServerCodec
         self.deadline = NEVER
@@ -138,12 +146,21 @@ class DownstreamConnection(asyncio.Protocol):
         self._host.closed(self)
 
     def pause_writing(self) -> None:
-        """The socket is full: exchanges see `writable` False."""
+        """The socket is full: exchanges see `writable` False, and stop their upstreams at once, because each could
+        otherwise add what it has just read. Over HTTP/2 nothing is read either: every request is answered somehow, so
+        a client that asks on and never reads would make the socket's queue grow."""
         self._write_paused = True
+        if self._h1 is None and not self._read_paused:
+            self._read_pause()
+        for stream in list(self.streams.values()):
+            stream.blocked = True
+            stream.exchange.on_blocked()
 
     def resume_writing(self) -> None:
         """The socket takes data again."""
         self._write_paused = False
+        if self._h1 is None and self._read_paused:
+            self._read_on()
         for stream in list(self.streams.values()):
             if stream.blocked and stream.writable:
                 stream.blocked = False
@@ -160,10 +177,12 @@ class DownstreamConnection(asyncio.Protocol):
         elif self._h1 is not None and self._heading:
             self._dispatch(self._h1.refuse(408, "the request head did not come in time"))
             self.flush()
+        elif self._h1 is None and not self._leaving:
+            self._leaving = True
+            self.codec.shut_down()
+            self.flush()
+            self.deadline = now + GOAWAY_SECONDS
         else:
-            if self._h1 is None:
-                self.codec.shut_down()
-                self.flush()
             self.close()
 
     def shut_down(self) -> None:
@@ -189,8 +208,11 @@ class DownstreamConnection(asyncio.Protocol):
             h1 = self._h1
             if h1 is not None and h1.held and h1.ready and not self._write_paused:
                 self._run(b"")
-            else:
+            elif h1 is None or h1.held or h1.closing or self._read_paused:
                 self._settle()
+            else:  # the common end of an exchange: nothing is left to be settled
+                self._heading = False
+                self.deadline = self._host.coarse_now + IDLE_SECONDS
 
     # The walk of a batch
 
@@ -225,8 +247,8 @@ class DownstreamConnection(asyncio.Protocol):
                 self._wait_for_head()
             else:
                 self._heading = False
-                self.deadline = self._host.coarse_now + IDLE_SECONDS
-            if self._read_paused and not waits:
+                self.deadline = self._host.coarse_now + (GOAWAY_SECONDS if self._leaving else IDLE_SECONDS)
+            if self._read_paused and not self._write_paused and not waits:
                 self._read_on()
         if waits and not self._read_paused:
             self._read_pause()
@@ -284,7 +306,14 @@ class DownstreamConnection(asyncio.Protocol):
         self.deadline = NEVER  # from here on the exchange keeps the time
         self._heading = False
         stream = self.streams[head.stream_id] = Stream(self, head.stream_id)
-        exchange = self._host.begin(head, stream, self.peer)
+        try:
+            exchange = self._host.begin(head, stream, self.peer)
+        except Exception as error:
+            self.streams.pop(head.stream_id, None)
+            self.codec.respond(head.stream_id, 500, [(b"content-length", b"0")], end=True)
+            self.codec.reset(head.stream_id, "a fault of the gateway")  # if a response had begun
+            self._host.failed(error)
+            return
         if head.stream_id in self.streams:  # else it is over already, and a cycle would be garbage
             stream.exchange = exchange
 
@@ -342,6 +371,17 @@ class Stream:
         connection.codec.respond(self._id, status, headers, end=end)
         if end:
             connection.streams.pop(self._id, None)
+
+    def answer(self, status: int, headers: Headers, body: bytes) -> None:
+        """See DownstreamStream."""
+        connection = self._connection
+        h1 = connection._h1
+        if h1 is not None:
+            h1.answer(self._id, status, headers, body)
+        else:
+            connection.codec.respond(self._id, status, headers, end=False)
+            connection.codec.send_data(self._id, body, end=True)
+        connection.streams.pop(self._id, None)
 
     def inform(self, status: int, headers: Headers) -> None:
         """See DownstreamStream."""

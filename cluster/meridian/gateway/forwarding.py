@@ -20,6 +20,7 @@ _REQUEST_ID, _TRACEPARENT, _VIA = b"x-request-id", b"traceparent", b"via"
 _OURS = frozenset((
     _FOR, _PROTO, _HOST, _PORT, _REQUEST_ID, _TRACEPARENT, _VIA, b"forwarded", b"x-real-ip", b"content-length",
 ))  # fmt: skip
+_VIA_LINES = {version: b"via: %b meridian\r\n" % version for version in (b"1.0", b"1.1", b"2", b"3")}
 
 _ENCODED_CONTROL = re.compile(rb"%(?:[01][0-9a-f]|7f)", re.IGNORECASE).search
 _REQUEST_ID_VALUE = re.compile(rb"[A-Za-z0-9._~+/=-]{1,128}").fullmatch
@@ -36,7 +37,6 @@ class ListenerFacts:
     """What forwarding needs of a listener, worked out once a snapshot."""
 
     trusted: tuple[Network, ...]
-    port: bytes
     alt_svc: tuple[bytes, bytes] | None  # the field to send over TLS, if the listener speaks h3
 
     @classmethod
@@ -45,12 +45,11 @@ class ListenerFacts:
         trusted = tuple(ipaddress.ip_network(network) for network in listener.trusted_proxies)
         h3 = listener.tls and "h3" in listener.protocols
         alt_svc = (b"alt-svc", b'h3=":%d"; ma=86400' % listener.port) if h3 else None
-        return cls(trusted, b"%d" % listener.port, alt_svc)
+        return cls(trusted, alt_svc)
 
-    @classmethod
-    def gone(cls, port: int) -> "ListenerFacts":
-        """Of a listener that has left the document while a connection of it lives on."""
-        return cls((), b"%d" % port, None)
+
+GONE = ListenerFacts((), None)
+"""Of a listener that has left the document while a connection of it lives on."""
 
 
 def normalise(target: bytes) -> bytes:
@@ -127,41 +126,45 @@ def request_id(peer: Peer, said: dict[bytes, bytes], listener: ListenerFacts) ->
     return given if given is not None and _REQUEST_ID_VALUE(given) and is_trusted(peer, listener) else None
 
 
-def request_headers(
+def request_fields(
     head: RequestHead, kept: Headers, said: dict[bytes, bytes], peer: Peer, listener: ListenerFacts,
     request_id: bytes, traceparent: bytes | None,
-) -> Headers:  # fmt: skip
-    """The fields for the upstream, without host and framing fields, which its codec makes. `kept`, `said`: `split`."""
-    via = b"%b meridian" % head.version
-    client, proto, host, port = peer.address.encode(), head.scheme, head.authority, listener.port
+) -> tuple[Headers, bytes]:  # fmt: skip
+    """The fields for the upstream, without host and framing fields, which its codec makes: `kept` (see `split`), what
+    is made of `said`, and, as lines ready to be sent, those that nobody but us has a say in."""
+    host, forwarded, via = head.authority, peer.lines, _VIA_LINES[head.version]
     if said:
+        kept = kept.copy()
         if _VIA in said:
-            via = said[_VIA] + b", " + via
+            kept.append((_VIA, b"%b, %b meridian" % (said[_VIA], head.version)))
+            via = b""
         if is_trusted(peer, listener):
-            client = said[_FOR] + b", " + client if _FOR in said else client
-            proto, host, port = said.get(_PROTO, proto), said.get(_HOST, host), said.get(_PORT, port)
-    headers = [
-        *kept,
-        (_FOR, client),
-        (_PROTO, proto),
-        (_PORT, port),
-        (_REQUEST_ID, request_id),
-        (_VIA, via),
-    ]
+            client, proto, port = peer.address.encode(), b"https" if peer.tls else b"http", b"%d" % peer.local_port
+            kept += (
+                (_FOR, said[_FOR] + b", " + client if _FOR in said else client),
+                (_PROTO, said.get(_PROTO, proto)), (_PORT, said.get(_PORT, port)), (_HOST, said.get(_HOST, host)),
+            )  # fmt: skip
+            forwarded = host = b""
+    lines = b"%bx-request-id: %b\r\n%b" % (forwarded, request_id, via)
     if host:  # HTTP/1.0 need not name one
-        headers.append((_HOST, host))
+        lines += b"x-forwarded-host: %b\r\n" % host
     if traceparent is not None:
-        headers.append((_TRACEPARENT, traceparent))
+        lines += b"traceparent: %b\r\n" % traceparent
     if head.expects_continue:
-        headers.append((b"expect", b"100-continue"))
+        lines += b"expect: 100-continue\r\n"
     if head.version in (b"2", b"3"):  # they can always take trailers (RFC 9110 section 6.5.1)
-        headers.append((b"te", b"trailers"))
-        headers.append((b"connection", b"te"))
-    return headers
+        lines += b"te: trailers\r\nconnection: te\r\n"
+    return kept, lines
 
 
-def response_headers(headers: Headers, peer: Peer, listener: ListenerFacts) -> Headers:
-    """The fields for the client (RFC 7838: where else this service can be reached)."""
+def complete_response(headers: Headers, date: bytes, peer: Peer, listener: ListenerFacts) -> None:
+    """Adds what the client is to be told: `date` (now) if the upstream has no clock (RFC 9110 section 6.6.1), and
+    where else this service can be reached (RFC 7838)."""
+    for name, _ in headers:
+        if name == b"date":
+            break
+    else:
+        headers.append((b"date", date))
     if listener.alt_svc is not None and peer.tls:
-        return [*[field for field in headers if field[0] != b"alt-svc"], listener.alt_svc]
-    return headers
+        headers[:] = [field for field in headers if field[0] != b"alt-svc"]
+        headers.append(listener.alt_svc)

@@ -14,10 +14,11 @@ from functools import partial
 from typing import Protocol
 
 from meridian.core.snapshot import Listener, Snapshot
+from meridian.gateway import answers
 from meridian.gateway.connection import DownstreamConnection
 from meridian.gateway.exchange import Exchange
 from meridian.gateway.outcome import Reports
-from meridian.gateway.stream import DownstreamStream, Peer
+from meridian.gateway.stream import ANSWERED, Answered, DownstreamStream, Peer
 from meridian.gateway.tls import TlsContexts
 from meridian.gateway.worker import Worker
 from meridian.telemetry.metrics import Metrics, Series
@@ -53,19 +54,23 @@ class Gateway:
 
     def __init__(
         self, snapshot: Snapshot, *, region: str, worker: int, loop: asyncio.AbstractEventLoop, report: Reports,
-        metrics: Metrics | None = None,
+        metrics: Metrics | None = None, quiet: bool = False, node: str = "",
         draw: Callable[[], float] = random.random, draw_bytes: Callable[[int], bytes] = os.urandom,
         clock: Callable[[], float] | None = None, unix_nanoseconds: Callable[[], int] = time.time_ns,
     ) -> None:  # fmt: skip
-        """`clock` gives seconds that only rise (default: CLOCK_BOOTTIME); `draw` chance in [0, 1).
+        """`quiet`: ordinary exchanges (see outcome) are not reported, but for traced ones. `node` is the
+        name that the health answer gives. `clock` gives seconds that only rise (default: CLOCK_BOOTTIME); `draw` chance
+        in [0, 1).
 
         Raises tls.CertificateError if a certificate of the snapshot cannot be used.
         """
         self._loop = loop
+        self._node = node
         self._metrics = metrics or Metrics()
         self._worker = Worker(
             region=region, number=worker, loop=loop, clock=clock or partial(time.clock_gettime, time.CLOCK_BOOTTIME),
-            unix_nanoseconds=unix_nanoseconds, draw=draw, draw_bytes=draw_bytes, report=report, metrics=self._metrics,
+            unix_nanoseconds=unix_nanoseconds, draw=draw, draw_bytes=draw_bytes, report=report, quiet=quiet,
+            metrics=self._metrics,
         )  # fmt: skip
         self.clock = self._worker.clock
         self.coarse_now = self.clock()  # see connection.Host
@@ -198,11 +203,25 @@ class Gateway:
 
     # For connections: see connection.Host
 
-    def begin(self, head: RequestHead, stream: DownstreamStream, peer: Peer) -> Exchange:
+    def begin(self, head: RequestHead, stream: DownstreamStream, peer: Peer) -> Exchange | Answered:
         """See stream.Begin: for gateway/quic too."""
+        if head.target == answers.HEALTH_TARGET and head.method == b"GET":
+            headers, body = answers.health(
+                self._node, self.snapshot.version, self._worker.date, draining=self._draining
+            )
+            stream.answer(200, headers, body)
+            return ANSWERED
         exchange = Exchange(self._worker, head, stream, peer)
-        exchange.start()
+        try:
+            exchange.start()
+        except Exception:
+            self._worker.exchanges.discard(exchange)
+            raise
         return exchange
+
+    def failed(self, error: Exception) -> None:
+        """See connection.Host."""
+        self._loop.call_exception_handler({"message": "an exchange could not begin", "exception": error})
 
     def opened(self, connection: DownstreamConnection) -> bool:
         """See connection.Host."""
@@ -225,6 +244,7 @@ class Gateway:
     def _sweep(self) -> None:
         """The one timer of all exchanges and connections."""
         now = self.coarse_now = self._worker.coarse_now = self.clock()
+        self._worker.set_date()
         for exchange in [one for one in self._worker.exchanges if one.deadline <= now]:
             exchange.expire(now)
         for connection in [one for one in self._connections if one.deadline <= now]:

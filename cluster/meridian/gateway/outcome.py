@@ -34,8 +34,14 @@ class Outcome:
     verdict_version: int
 
 
+def is_ordinary(status: int, tries: int) -> bool:
+    """Whether an exchange with this end went as it should: an access log that keeps only the others drops it."""
+    return 0 < status < 500 and tries <= 1
+
+
 class Reports(Protocol):
-    """Sinks of what happened here. Called on the worker's loop for every exchange: synchronous, and cheap."""
+    """Sinks of what happened here. Called on the worker's loop for every exchange (of a quiet gateway: for those that
+    are not ordinary, and those that are traced): synchronous, and cheap."""
 
     def on_outcome(self, outcome: Outcome) -> None:
         """An exchange is over; the access log is made from this."""

@@ -59,12 +59,13 @@ class Pool:
     def take(self, waiter: Waiter, *, idle_seconds_max: float) -> UpstreamConnection | None:
         """Returns an idle connection, unless it has been idle for longer than that; else None, and the waiter hears
         of one later. Raises PoolFullError."""
-        while self._idle:
-            connection = self._idle.pop()
-            if not connection.usable:
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
+            if not connection.usable():
                 continue  # `lost` follows
             if self.now - connection.idle_since > idle_seconds_max:
-                self._idle.append(connection)
+                idle.append(connection)
                 break
             return connection
         if len(self._waiting) >= WAITING_MAX:
@@ -144,7 +145,7 @@ class Pool:
         except (OSError, UnicodeError) as error:  # TimeoutError is one; a host name that is none
             failure = error
         self._connecting.discard(task)
-        if failure is None and not connection.usable:  # closed again before we came to it: `lost` was called already
+        if failure is None and not connection.usable():  # closed again before we came to it: `lost` was called already
             failure = ConnectionResetError("the upstream closed the connection at once")
         if failure is None:
             self._open.add(connection)

@@ -27,10 +27,11 @@ from aioquic.quic.packet import (
     pull_quic_header,
 )
 
+from meridian.gateway.quic_connection import Address, QuicDownstream, QuicStream
 from meridian.gateway.stream import Begin, Exchange, Peer
 from meridian.gateway.tls import TlsContexts
 from meridian.wire import aioquic_hooks as hooks
-from meridian.wire.events import Data, End, Event, Headers, RequestHead, Reset, Trailers, Writable
+from meridian.wire.events import RequestHead
 from meridian.wire.http3 import Http3Server, configuration
 
 CONNECTIONS_MAX = 10_000
@@ -40,9 +41,6 @@ HALF_OPEN_BEFORE_RETRY = 200
 """Handshakes under way from which on a client must prove its address first. One costs about 3 ms of CPU, so this
 many mean more than half a second of backlog: an attack or a stampede, and a round trip more is the least harm."""
 
-HANDSHAKE_SECONDS = 10.0
-"""From the first packet to the end of the handshake: many lost packets, or somebody who does not mean it."""
-
 DATAGRAMS_PER_WAKEUP = 64
 """Read before anything else gets its turn: about 3 ms of work."""
 
@@ -51,9 +49,6 @@ DATAGRAM_BYTES_MAX = 2048
 
 RECEIVE_BUFFER_BYTES = 2 * 1024 * 1024
 """Asked of the kernel (it grants what net.core.rmem_max allows): what arrives while the worker is busy for 10 ms."""
-
-Address = tuple[tuple[str, int], int]
-"""The client's socket address (longer for IPv6) and the number of our socket."""
 
 
 @dataclass(slots=True)
@@ -154,7 +149,7 @@ class QuicListener:
             for connection in touched:
                 connection.flush()
 
-    def _find(self, data: bytes, address: Address, now: float) -> "QuicDownstream | None":
+    def _find(self, data: bytes, address: Address, now: float) -> QuicDownstream | None:
         """The connection that a datagram belongs to, a new one, or None and what has to be said has been sent."""
         # Short headers (RFC 9000 section 17.3) are the common case and need no parsing.
         if data and not data[0] & 0x80:
@@ -183,7 +178,7 @@ class QuicListener:
             return None
         return self._accept(header, header.version, address, now)
 
-    def _accept(self, header: QuicHeader, version: int, address: Address, now: float) -> "QuicDownstream | None":
+    def _accept(self, header: QuicHeader, version: int, address: Address, now: float) -> QuicDownstream | None:
         original_id, retry_id = header.destination_cid, None
         must_prove = self.stats.half_open >= self._retry_above
         if header.token:
@@ -258,15 +253,15 @@ class QuicListener:
         except OSError:
             self.stats.unsendable += 1
 
-    def exchange_of(self, head: RequestHead, stream: "QuicStream", peer: Peer) -> Exchange:
+    def exchange_of(self, head: RequestHead, stream: QuicStream, peer: Peer) -> Exchange:
         """Asks for the exchange of a request."""
         return self._begin(head, stream, peer)
 
-    def call_soon(self, connection: "QuicDownstream") -> None:
+    def call_soon(self, connection: QuicDownstream) -> None:
         """Flushes after the current callbacks."""
         self._loop.call_soon(connection.flush)
 
-    def call_at(self, when: float, connection: "QuicDownstream") -> asyncio.TimerHandle:
+    def call_at(self, when: float, connection: QuicDownstream) -> asyncio.TimerHandle:
         """Wakes the connection."""
         return self._loop.call_at(when, connection.wake)
 
@@ -274,13 +269,13 @@ class QuicListener:
         """Monotonic seconds."""
         return self._loop.time()
 
-    def handshaken(self, connection: "QuicDownstream") -> None:
+    def handshaken(self, connection: QuicDownstream) -> None:
         """The client's address is proved."""
         self.stats.half_open -= 1
         if self._draining:
             connection.shut_down()
 
-    def identify(self, connection: "QuicDownstream", connection_id: bytes, *, issued: bool) -> None:
+    def identify(self, connection: QuicDownstream, connection_id: bytes, *, issued: bool) -> None:
         """A connection id now leads, or no longer leads, to the connection."""
         if issued:
             self._register(connection, connection_id)
@@ -288,7 +283,7 @@ class QuicListener:
             del self._by_id[connection_id]
             connection.ids.discard(connection_id)
 
-    def forget(self, connection: "QuicDownstream", *, half_open: bool) -> None:
+    def forget(self, connection: QuicDownstream, *, half_open: bool) -> None:
         """The connection is over."""
         self._connections.discard(connection)
         for connection_id in connection.ids:
@@ -299,214 +294,6 @@ class QuicListener:
         if not self._connections:
             self._emptied.set()
 
-    def _register(self, connection: "QuicDownstream", connection_id: bytes) -> None:
+    def _register(self, connection: QuicDownstream, connection_id: bytes) -> None:
         self._by_id[connection_id] = connection
         connection.ids.add(connection_id)
-
-
-class QuicDownstream:
-    """One connection: binds the listener, a codec, and one exchange a stream. `connection.DownstreamConnection` is its
-    sister for TCP."""
-
-    __slots__ = (
-        "_done", "_flushing", "_handshake_until", "_listener", "_timer", "_timer_at", "codec", "ids", "peer", "streams",
-    )  # fmt: skip
-
-    def __init__(self, listener: QuicListener, codec: Http3Server, peer: Peer, now: float) -> None:
-        self.ids: set[bytes] = set()
-        self.streams: dict[int, QuicStream] = {}
-        self.peer = peer
-        self._listener = listener
-        self.codec = codec
-        self._handshake_until: float | None = now + HANDSHAKE_SECONDS
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
-        self._done = False
-        self._flushing = False  # a flush is certain to come: at the end of this batch, or soon
-
-    def received(self, data: bytes, address: Address, now: float) -> None:
-        """Handles a datagram. The listener flushes after its batch. An exception is a fault of ours: it costs this
-        connection and goes to the loop's handler."""
-        self._flushing = True
-        try:
-            self._dispatch(self.codec.receive_datagram(data, address, now))
-        except BaseException:
-            self._over()
-            raise
-
-    def wake(self) -> None:
-        """The timer."""
-        self._timer = None
-        if self._done:
-            return
-        now = self._listener.now()
-        deadline = self.codec.deadline()
-        self._flushing = True
-        if self._handshake_until is not None and now >= self._handshake_until:
-            self.codec.close()
-            self._over()
-            return
-        if deadline is not None and deadline <= now:
-            self._dispatch(self.codec.handle_timer(now))
-        self.flush()
-
-    def touch(self) -> None:
-        """Something was sent or credited outside a batch: flush once, soon."""
-        if self.codec.dirty and not self._flushing:
-            self._flushing = True
-            self._listener.call_soon(self)
-
-    def flush(self) -> None:
-        """Sends what there is to send, and sets the timer."""
-        self._flushing = False
-        if self._done:
-            return
-        codec, listener = self.codec, self._listener
-        for connection_id, issued in codec.connection_ids:
-            listener.identify(self, connection_id, issued=issued)
-        codec.connection_ids.clear()
-        if self._handshake_until is not None and codec.handshake_complete:
-            self._handshake_until = None
-            listener.handshaken(self)
-        if codec.closing and not codec.ended:
-            codec.close()
-        for datagram, address in codec.datagrams(listener.now()):
-            listener.send(datagram, address)
-        if codec.ended or codec.is_fresh:
-            self._over()
-        else:
-            self._set_timer()
-
-    def shut_down(self) -> None:
-        """Drain."""
-        self.codec.shut_down()
-        self.flush()
-
-    def abandon(self) -> None:
-        """Ends at once."""
-        self.codec.close()
-        self.flush()
-        self._over()
-
-    def _over(self) -> None:
-        if self._done:
-            return
-        self._done = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._listener.forget(self, half_open=self._handshake_until is not None)
-        self._handshake_until = None
-        streams, self.streams = self.streams, {}
-        for stream in streams.values():
-            stream.exchange.on_reset("the connection is over")
-
-    def _set_timer(self) -> None:
-        """A timer that is early is left alone: it finds out when it fires. Most are moved later by every packet."""
-        deadline = self.codec.deadline()
-        if self._handshake_until is not None:
-            deadline = min(deadline or self._handshake_until, self._handshake_until)
-        if deadline is None or (self._timer is not None and self._timer_at <= deadline):
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = deadline
-        self._timer = self._listener.call_at(deadline, self)
-
-    def _dispatch(self, events: list[Event]) -> None:
-        streams = self.streams
-        for event in events:
-            if isinstance(event, RequestHead):
-                self._begin(event)
-                continue
-            if not isinstance(event, Data | End | Trailers | Reset | Writable):
-                continue
-            known = streams.get(event.stream_id)
-            if known is None:  # answered already
-                continue
-            if isinstance(event, Data):
-                known.exchange.on_body(event.data)
-            elif isinstance(event, End):
-                known.exchange.on_body_end()
-            elif isinstance(event, Writable):
-                if known.blocked:
-                    known.blocked = False
-                    known.exchange.on_writable()
-            elif isinstance(event, Trailers):
-                known.exchange.on_trailers(event.headers)
-            else:
-                del streams[event.stream_id]
-                known.exchange.on_reset(event.reason)
-
-    def _begin(self, head: RequestHead) -> None:
-        stream = self.streams[head.stream_id] = QuicStream(self, head.stream_id)
-        try:
-            stream.exchange = self._listener.exchange_of(head, stream, self.peer)
-        except BaseException:
-            self.streams.pop(head.stream_id, None)
-            raise
-
-
-class QuicStream:
-    """See stream.DownstreamStream: one exchange's door to its client."""
-
-    __slots__ = ("_connection", "_id", "blocked", "exchange")
-
-    exchange: Exchange
-
-    def __init__(self, connection: QuicDownstream, stream_id: int) -> None:
-        self._connection = connection
-        self._id = stream_id
-        self.blocked = False  # `writable` was asked for and was False: `on_writable` is owed
-
-    @property
-    def writable(self) -> bool:
-        """See DownstreamStream."""
-        if self._connection.codec.writable(self._id):
-            return True
-        self.blocked = True
-        return False
-
-    def respond(self, status: int, headers: Headers, *, end: bool) -> None:
-        """See DownstreamStream."""
-        self._connection.codec.respond(self._id, status, headers, end=end)
-        self._sent(end)
-
-    def inform(self, status: int, headers: Headers) -> None:
-        """See DownstreamStream."""
-        self._connection.codec.inform(self._id, status, headers)
-
-    def send_data(self, data: bytes, *, end: bool) -> None:
-        """See DownstreamStream."""
-        self._connection.codec.send_data(self._id, data, end=end)
-        self._sent(end)
-
-    def send_trailers(self, headers: Headers) -> None:
-        """See DownstreamStream."""
-        self._connection.codec.send_trailers(self._id, headers)
-        self._sent(True)
-
-    def reset(self, reason: str) -> None:
-        """See DownstreamStream."""
-        self._connection.codec.reset(self._id, reason)
-        self._sent(True)
-
-    def consumed(self, count: int) -> None:
-        """See DownstreamStream."""
-        self._connection.codec.consumed(self._id, count)
-        self._connection.touch()
-
-    def pause_body(self) -> None:
-        """See DownstreamStream. Paused by credit: `consumed` is not called."""
-
-    def resume_body(self) -> None:
-        """See DownstreamStream."""
-
-    def flush(self) -> None:
-        """See DownstreamStream. Several streams' sends of one turn of the loop leave together."""
-        self._connection.touch()
-
-    def _sent(self, end: bool) -> None:
-        if end:
-            self._connection.streams.pop(self._id, None)
-        self._connection.touch()

@@ -6,7 +6,7 @@ the worker's loop; nobody awaits.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from meridian.wire.events import Headers, RequestHead
@@ -22,6 +22,13 @@ class Peer:
     listener: str  # name of the listener
     tls: bool
     protocol: str  # "h1", "h2", "h3"
+    lines: bytes = field(init=False, repr=False, compare=False)  # what upstreams are told of it, ready to be sent
+
+    def __post_init__(self) -> None:
+        """Once a connection, so that it costs its requests nothing."""
+        told = (self.address.encode(), b"https" if self.tls else b"http", self.local_port)
+        lines = b"x-forwarded-for: %b\r\nx-forwarded-proto: %b\r\nx-forwarded-port: %d\r\n" % told
+        object.__setattr__(self, "lines", lines)
 
 
 class DownstreamStream(Protocol):
@@ -33,6 +40,9 @@ class DownstreamStream(Protocol):
 
     def respond(self, status: int, headers: Headers, *, end: bool) -> None:
         """Sends the final head."""
+
+    def answer(self, status: int, headers: Headers, body: bytes) -> None:
+        """Sends a whole response that has a body: `respond` and `send_data` in one step, for most are so small."""
 
     def inform(self, status: int, headers: Headers) -> None:
         """Sends a 1xx head (100, 103)."""
@@ -72,11 +82,38 @@ class Exchange(Protocol):
     def on_body_end(self) -> None:
         """The request is complete."""
 
+    def on_blocked(self) -> None:
+        """The client takes no more data; `on_writable` follows. What is under way may still be sent."""
+
     def on_writable(self) -> None:
         """The client takes data again."""
 
     def on_reset(self, reason: str) -> None:
         """The client is gone."""
 
+
+class Answered:
+    """The exchange of a request that was answered when it came: whatever else it brings is dropped."""
+
+    def on_body(self, data: bytes) -> None:
+        """See Exchange."""
+
+    def on_trailers(self, headers: Headers) -> None:
+        """See Exchange."""
+
+    def on_body_end(self) -> None:
+        """See Exchange."""
+
+    def on_blocked(self) -> None:
+        """See Exchange."""
+
+    def on_writable(self) -> None:
+        """See Exchange."""
+
+    def on_reset(self, reason: str) -> None:
+        """See Exchange."""
+
+
+ANSWERED = Answered()
 
 Begin = Callable[[RequestHead, DownstreamStream, Peer], Exchange]

@@ -1,11 +1,36 @@
 """The spans of a sampled exchange: one of the exchange, one of each try. Nothing here runs for the others."""
 
+from dataclasses import dataclass
+
 from meridian.gateway.outcome import Outcome
 from meridian.gateway.worker import Worker
 from meridian.telemetry import context, spans
 from meridian.telemetry.context import TraceContext
 from meridian.telemetry.spans import Kind, SpanRecord
 from meridian.wire.events import RequestHead
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """An exchange's place in a trace: `traceparent` goes on as it is where nothing is recorded (`trace` is None)."""
+
+    trace: "Trace | None"
+    trace_id: bytes
+    traceparent: bytes | None
+
+
+def begin_trace(worker: Worker, came: bytes | None, ratio: float) -> Traced:
+    """Joins the trace that the client's `traceparent` names (W3C Trace Context), or begins one; `ratio` of the
+    exchanges that come without one are recorded."""
+    parent = context.parse(came) if came is not None else None
+    if parent is None and ratio == 0.0:
+        return Traced(None, b"", None)
+    if parent is not None and not parent.sampled:
+        return Traced(None, parent.trace_id, context.format(parent))
+    span = context.start(parent, ratio, worker.draw_bytes)
+    if span.sampled:
+        return Traced(Trace(worker, parent, span), span.trace_id, None)
+    return Traced(None, span.trace_id, context.format(span))
 
 
 class Trace:

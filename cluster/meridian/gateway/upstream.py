@@ -7,7 +7,7 @@ while nobody asked ends it.
 import asyncio
 from typing import Protocol, cast
 
-from meridian.wire.events import Event, Headers, Reset
+from meridian.wire.events import Event, Headers, RequestHead, Reset
 from meridian.wire.http1_client import Http1Client
 
 WRITE_BUFFER_BYTES = 256 * 1024
@@ -92,7 +92,6 @@ class UpstreamConnection(asyncio.Protocol):
 
     # The exchange's calls
 
-    @property
     def usable(self) -> bool:
         """Whether it looks alive: a close that has reached us is known here before `connection_lost`."""
         return not self._transport.is_closing()
@@ -107,10 +106,22 @@ class UpstreamConnection(asyncio.Protocol):
         """Whether something came that is no HTTP."""
         return self._codec.malformed
 
-    def begin(self, user: User, method: bytes, authority: bytes, target: bytes, headers: Headers,
-              *, body_length: int | None, has_body: bool) -> None:  # fmt: skip
-        """Takes a request. Raises MalformedError if it cannot be written as HTTP/1.1; nothing is sent then."""
-        self._codec.request(1, method, authority, target, headers, body_length=body_length, has_body=has_body)
+    def begin(self, user: User, head: RequestHead, authority: bytes, target: bytes, headers: Headers,
+              lines: bytes) -> None:  # fmt: skip
+        """Takes a request: `head` with another authority, target and fields; `lines` are fields that are lines already.
+
+        Raises MalformedError if it cannot be written as HTTP/1.1; nothing is sent then.
+        """
+        self._codec.request(
+            1,
+            head.method,
+            authority,
+            target,
+            headers,
+            body_length=head.body_length,
+            has_body=head.has_body,
+            lines=lines,
+        )
         self._user = user
 
     def send_data(self, data: bytes, *, end: bool) -> None:
@@ -142,7 +153,7 @@ class UpstreamConnection(asyncio.Protocol):
     def release(self) -> None:
         """The exchange is done with it: back to the pool, or closed."""
         self._user = None
-        if self._codec.reusable and self.usable and self.writable:
+        if self._codec.is_reusable() and self.writable and not self._transport.is_closing():
             if self._read_paused:
                 self.resume_reading()
             self.reused = True

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from email.utils import formatdate
 
 from meridian.core.limiting import Buckets
 from meridian.core.routing import Route
 from meridian.core.snapshot import Limit, Snapshot
 from meridian.gateway.forwarding import ListenerFacts
 from meridian.gateway.limits import Limits
-from meridian.gateway.outcome import Outcome, Reports
+from meridian.gateway.outcome import Reports
 from meridian.gateway.state import Health, LiveUpstream
 from meridian.telemetry.metrics import Counter, Histogram, Metrics
 
@@ -61,7 +62,7 @@ class Worker:
     def __init__(
         self, *, region: str, number: int, loop: asyncio.AbstractEventLoop, clock: Callable[[], float],
         unix_nanoseconds: Callable[[], int], draw: Callable[[], float], draw_bytes: Callable[[int], bytes],
-        report: Reports, metrics: Metrics,
+        report: Reports, quiet: bool, metrics: Metrics,
     ) -> None:  # fmt: skip
         """Needs `install` before use."""
         self.number = number
@@ -70,8 +71,12 @@ class Worker:
         self.draw = draw
         self.draw_bytes = draw_bytes
         self.report = report
+        self.quiet = quiet  # ordinary exchanges are counted, not reported
         self.metrics = metrics
         self.coarse_now = clock()
+        self.date = b""
+        self._date_at = -1
+        self.set_date()
         self.health = Health(loop, region, metrics, self.coarse_now)
         self.limits = Limits()
         self.installed: Installed
@@ -101,6 +106,13 @@ class Worker:
             )  # fmt: skip
         return live
 
+    def set_date(self) -> None:
+        """Makes `date` say now; called by the sweep, so that it is at most a sweep's period late."""
+        seconds = self.unix_nanoseconds() // 1_000_000_000
+        if seconds != self._date_at:
+            self._date_at = seconds
+            self.date = formatdate(seconds, usegmt=True).encode()
+
     def next_request_id(self) -> bytes:
         """A name that no other request has: 48 bits of this process and a count. Not a secret."""
         self._id_count += 1
@@ -110,18 +122,20 @@ class Worker:
         """Whether the budget allows one exchange more on a further try."""
         return self.retrying < RETRY_SHARE * len(self.exchanges) + RETRIES_SPARE
 
-    def count(self, outcome: Outcome, route: LiveRoute | None) -> None:
-        """Counts an exchange that is over, and reports it."""
+    def count(
+        self, route: LiveRoute | None, status: int, duration_seconds: float, request_body_bytes: int,
+        response_body_bytes: int,
+    ) -> None:  # fmt: skip
+        """Counts an exchange that is over."""
         if route is None:
             by_class, seconds, request_bytes, response_bytes = self.no_route
         else:
             by_class, seconds = route.by_class, route.seconds
             request_bytes, response_bytes = route.request_bytes, route.response_bytes
-        by_class[outcome.status // 100 - 1].value += 1
-        seconds.observe(outcome.duration_seconds)
-        request_bytes.value += outcome.request_body_bytes
-        response_bytes.value += outcome.response_body_bytes
-        self.report.on_outcome(outcome)
+        by_class[status // 100 - 1].value += 1
+        seconds.observe(duration_seconds)
+        request_bytes.value += request_body_bytes
+        response_bytes.value += response_body_bytes
 
     def _counters(self, route: str) -> tuple[tuple[Counter, ...], Histogram, Counter, Counter]:
         """Of one route; the empty name stands for none."""

@@ -183,6 +183,7 @@ class GatewayDuties:
             self._gateway = Gateway(
                 snapshot, region=self._settings.region, worker=self._slot, loop=asyncio.get_running_loop(),
                 report=self._sinks, metrics=self._metrics, clock=clock.now, unix_nanoseconds=clock.unix_nanoseconds,
+                node=self._settings.name, quiet=self._settings.access_log == 0.0,
             )  # fmt: skip
             self._gateway.set_shares(*self._share)
             state, self._state = self._state, {}

@@ -37,6 +37,7 @@ _ABSOLUTE = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE).fullmatch
 
 _HEAD, _LENGTH, _CHUNKED, _COMPLETE, _DISCARD = range(5)  # what the next byte from the client is
 
+_VERSIONS = (b"HTTP/1.1", b"HTTP/1.0")
 _ORDINARY = ([b"keep-alive"], [b"close"])  # what `connection` says when it names no other field
 _CR, _LF = b"\r\n"
 _READER = HeadReader(httptools.HttpRequestParser)
@@ -49,8 +50,8 @@ def _authority_of(host: bytes) -> bytes | None:
 
 
 class Http1Server:
-    """See `codec.ServerCodec`. Beyond it: `held`, `mid_head`, `behind`, `ready`, `unread`, `refuse`, which only this
-    protocol needs, because it alone has one stream at a time on a pipe that is paused as a whole."""
+    """See `codec.ServerCodec`. Beyond it: `answer`, `held`, `mid_head`, `behind`, `ready`, `unread`, `refuse`, which
+    only this protocol needs, because it alone has one stream at a time on a pipe that is paused as a whole."""
 
     __slots__ = (
         "_chunked_out", "_chunks", "_draining", "_head_request", "_input", "_keep_alive", "_out", "_remaining",
@@ -110,6 +111,10 @@ class Http1Server:
         events: list[Event] = []
         at, size = 0, len(buffer)
         try:
+            if self._input == _HEAD and 4 < size < 4096 and buffer.find(b"\r\n\r\n") == size - 4 and buffer[0] != _CR:
+                self._scanned = 0  # one whole head and nothing else: what nearly all clients send
+                at = size
+                self._take_head(buffer, events)
             while at < size:
                 state = self._input
                 if state == _HEAD:
@@ -122,15 +127,14 @@ class Http1Server:
                             self._scanned = 0
                             at += 2
                             continue
-                    end = buffer.find(b"\r\n\r\n", max(at, self._scanned - 3))
+                    end = buffer.find(b"\r\n\r\n", self._scanned - 3 if self._scanned > at + 3 else at)
                     if end < 0 or end - at > HEAD_BYTES_MAX:
                         self._check_unfinished(buffer, at)
                         self._scanned = size - at
                         break
                     self._scanned = 0
-                    head = buffer if at == 0 and end + 4 == size else buffer[at : end + 4]
+                    self._take_head(buffer[at : end + 4], events)
                     at = end + 4
-                    self._take_head(head, events)
                 elif state == _LENGTH:
                     take = min(self._remaining, size - at)
                     events.append(Data(self._stream_id, buffer if take == size else buffer[at : at + take]))
@@ -190,84 +194,86 @@ class Http1Server:
             raise MalformedError(431, "the request head is too large")
 
     def _take_head(self, raw: bytes, events: list[Event]) -> None:
+        """Request line, framing and connection (RFC 9112 sections 3, 6.3 and 9.3)."""
         self._skipped_line = False
-        _READER.read(raw)
-        url, method = _READER.url, _READER.parser.get_method()
-        version_11 = raw.startswith(b"%b %b HTTP/1.1\r\n" % (method, url))
-        if not version_11 and not raw.startswith(b"%b %b HTTP/1.0\r\n" % (method, url)):
-            _READER.renew()
-            raise MalformedError(400, "malformed request line")
+        start, headers, framing = _READER.read(raw)
+        parts = start.split(b" ")
+        if len(parts) != 3 or parts[0] != _READER.parser.get_method() or parts[2] not in _VERSIONS:
+            raise self._malformed("malformed request line")
+        method, url, version = parts
         if len(url) > TARGET_BYTES_MAX:
             _READER.renew()
             raise MalformedError(414, "the request target is too long")
-        self._keep_alive = self._version_11 = version_11
-        self._head_request = method == b"HEAD"
-        event = self._understand(method, url, _READER.headers, _READER.framing)
-        events.append(event)
-        if not event.has_body:
-            events.append(End(self._stream_id))
-            self._input = _COMPLETE
-
-    def _understand(self, method: bytes, url: bytes, headers: Headers, framing: Headers) -> RequestHead:
-        """Framing and connection (RFC 9112 sections 3.2, 6.3 and 9.3)."""
+        version_11 = keep_alive = version == b"HTTP/1.1"
         host: bytes | None = None  # as `_authority_of` gives it
         length: int | None = None
-        chunked = expects = close = self._takes_trailers = False
+        chunked = expects = takes_trailers = False
         named: list[bytes] = []
         for name, value in framing:
             if name == b"host":
                 if host is not None or (host := _authority_of(value)) is None:
                     raise self._malformed("host is repeated or no host")
             elif name == b"connection":
+                if value == b"keep-alive" and version_11:
+                    continue  # which says nothing
                 named += tokens(value)
             elif name == b"content-length":
                 if length is not None or not value.isdigit() or len(value) > 18:
                     raise self._malformed("content-length is repeated or no number")
                 length = int(value)
             elif name == b"transfer-encoding":
-                if chunked or not self._version_11:
+                if chunked or not version_11:
                     raise self._malformed("transfer-encoding is repeated, or in HTTP/1.0")
                 if value.lower() != b"chunked":
                     _READER.renew()
                     raise MalformedError(501, "this transfer coding is not served")
                 chunked = True
             elif name == b"te":
-                self._takes_trailers = self._takes_trailers or b"trailers" in tokens(value)
+                takes_trailers = takes_trailers or b"trailers" in tokens(value)
             elif name == b"expect" and value.lower() == b"100-continue":
-                expects = self._version_11
-        if (chunked and length is not None) or (host is None and self._version_11):
+                expects = version_11
+        if (chunked and length is not None) or (host is None and version_11):
             raise self._malformed("both framing fields" if host is not None else "host is missing")
         if named:
-            close = b"close" in named
-            self._keep_alive = not close and (self._version_11 or b"keep-alive" in named)
+            keep_alive = b"close" not in named and (version_11 or b"keep-alive" in named)
             if named not in _ORDINARY:
                 headers = [field for field in headers if field[0] not in named]
         has_body = chunked or bool(length)
-        if has_body or named or not self._version_11:
+        if has_body or named or not version_11:
             _READER.renew()
-        authority, target = self._target(method, url, host)
-        self._stream_id += 1
+        if url.startswith(b"/") and b"#" not in url:
+            authority, target = host or b"", url
+        else:
+            authority, target = self._target(method, url, host)
+        stream_id = self._stream_id = self._stream_id + 1
         self._response_open = True
         self._started = False
+        self._keep_alive = keep_alive
+        self._version_11 = version_11
+        self._takes_trailers = takes_trailers
+        self._head_request = method == b"HEAD"
+        events.append(RequestHead(
+            stream_id, method, self._scheme, authority, target, headers, has_body,
+            None if chunked else length or 0, b"1.1" if version_11 else b"1.0", expects and has_body,
+        ))  # fmt: skip
         if chunked:
             self._input = _CHUNKED
-            self._chunks = ChunkReader(self._stream_id)
+            self._chunks = ChunkReader(stream_id)
         elif length:
             self._input = _LENGTH
             self._remaining = length
-        return RequestHead(
-            self._stream_id, method, self._scheme, authority, target, headers, has_body,
-            None if chunked else length or 0, b"1.1" if self._version_11 else b"1.0", expects and has_body,
-        )  # fmt: skip
+        else:
+            events.append(End(stream_id))
+            self._input = _COMPLETE
 
     def _target(self, method: bytes, url: bytes, host: bytes | None) -> tuple[bytes, bytes]:
-        """Authority and origin form (RFC 9112 section 3.2)."""
+        """Authority and origin form of a target that has another form (RFC 9112 section 3.2)."""
         if method == b"CONNECT":
             _READER.renew()
             raise MalformedError(501, "CONNECT is not served")
         if b"#" in url:  # other bytes that are not allowed llhttp has refused
             raise self._malformed("the request target holds a fragment")
-        if url.startswith(b"/") or (url == b"*" and method == b"OPTIONS"):
+        if url == b"*" and method == b"OPTIONS":
             return host or b"", url
         match = _ABSOLUTE(url)
         authority = _authority_of(match[1]) if match else None
@@ -291,8 +297,24 @@ class Http1Server:
         """See ServerCodec."""
         if not self._response_open or stream_id != self._stream_id or self._started:
             return
+        if end and self._input != _COMPLETE:
+            self._keep_alive = False
+        self._head(status, headers, b"", has_body=not end)
+        if end:
+            self._end_response()
+
+    def answer(self, stream_id: int, status: int, headers: Headers, body: bytes) -> None:
+        """A whole response that has a body: as `respond` and `send_data` with its end, in one piece."""
+        if self._response_open and stream_id == self._stream_id and not self._started:
+            self._head(status, headers, body, has_body=True)
+            if self._chunked_out:
+                self._out.append(b"\r\n0\r\n\r\n" if body else b"0\r\n\r\n")
+            self._end_response()
+
+    def _head(self, status: int, headers: Headers, body: bytes, *, has_body: bool) -> None:
+        """The head, and with it a first piece of the body."""
         self._started = True
-        if self._draining or (end and self._input != _COMPLETE):
+        if self._draining:
             self._keep_alive = False
         lines = b""
         if not self._head_request and status != 204 and status != 304:
@@ -300,11 +322,12 @@ class Http1Server:
                 if field[0] == b"content-length":
                     break
             else:
-                if end:
+                if not has_body:
                     lines = b"content-length: 0\r\n"
                 elif self._version_11:
                     lines = b"transfer-encoding: chunked\r\n"
                     self._chunked_out = True
+                    body = b"%x\r\n%b" % (len(body), body) if body else b""
                 else:
                     self.body_ends_by_close = True
                     self._keep_alive = False
@@ -314,9 +337,7 @@ class Http1Server:
             lines += b"connection: close\r\n"
         elif not self._version_11:
             lines += b"connection: keep-alive\r\n"
-        self._out.append(write_head(STATUS_LINES[status], headers, lines + b"\r\n"))
-        if end:
-            self._end_response()
+        self._out.append(write_head(STATUS_LINES[status], headers, lines + b"\r\n" + body))
 
     def inform(self, stream_id: int, status: int, headers: Headers) -> None:
         """See ServerCodec. HTTP/1.0 knows no such answers (RFC 9110 section 15.2)."""
@@ -368,7 +389,9 @@ class Http1Server:
         out = self._out
         if not out:
             return b""
-        output = out[0] if len(out) == 1 else b"".join(out)
+        if len(out) == 1:
+            return out.pop()
+        output = b"".join(out)
         out.clear()
         return output
 

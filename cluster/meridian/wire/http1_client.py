@@ -50,32 +50,32 @@ class Http1Client:
         self.malformed = False  # something came that is no HTTP
         self.silent = True  # not a byte has come since the last request
 
-    @property
-    def reusable(self) -> bool:
+    def is_reusable(self) -> bool:
         """Whether the next request may be sent here. See the module's head."""
         return self._input == _IDLE and not self._request_open and self._keep_alive and not self._buffer
 
     # What goes to the upstream
 
     def request(self, stream_id: int, method: bytes, authority: bytes, target: bytes, headers: Headers,
-                *, body_length: int | None, has_body: bool) -> None:  # fmt: skip
-        """See ClientCodec. `headers` hold neither host nor framing fields: they are made here.
+                *, body_length: int | None, has_body: bool, lines: bytes = b"") -> None:  # fmt: skip
+        """See ClientCodec. `headers` hold neither host nor framing fields: they are made here. `lines` are further
+        fields as they are to be sent, each with its CRLF.
 
         Raises MalformedError if a field holds a line break; nothing has been sent then.
         """
-        assert self.reusable, "one request at a time"
-        framing = b"\r\n"
+        assert self._input == _IDLE and not self._request_open, "one request at a time"
+        end = b"\r\n"
         self._chunked_out = False
         if has_body:
             self._chunked_out = body_length is None
             if body_length is None:
-                framing = b"transfer-encoding: chunked\r\n\r\n"
+                end = b"transfer-encoding: chunked\r\n\r\n"
             else:
-                framing = b"content-length: %d\r\n\r\n" % body_length
+                end = b"content-length: %d\r\n\r\n" % body_length
         elif method in (b"POST", b"PUT", b"PATCH"):
-            framing = b"content-length: 0\r\n\r\n"  # RFC 9110 section 8.6
+            end = b"content-length: 0\r\n\r\n"  # RFC 9110 section 8.6
         start = b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (method, target, authority)
-        self._out.append(write_head(start, headers, framing))
+        self._out.append(write_head(start, headers, lines + end))
         self._stream_id = stream_id
         self._input = _HEAD
         self._request_open = has_body
@@ -106,7 +106,9 @@ class Http1Client:
         out = self._out
         if not out:
             return b""
-        output = out[0] if len(out) == 1 else b"".join(out)
+        if len(out) == 1:
+            return out.pop()
+        output = b"".join(out)
         out.clear()
         return output
 
@@ -122,20 +124,22 @@ class Http1Client:
             while at < size:
                 state = self._input
                 if state == _HEAD:
-                    end = buffer.find(b"\r\n\r\n", at)
-                    if (size if end < 0 else end) - at > HEAD_BYTES_MAX:
+                    end = buffer.find(b"\r\n\r\n", at) + 4
+                    if (size if end == 3 else end) - at > HEAD_BYTES_MAX:
                         raise MalformedError(502, "the response head is too large")
-                    if end < 0:
+                    if end == 3:
                         break
-                    raw = buffer if at == 0 and end + 4 == size else buffer[at : end + 4]
-                    at = end + 4
-                    self._take_head(raw, events)
+                    self._take_head(buffer[at:end], events)
+                    at = end
                 elif state == _LENGTH:
-                    take = min(self._remaining, size - at)
-                    events.append(Data(self._stream_id, buffer if take == size else buffer[at : at + take]))
-                    at += take
-                    self._remaining -= take
-                    if self._remaining == 0:
+                    left = self._remaining
+                    if left > size - at:
+                        self._remaining -= size - at
+                        events.append(Data(self._stream_id, buffer[at:]))
+                        at = size
+                    else:
+                        events.append(Data(self._stream_id, buffer[at : at + left]))
+                        at += left
                         self._end(events)
                 elif state == _CHUNKED:
                     at = self._chunks.read(buffer, at, events)
@@ -143,7 +147,7 @@ class Http1Client:
                         break
                     self._input = _IDLE
                 elif state == _UNTIL_CLOSE:
-                    events.append(Data(self._stream_id, buffer if at == 0 else buffer[at:]))
+                    events.append(Data(self._stream_id, buffer[at:]))
                     at = size
                 else:  # bytes that nobody asked for
                     self._keep_alive = False
@@ -170,51 +174,47 @@ class Http1Client:
         return events
 
     def _take_head(self, raw: bytes, events: list[Event]) -> None:
+        """Status line and framing (RFC 9112 sections 4 and 6.3)."""
         try:
-            _READER.read(raw)
+            start, headers, framing = _READER.read(raw)
         except MalformedError as error:
             raise MalformedError(502, f"malformed response: {error.reason}") from None
         status: int = _READER.parser.get_status_code()
-        version_11 = raw.startswith(b"HTTP/1.1 ")
-        if status > 599 or not (version_11 or raw.startswith(b"HTTP/1.0 ")):
-            raise self._malformed("no HTTP/1.x status line, or a status that does not exist")
+        _READER.renew()  # llhttp waits for the body now
+        version_11 = start.startswith(b"HTTP/1.1 ")
+        if status > 599 or not (version_11 or start.startswith(b"HTTP/1.0 ")):
+            raise _malformed("no HTTP/1.x status line, or a status that does not exist")
         if status < 200:
-            _READER.renew()
             self._informational += 1
             if status == 101 or status < 100 or self._informational > INFORMATIONAL_MAX:
                 raise MalformedError(502, f"unexpected status {status}")
-            events.append(Informational(self._stream_id, status, _READER.headers))
+            events.append(Informational(self._stream_id, status, headers))
             return
-        self._understand(status, _READER.headers, _READER.framing, events, version_11=version_11)
-
-    def _understand(
-        self, status: int, headers: Headers, framing: Headers, events: list[Event], *, version_11: bool
-    ) -> None:
-        """Framing (RFC 9112 section 6.3)."""
         length: int | None = None
         chunked = False
         named: list[bytes] = []
         for name, value in framing:
             if name == b"content-length":
                 if length is not None or not value.isdigit() or len(value) > 18:
-                    raise self._malformed("content-length is repeated or no number")
+                    raise _malformed("content-length is repeated or no number")
                 length = int(value)
                 headers.append((name, value))
             elif name == b"transfer-encoding":
                 if chunked or value.lower() != b"chunked" or not version_11:
-                    raise self._malformed("transfer-encoding is not one chunked")
+                    raise _malformed("transfer-encoding is not one chunked")
                 chunked = True
             elif name == b"connection":
+                if value == b"keep-alive" and version_11:
+                    continue  # which says nothing
                 named += tokens(value)
         if chunked and length is not None:
-            raise self._malformed("both framing fields")
+            raise _malformed("both framing fields")
         keep_alive = version_11
         if named:
             keep_alive = b"close" not in named and (version_11 or b"keep-alive" in named)
             if named not in _ORDINARY:
                 headers = [field for field in headers if field[0] not in named or field[0] == b"content-length"]
-        bodiless = self._head_request or status == 204 or status == 304
-        if bodiless:
+        if self._head_request or status == 204 or status == 304:
             has_body = False
         elif chunked:
             has_body = True
@@ -228,17 +228,15 @@ class Http1Client:
             has_body = True
             keep_alive = False
             self._input = _UNTIL_CLOSE
-        _READER.renew()
         self._keep_alive = keep_alive
         events.append(ResponseHead(self._stream_id, status, headers, has_body, None if chunked else length, keep_alive))
         if not has_body:
             self._end(events)
 
-    @staticmethod
-    def _malformed(reason: str) -> MalformedError:
-        _READER.renew()
-        return MalformedError(502, f"malformed response: {reason}")
-
     def _end(self, events: list[Event]) -> None:
         self._input = _IDLE
         events.append(End(self._stream_id))
+
+
+def _malformed(reason: str) -> MalformedError:
+    return MalformedError(502, f"malformed response: {reason}")

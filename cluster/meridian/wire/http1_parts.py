@@ -32,19 +32,15 @@ CONNECTION_FIELDS = frozenset(
 
 _FRAMING_FIELDS = CONNECTION_FIELDS | {b"content-length", b"host", b"expect"}
 
-_COMMON_NAMES = {
-    spelled: name
-    for name in (
-        b"accept", b"accept-encoding", b"accept-language", b"accept-ranges", b"age", b"authorization",
-        b"cache-control", b"content-encoding", b"content-language", b"content-type", b"cookie", b"date", b"etag",
-        b"expires", b"if-modified-since", b"if-none-match", b"last-modified", b"location", b"origin", b"pragma",
-        b"priority", b"referer", b"sec-fetch-dest", b"sec-fetch-mode", b"sec-fetch-site", b"server", b"set-cookie",
-        b"traceparent", b"upgrade-insecure-requests", b"user-agent", b"vary", b"x-forwarded-for",
-        b"x-forwarded-proto", b"x-request-id",
-    )
-    for spelled in (name, name.title())
-}  # fmt: skip
-"""Spellings whose lower case need not be made anew, none of them in _FRAMING_FIELDS."""
+_KNOWN_LINES_MAX = 4096
+_KNOWN_LINE_BYTES_MAX = 160
+_known_lines: dict[bytes, tuple[tuple[bytes, bytes], bool]] = {}
+"""Lines that were read before, as `_take_apart` gives them: most lines of most messages are (it is why HPACK has a
+table), and a look is cheaper than taking them apart. When it is full, some two megabytes, it begins anew: who sends
+ever new lines costs others a little time and nothing else. Long lines are not worth the room, and secrets are not kept
+longer than their request."""
+
+_SECRET_FIELDS = frozenset((b"authorization", b"cookie", b"proxy-authorization", b"set-cookie"))
 
 _TRAILERS_REFUSED = _FRAMING_FIELDS | {
     b"authorization", b"cache-control", b"content-encoding", b"content-range", b"content-type", b"cookie",
@@ -76,30 +72,27 @@ class MalformedError(Exception):
 class HeadReader:
     """Reads whole heads, one after the other; between two calls it remembers nothing, so all connections share one.
 
-    After `read`: `headers`, names in lower case; `framing`, the fields of the connection, host, content-length and
-    expect, which the codec must understand; `url`, the target of a request. They are the reader's until the next call.
+    llhttp only says whether the head is one, and without callbacks that costs little; what it has passed consists of
+    lines that end with CRLF and of no other CR or LF, so that taking them apart here cannot read it in another way.
     """
 
-    __slots__ = ("_make", "_used", "framing", "headers", "parser", "url")
+    __slots__ = ("_make", "_used", "parser")
 
-    def __init__(self, make_parser: Callable[["HeadReader"], Parser]) -> None:
+    def __init__(self, make_parser: Callable[[object], Parser]) -> None:
         """`make_parser` is httptools' class."""
-        self.url = b""
-        self.headers: Headers = []
-        self.framing: Headers = []
         self._make = make_parser
         self._used = False  # beyond use: llhttp waits for a body, or has failed
-        self.parser = make_parser(self)  # llhttp: gives the status or the method of the head just read
+        self.parser = make_parser(None)  # llhttp: gives the status or the method of the head just read
 
-    def read(self, head: bytes) -> None:
-        """`head` ends with the first CRLF CRLF. Raises MalformedError."""
+    def read(self, head: bytes) -> tuple[bytes, Headers, Headers]:
+        """`head` ends with the first CRLF CRLF. Returns its first line; its fields, names in lower case; and apart
+        from them those of the connection, host, content-length and expect, which the codec must understand.
+
+        Raises MalformedError.
+        """
         if self._used:
             self._used = False
-            self.parser = self._make(self)  # 0.3 us
-        self.url = b""
-        headers: Headers = []
-        framing: Headers = []
-        self.headers, self.framing = headers, framing
+            self.parser = self._make(None)  # 0.3 us
         try:
             self.parser.feed_data(head)
         except httptools.HttpParserUpgrade:
@@ -107,34 +100,35 @@ class HeadReader:
         except httptools.HttpParserError as error:
             self.renew()
             raise MalformedError(400, str(error) or "malformed head") from None
-        if len(headers) + len(framing) > FIELDS_MAX:
+        lines = head.split(b"\r\n")
+        if len(lines) > FIELDS_MAX + 3:  # the first one, and two empty ones
             self.renew()
             raise MalformedError(431, f"more than {FIELDS_MAX} fields")
-        if b" \r\n" in head or b"\t\r\n" in head:  # llhttp leaves white space at the end of values
-            self.headers = [(name, value.rstrip(b" \t")) for name, value in headers]
-            self.framing = [(name, value.rstrip(b" \t")) for name, value in framing]
+        headers: Headers = []
+        framing: Headers = []
+        for line in lines[1:-2]:
+            field, is_framing = _known_lines.get(line) or _take_apart(line)
+            if is_framing:
+                framing.append(field)
+            else:
+                headers.append(field)
+        return lines[0], headers, framing
 
     def renew(self) -> None:
         """Needed after a head that llhttp expects a body (or the end) after."""
         self._used = True
 
-    # llhttp's calls
 
-    def on_url(self, part: bytes) -> None:
-        """A piece of the target."""
-        self.url += part
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One field."""
-        common = _COMMON_NAMES.get(name)
-        if common is not None:
-            self.headers.append((common, value))
-            return
-        name = name.lower()
-        if name in _FRAMING_FIELDS:
-            self.framing.append((name, value))
-        else:
-            self.headers.append((name, value))
+def _take_apart(line: bytes) -> tuple[tuple[bytes, bytes], bool]:
+    """A line that llhttp has passed, as a field, and whether it is one of _FRAMING_FIELDS. It is known then."""
+    name, _, value = line.partition(b":")
+    name = name.lower()
+    known = (name, value.strip()), name in _FRAMING_FIELDS
+    if len(line) <= _KNOWN_LINE_BYTES_MAX and name not in _SECRET_FIELDS:
+        if len(_known_lines) >= _KNOWN_LINES_MAX:
+            _known_lines.clear()
+        _known_lines[line] = known
+    return known
 
 
 def tokens(value: bytes) -> list[bytes]:

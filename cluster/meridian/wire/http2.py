@@ -16,8 +16,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from h2.config import H2Configuration
-from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import (
     ConnectionTerminated,
@@ -33,9 +31,8 @@ from h2.events import (
     UnknownFrameReceived,
     WindowUpdated,
 )
-from h2.exceptions import InvalidBodyLengthError, ProtocolError
-from h2.settings import SettingCodes, Settings
-from hyperframe.frame import Frame, GoAwayFrame, HeadersFrame
+from h2.exceptions import ProtocolError
+from h2.settings import SettingCodes
 
 from meridian.wire.events import (
     ConnectionEnded,
@@ -60,7 +57,7 @@ from meridian.wire.fields import (
     reset_budget,
     response_fields,
 )
-from meridian.wire.hpack_encoder import ResponseEncoder
+from meridian.wire.http2_connection import ServerConnection
 
 STREAMS_MAX = 128
 """Requests in flight of one connection. Browsers use up to about 100; more would let one client hold a worker."""
@@ -71,71 +68,14 @@ STREAM_WINDOW_BYTES = 256 * 1024
 CONNECTION_WINDOW_BYTES = 1024 * 1024
 """Request bodies that one connection may have in our memory, however many streams it has."""
 
-CLOSED_STREAMS_REMEMBERED = 1024
-"""How many closed streams h2 remembers to tell late frames from errors. Its own default is 65,536."""
-
 _LAST_STREAM_UNKNOWN = 2**31 - 1
 _DRAIN_PING = b"meridian"
 
-_CONFIG = H2Configuration(
-    client_side=False,
-    validate_inbound_headers=False,  # wire/fields does it in one pass, for HTTP/3 too, and by stream
-    normalize_inbound_headers=False,
-    validate_outbound_headers=False,
-    normalize_outbound_headers=False,
-)
 _SETTINGS = {
     SettingCodes.MAX_CONCURRENT_STREAMS: STREAMS_MAX,
     SettingCodes.MAX_HEADER_LIST_SIZE: HEADER_BLOCK_BYTES_MAX,
     SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW_BYTES,
 }
-
-
-class _Connection(H2Connection):
-    """h2 with three answers of its own changed: see the methods."""
-
-    MAX_CLOSED_STREAMS = CLOSED_STREAMS_REMEMBERED
-
-    @property
-    def open_inbound_streams(self) -> int:
-        """The codec removes a stream when it closes, so counting needs no walk over all of them."""
-        return len(self.streams)
-
-    def _receive_frame(self, frame: Frame) -> list[Any]:
-        """Makes malformed messages errors of their stream (RFC 9113 section 8.1.1); h2 ends the connection."""
-        try:
-            return super()._receive_frame(frame)
-        except InvalidBodyLengthError as error:
-            return self._give_up(frame.stream_id, error)
-        except ProtocolError as error:
-            # Plain and without a cause: said about the fields of a known stream. HPACK and state errors have a cause.
-            if type(error) is ProtocolError and error.__cause__ is None and isinstance(frame, HeadersFrame):
-                stream = self.streams.get(frame.stream_id)
-                if stream is not None and not stream.closed:
-                    return self._give_up(frame.stream_id, error)
-            raise
-
-    def _give_up(self, stream_id: int, error: ProtocolError) -> list[Any]:
-        self.reset_stream(stream_id, ErrorCodes.PROTOCOL_ERROR)
-        return [StreamReset(stream_id=stream_id, error_code=ErrorCodes.PROTOCOL_ERROR, remote_reset=False)]
-
-    def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[Frame], list[Any]]:
-        """A client that says GOAWAY opens no more streams; those that are open go on. h2 would drop them."""
-        return [], [ConnectionTerminated()]
-
-    def say_goaway(self, last_stream_id: int, error_code: ErrorCodes = ErrorCodes.NO_ERROR) -> None:
-        """GOAWAY while streams go on. h2's `close_connection` would forbid all further frames."""
-        frame = GoAwayFrame(0)
-        frame.last_stream_id = last_stream_id
-        frame.error_code = error_code
-        self._prepare_for_sending([frame])
-
-    def forget(self, stream_id: int) -> None:
-        """Drops a closed stream."""
-        stream = self.streams.get(stream_id)
-        if stream is not None and stream.closed:
-            del self.streams[stream_id]
-            self._closed_streams[stream_id] = stream.closed_by
 
 
 class _TooMuchError(Exception):
@@ -161,9 +101,7 @@ class Http2Server:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._h2 = _Connection(_CONFIG)
-        self._h2.encoder = ResponseEncoder()  # type: ignore[assignment] # stands in for hpack's by shape
-        self._h2.local_settings = Settings(client=False, initial_values=dict(_SETTINGS))
+        self._h2 = ServerConnection(_SETTINGS)
         self._h2.initiate_connection()
         self._h2.increment_flow_control_window(CONNECTION_WINDOW_BYTES - 65535)
         self._streams: dict[int, _Stream] = {}

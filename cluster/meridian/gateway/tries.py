@@ -1,0 +1,195 @@
+"""The tries of one exchange: choose an endpoint, get a connection, and what to do when that comes to nothing.
+
+Invariants:
+- Every try that was begun is over exactly once, and says of its endpoint what it has shown: that it answers, that it
+  fails, or nothing (the client was at fault, or a kept connection was stale).
+- Nothing is tried again once a byte of a response has come, nor a request that may not be repeated, nor one whose
+  body is no longer whole, nor beyond the worker's budget.
+"""
+
+from meridian.core.balancing import choose
+from meridian.gateway import answers
+from meridian.gateway.answers import Failure
+from meridian.gateway.body import RequestBody
+from meridian.gateway.pool import PoolFullError
+from meridian.gateway.state import LiveUpstream
+from meridian.gateway.stream import DownstreamStream
+from meridian.gateway.tracing import Trace
+from meridian.gateway.upstream import UpstreamConnection
+from meridian.gateway.worker import LiveRoute, Sweepable, Worker
+from meridian.wire.events import Event, Headers, RequestHead
+
+QUEUE_SECONDS = 1.0
+"""Beyond the connect timeout, how long an exchange waits for a connection of a full pool."""
+
+FOREVER = float("inf")
+_IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))  # RFC 9110 section 9.2.2
+_IDLE_SECONDS_MAX = 1.0  # see _try
+_FRESH_ONLY = -1.0
+
+
+class Tries(Sweepable):
+    """The half of an exchange that deals with endpoints, a pool.Waiter; gateway/exchange is the other, and sets all
+    of this when it begins."""
+
+    __slots__ = (
+        "_body", "_connection", "_ended", "_index", "_request_ended", "_response_status", "_retried", "_trace",
+        "_tried", "_tries", "_upstream", "_waiting", "head", "live", "stream", "worker",
+    )  # fmt: skip
+
+    worker: Worker
+    head: RequestHead
+    stream: DownstreamStream
+    live: LiveRoute | None
+    _upstream: LiveUpstream  # once there is a route
+    _trace: Trace | None
+    _body: RequestBody | None  # None: the request has none
+    _request_ended: bool
+    _connection: UpstreamConnection | None
+    _waiting: bool  # for a connection
+    _index: int  # of the endpoint that takes the present try, -1 before the first
+    _tried: tuple[int, ...]
+    _tries: int
+    _retried: bool
+    _response_status: int  # of the upstream's final head, once it came
+    _ended: bool
+
+    # What the other half does
+
+    def _send(self, connection: UpstreamConnection) -> None:
+        raise NotImplementedError
+
+    def _answer(self, failure: Failure, extra: Headers | None = None) -> None:
+        raise NotImplementedError
+
+    def _cut(self, reason: str) -> None:
+        raise NotImplementedError
+
+    def on_events(self, events: list[Event]) -> None:
+        """See upstream.User."""
+        raise NotImplementedError
+
+    def on_upstream_writable(self) -> None:
+        """See upstream.User."""
+        raise NotImplementedError
+
+    # One try
+
+    def _try(self, idle_seconds_max: float) -> bool:
+        """One try on one endpoint. False: no endpoint is left to be tried, or its pool is full (then answered)."""
+        worker, live = self.worker, self._upstream
+        endpoint = choose(live.upstream, live.state, worker.draw, self._tried)
+        if endpoint is None:
+            return False
+        index = self._index = endpoint.index
+        self._tries += 1
+        live.tries.value += 1
+        worker.health.chosen(live, index)
+        if idle_seconds_max == FOREVER and self.head.method not in _IDEMPOTENT:
+            # Not to be repeated if the endpoint closes the connection under it: so not on one that is likely to be.
+            idle_seconds_max = _IDLE_SECONDS_MAX
+        pool = live.endpoints[index].pool or worker.health.pool(live, index)
+        try:
+            connection = pool.take(self, idle_seconds_max=idle_seconds_max)
+        except PoolFullError:
+            self._try_over(None, answers.UPSTREAM_BUSY.why)
+            self._answer(answers.UPSTREAM_BUSY)
+            return False
+        if connection is not None:
+            self._send(connection)
+        else:
+            self._waiting = True
+            self.deadline = worker.coarse_now + live.upstream.connect_timeout_seconds + QUEUE_SECONDS
+        return True
+
+    def on_connected(self, connection: UpstreamConnection) -> None:
+        """See pool.Waiter."""
+        self._waiting = False
+        self._send(connection)
+
+    def on_connect_failed(self, error: Exception) -> None:
+        """See pool.Waiter. Nothing was sent, so any request may go elsewhere."""
+        self._waiting = False
+        failure = answers.UPSTREAM_TIMEOUT if isinstance(error, TimeoutError) else answers.UPSTREAM_REFUSED
+        self._try_over(False, failure.why)
+        self._again_or(failure, elsewhere=True)
+
+    def _leave_upstream(self, *, reuse: bool) -> None:
+        """The connection goes back to its pool, or ends; a place in the queue is given up."""
+        connection, self._connection = self._connection, None
+        if self._waiting:
+            self._waiting = False
+            self.worker.health.pool(self._upstream, self._index).forget(self)
+        elif connection is None:
+            return
+        elif reuse:
+            connection.release()
+        else:
+            connection.abort()
+
+    def _try_over(self, succeeded: bool | None, why: str | None) -> None:
+        """Once for each try. None: it says nothing of the endpoint. A 5xx is a success here: the endpoint answers."""
+        if self.live is None or self._index < 0:
+            return
+        live = self._upstream
+        if succeeded is False:
+            live.failures.value += 1
+        self.worker.health.over(live, self._index, succeeded, self.worker.coarse_now)
+        if self._trace is not None:
+            endpoint = live.upstream.endpoints[self._index].address
+            self._trace.end_try(self.head.method, endpoint, self._tries, self._response_status or None, why)
+
+    # What goes wrong
+
+    def _on_upstream_lost(self, reason: str) -> None:
+        """The upstream closed, reset, or sent what is no HTTP."""
+        connection = self._connection
+        assert connection is not None
+        silent, stale, malformed = connection.silent, connection.reused, connection.malformed
+        self._leave_upstream(reuse=False)
+        failure = answers.UPSTREAM_MALFORMED if malformed else answers.UPSTREAM_LOST
+        if self._response_status:
+            self._try_over(False, failure.why)
+            self._cut(reason)
+        elif silent and self.head.method in _IDEMPOTENT:
+            # A connection that was kept alive may have been closed at any time: that says nothing of the endpoint.
+            self._try_over(None if stale else False, failure.why)
+            self._again_or(failure, elsewhere=not stale)
+        else:
+            self._try_over(None if silent and stale else False, failure.why)
+            self._answer(failure)
+
+    def _again_or(self, failure: Failure, *, elsewhere: bool) -> None:
+        """The one way back: another try if tries, body and budget allow it, else the failure is the answer."""
+        worker = self.worker
+        if elsewhere:
+            self._tried = (*self._tried, self._index)
+        replayable = self._body is None or self._body.kept is not None
+        if replayable and self._tries <= self._upstream.upstream.retries and worker.may_retry():
+            if not self._retried:
+                self._retried = True
+                worker.retrying += 1
+            if self._try(FOREVER if elsewhere else _FRESH_ONLY) or self._ended:
+                return
+        self._answer(failure)
+
+    def expire(self, now: float) -> None:
+        """The deadline has passed. Whose turn it was decides what that means."""
+        self.deadline = FOREVER
+        waiting, connection = self._waiting, self._connection
+        if connection is None and not waiting:
+            return
+        client_is_slow = not self.stream.writable
+        self._leave_upstream(reuse=False)
+        if waiting:
+            self._try_over(None, answers.UPSTREAM_BUSY.why)
+            self._answer(answers.UPSTREAM_BUSY)
+        elif self._response_status:
+            self._try_over(None if client_is_slow else False, answers.UPSTREAM_TIMEOUT.why)
+            self._cut("the client does not read" if client_is_slow else "the upstream fell silent")
+        elif not self._request_ended and connection is not None and connection.writable:
+            self._try_over(None, answers.BODY_TIMEOUT.why)
+            self._answer(answers.BODY_TIMEOUT)
+        else:  # what the upstream says is not read while the client takes nothing: that does not speak against it
+            self._try_over(None if client_is_slow else False, answers.UPSTREAM_TIMEOUT.why)
+            self._answer(answers.UPSTREAM_TIMEOUT)
