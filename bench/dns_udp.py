@@ -22,8 +22,9 @@ from pathlib import Path
 import uvloop
 
 from meridian_dns.server import DnsServer
+from meridian_dns.steering import Steer
 from meridian_dns.view import Member, Region, RegionView
-from meridian_dns.zone import RecordSpec, Steer, ZoneSet, build_zone
+from meridian_dns.zone import RecordSpec, ZoneSet, build_zone
 
 WINDOW = 64
 SUBNETS = 1000

@@ -4,7 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from tests.local_cluster import LocalCluster
+from tests.scale import TIMES
+
+# Tests that name their own number of examples keep it; the others are multiplied by scripts/prove.
+settings.register_profile("times", max_examples=100 * TIMES, print_blob=True)
+settings.load_profile("times")
 
 
 @pytest.fixture(scope="session")

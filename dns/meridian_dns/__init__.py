@@ -10,4 +10,6 @@ The words, each with one meaning:
 - scope: how many bits of the client's address the answer depends on.
 - draw: the chance in one answer, given from outside: equal draws give equal answers.
 - plan: what a zone says to a question, before client and view are known (`policy`).
+- order, offer, choice: a client's order of regions, what each has to give, and what is answered of it (`steering`).
+- shape: what of a missing name its answer depends on, so that one answer serves all names of it (`fastpath`).
 """

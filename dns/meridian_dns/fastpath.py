@@ -5,19 +5,23 @@ stand behind the question; a reply is then joined from slices. Everything is key
 answers: the question's canonical bytes; then the order of regions that the client gets; then the draw modulo the
 number of draws that matter.
 
+A name that does not exist is not kept: a flood of random ones would push out the useful ones. Its answer depends on the
+name only by its length and by how much of it the records repeat, since that is what compression looks at; so such
+answers are kept by their shape, and one stands for all names of it. The same goes for names under a wildcard, for types
+that no zone holds, and for names of other zones.
+
 Invariants: `respond` gives exactly the bytes of the full path, or None ("not mine"); a FastPath belongs to one
 Holdings and is dropped whole with it, so nothing in it can be stale; its tables are bounded and emptied when full.
-Names that do not exist are not kept: a flood of random ones would push out the useful ones.
 """
 
 import struct
 from dataclasses import dataclass, field
 
+from meridian_dns.edns import SUBNET, Asked, ServerOptions, read_options
 from meridian_dns.message import (
     AA,
     CD,
     DO,
-    ECS_OPTION,
     OPT_RECORD,
     PAIR,
     PAYLOAD_BYTES_MIN,
@@ -25,14 +29,27 @@ from meridian_dns.message import (
     RD,
     STREAM_BYTES_MAX,
     ClientSubnet,
+    compressible,
+    encode_error,
     encode_sections,
     subnet_is_valid,
 )
-from meridian_dns.names import NAME_BYTES_MAX
-from meridian_dns.nearness import Client, order_regions
-from meridian_dns.policy import Plan, Question, fill, make_plan
-from meridian_dns.records import CLASS_IN, OPT
+from meridian_dns.names import NAME_BYTES_MAX, ROOT, ancestors
+from meridian_dns.nearness import Client
+from meridian_dns.policy import (
+    NOT_AUTHORITATIVE,
+    NOT_SUPPORTED,
+    Plan,
+    Question,
+    closest_encloser,
+    fill,
+    make_plan,
+    refusal,
+)
+from meridian_dns.records import CLASS_IN, OPT, RRset
 from meridian_dns.responder import META_TYPES, Holdings, locate, tally_of
+from meridian_dns.steering import Steer, order_for, placing
+from meridian_dns.zone import Zone
 
 ENTRIES_MAX = 20_000  # questions; about 1 KB each with their answers
 WIRES_MAX = 50_000  # encoded answers over all questions; about 500 bytes each
@@ -42,7 +59,12 @@ COUNTS = struct.Struct("!HHHHH")  # the header behind the id
 
 _ONE_QUESTION = b"\0\1\0\0\0\0\0"  # counts of questions, answers, authorities, and the high byte of additionals
 _HIDDEN = (b"\0\0\0\0", b"\0\1\0\0", b"\0\2\0\0")  # client subnets that show nothing: any family, no bits
-_SUBNET_HEAD = struct.Struct("!HHH")  # length of the options, code, length of the one option
+_SUBNET_ALONE = tuple(PAIR.pack(SUBNET, max(0, size - 4)) for size in range(256))
+"""How options of so many bytes begin if they are one client subnet, as most resolvers send them."""
+_LENGTH = struct.Struct("!H")
+
+Shape = tuple[bytes, int, int, bytes]
+"""Where an answer comes from, the type, the length of the name, and the part of it that the records repeat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +74,8 @@ class _Wire:
     heads: tuple[bytes, ...]
     body: bytes
     scoped: bool
+    error: bytes
+    """the option of an extended error, or nothing"""
     tally: tuple[int, int]
 
 
@@ -66,11 +90,11 @@ class _Place:
 
 @dataclass(slots=True)
 class _Group:
-    """The clients of one set of regions; `regions` is None for answers that no client can change."""
+    """The clients of one way to tell them apart; `steer` is None for answers that no client can change."""
 
-    regions: tuple[str, ...] | None
+    steer: Steer | None
     places: dict[bytes | str, _Place] = field(default_factory=dict)
-    orders: dict[tuple[tuple[str, ...], bool], int] = field(default_factory=dict)
+    orders: dict[tuple[tuple[str, ...], int | None, bool], int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -90,6 +114,7 @@ class FastPath:
         holdings: Holdings,
         tallies: dict[tuple[int, int], int],
         payload_bytes: int,
+        options: ServerOptions,
         *,
         entries_max: int = ENTRIES_MAX,
         wires_max: int = WIRES_MAX,
@@ -101,8 +126,10 @@ class FastPath:
         self._tallies = tallies
         self._payload_bytes = payload_bytes
         self._opts = {flags: OPT_RECORD.pack(0, OPT, payload_bytes, 0, 0, flags, 0) for flags in (0, DO)}
-        self._entries: dict[bytes, _Entry] = {}
-        self._groups: dict[tuple[str, ...] | None, _Group] = {}
+        self._options = options
+        self._entries: dict[bytes | Shape, _Entry] = {}
+        self._repeated: dict[tuple[bytes, int], frozenset[bytes]] = {}
+        self._groups: dict[Steer | None, _Group] = {}
         self._wires = 0
 
     def __len__(self) -> int:
@@ -123,17 +150,20 @@ class FastPath:
         bytes_max = PAYLOAD_BYTES_MIN if datagram else STREAM_BYTES_MAX
         head = data[2] | (data[3] & CD) >> 3
         subnet = opt = b""
+        asked: Asked | None = None
         if data[11]:
             if data[11] != 1 or len(data) < behind + 11:
                 return None
             root, type_, size, _, version, flags, options_bytes = OPT_RECORD.unpack_from(data, behind)
             if root or type_ != OPT or version or len(data) != behind + 11 + options_bytes:
                 return None
-            if options_bytes:
-                found = _find_subnet(data, behind + 11)
+            if 8 <= options_bytes < 256 and data[behind + 11 : behind + 15] == _SUBNET_ALONE[options_bytes]:
+                subnet = data[behind + 15 :]
+            elif options_bytes:
+                found = read_options(data, behind + 11, len(data))
                 if found is None:
                     return None
-                subnet = found
+                subnet, asked = found
             head |= 4
             opt = self._opts[flags & DO]
             if datagram and size > PAYLOAD_BYTES_MIN:
@@ -146,16 +176,20 @@ class FastPath:
         elif subnet and subnet not in _HIDDEN:
             return None
         else:
-            who = source if group.regions is not None else ""
+            who = source if group.steer is not None else ""
             place = group.places.get(who) or self._locate(group, who, source, b"")
         if place is None:
             return None
         variant = place.order * entry.draws + draw % entry.draws
         wire = entry.wires.get(variant) or self._encode(entry, place, draw, variant)
-        if subnet:
-            scope = place.scope if wire.scoped and subnet[2] else 0
-            options = _SUBNET_HEAD.pack(len(subnet) + 4, ECS_OPTION, len(subnet)) + subnet[:3]
-            opt = b"%b%b%c%b" % (opt[:-2], options, scope, subnet[4:])
+        if subnet or asked is not None or (wire.error and opt):
+            options = wire.error
+            if subnet:
+                scope = place.scope if wire.scoped and subnet[2] else 0
+                options = b"%b%b%c%b%b" % (PAIR.pack(SUBNET, len(subnet)), subnet[:3], scope, subnet[4:], options)
+            if asked is not None:
+                options += self._options.give(asked, source, datagram=datagram)
+            opt = opt[:-2] + _LENGTH.pack(len(options)) + options
         reply = data[:2] + wire.heads[head] + data[12:behind] + wire.body + opt
         if len(reply) > bytes_max:
             return None
@@ -170,18 +204,59 @@ class FastPath:
         if at != len(key) - 5 or at >= NAME_BYTES_MAX:
             return None
         type_, class_ = PAIR.unpack_from(key, at + 1)
+        if type_ == OPT:
+            return None
         question = Question(key[: at + 1], type_, class_)
+        counted, _ = tally_of(question, 0)
+        if class_ != CLASS_IN or type_ in META_TYPES:
+            return self._shaped((b"", counted, NOT_SUPPORTED.code, b""), question, None)
         zone = self.holdings.zones.find(question.name)
-        if zone is None or class_ != CLASS_IN or type_ in META_TYPES or type_ == OPT or question.name not in zone.names:
+        if zone is None:
+            return self._shaped((b"", counted, NOT_AUTHORITATIVE.code, b""), question, None)
+        if question.name not in zone.names:
+            shape = self._shape_of(zone, question, counted)
+            return None if shape is None else self._shaped(shape, question, zone)
+        if not counted:
+            return self._shaped((question.name, 0, 0, b""), question, zone)
+        return self._keep(key, question, make_plan(zone, question))
+
+    def _shape_of(self, zone: Zone, question: Question, counted: int) -> Shape | None:
+        """The shape of a question for a name that is not there; None if its answer is this name's alone."""
+        name = question.name
+        if zone.cut_above(name) is not None:
             return None
-        plan = make_plan(zone, question)
-        if len(plan.steers) > 1:
+        wildcard = b"\1*" + closest_encloser(zone, name)
+        origin = wildcard if wildcard in zone.names else zone.origin
+        repeated = self._repeated.get((origin, counted))
+        if repeated is None:
+            repeated = _names_of(make_plan(zone, question), name)
+            if name in repeated:
+                return None
+            self._repeated[origin, counted] = repeated
+        for ancestor in ancestors(name):
+            if ancestor in repeated:
+                # The name itself among the records: an alias that leads back to it, or the SOA's own contact.
+                return None if ancestor == name else (origin, counted, len(name), ancestor)
+        raise AssertionError("every name is below the root")
+
+    def _shaped(self, shape: Shape, question: Question, zone: Zone | None) -> _Entry | None:
+        entry = self._entries.get(shape)
+        if entry is not None:
+            return entry
+        if zone is not None:
+            return self._keep(shape, question, make_plan(zone, question))
+        error = NOT_SUPPORTED if shape[2] == NOT_SUPPORTED.code else NOT_AUTHORITATIVE
+        return self._keep(shape, question, refusal(error))
+
+    def _keep(self, key: bytes | Shape, question: Question, plan: Plan) -> _Entry | None:
+        steers = {placing(records.steer) for records in plan.steered} - {None}
+        if len(steers) > 1:
             return None
-        regions = next(iter(plan.steers), None)
-        group = self._groups.setdefault(regions, _Group(regions))
+        steer = next(iter(steers), None)
         draws = fill(plan, self.holdings.view, ANYBODY, 0).draws
         if len(self._entries) >= self._entries_max:
             self._forget()
+        group = self._groups.setdefault(steer, _Group(steer))
         entry = self._entries[key] = _Entry(question, plan, group, draws)
         return entry
 
@@ -189,13 +264,14 @@ class FastPath:
         """Finds the client's order of regions and keeps it under `who`; None if its subnet is malformed."""
         if subnet and not subnet_is_valid(subnet):
             return None
-        if group.regions is None:
+        if group.steer is None:
             place = _Place(None, 0, 0)
         else:
             holdings = self.holdings
             client = locate(holdings.geo, source, ClientSubnet(subnet).network if subnet else None)
-            order, scope = order_regions(holdings.view, group.regions, client)
-            place = _Place(client, group.orders.setdefault((order, scope > 0), len(group.orders)), scope)
+            order = order_for(group.steer, holdings.view, client)
+            key = (order.names, order.slot, order.scope > 0)
+            place = _Place(client, group.orders.setdefault(key, len(group.orders)), order.scope)
         if len(group.places) >= self._clients_max:
             group.places.clear()
         group.places[who] = place
@@ -210,7 +286,8 @@ class FastPath:
             for bits in range(8)
             for records in (additionals + (bits >> 2),)
         )
-        wire = _Wire(heads, body, answer.scope > 0, tally_of(entry.question, answer.rcode))
+        error = encode_error(answer.extended_error)
+        wire = _Wire(heads, body, answer.scope > 0, error, tally_of(entry.question, answer.rcode))
         if self._wires >= self._wires_max:
             self._forget()
         self._wires += 1
@@ -221,21 +298,18 @@ class FastPath:
         """Empties all tables at once: simpler than choosing, and a full table means that they are not what is asked."""
         self._entries.clear()
         self._groups.clear()
+        self._repeated.clear()
         self._wires = 0
 
 
-def _find_subnet(data: bytes, at: int) -> bytes | None:
-    """The client subnet's payload among the options from `at` to the end (empty: none); None if they are malformed."""
-    subnet, size = b"", len(data)
-    while at < size:
-        if at + 4 > size:
-            return None
-        code, length = PAIR.unpack_from(data, at)
-        at += 4 + length
-        if at > size:
-            return None
-        if code == ECS_OPTION:
-            if subnet or length < 4:
-                return None
-            subnet = data[at - length : at]
-    return subnet
+def _names_of(plan: Plan, asked: bytes) -> frozenset[bytes]:
+    """The names that compression finds among the plan's records, with their ancestors; `asked` as an owner is none."""
+    found: set[bytes] = {ROOT}
+    for records in (*plan.answer, *plan.authority, *plan.additional, plan.negative_soa):
+        if records is None:
+            continue
+        names = [records.owner] if records.owner != asked else []
+        if isinstance(records, RRset):
+            names += [name for rdata in records.rdatas for name in compressible(records.type, rdata)]
+        found.update(ancestor for name in names for ancestor in ancestors(name))
+    return frozenset(found)

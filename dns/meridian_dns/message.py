@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import ip_network
 
+from meridian_dns.edns import EXTENDED_ERROR, SUBNET, Asked, read_options
 from meridian_dns.names import NAME_BYTES_MAX, ROOT, ancestors
-from meridian_dns.policy import Answer, Question
-from meridian_dns.records import BADVERS, CNAME, FORMERR, NOERROR, NOTIMP, NS, OPT, SOA, RRset
+from meridian_dns.policy import Answer, ExtendedError, Question
+from meridian_dns.records import BADVERS, CNAME, FORMERR, MX, NOERROR, NOTIMP, NS, OPT, PTR, SOA, RRset
 from meridian_dns.view import Network
 
 HEADER = struct.Struct("!HHHHHH")
@@ -28,7 +29,6 @@ PAIR = struct.Struct("!HH")
 
 QR, AA, TC, RD, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0010
 DO = 0x8000
-ECS_OPTION = 8
 FAMILY_BITS = {1: 32, 2: 128}  # RFC 7871 section 6: address family numbers
 PAYLOAD_BYTES_MIN = 512  # RFC 6891 section 6.2.3: smaller means 512
 STREAM_BYTES_MAX = 65535  # the length prefix of TCP (RFC 1035 section 4.2.2)
@@ -58,11 +58,12 @@ class ClientSubnet:
 
 @dataclass(frozen=True, slots=True)
 class Edns:
-    """The client's OPT record: the largest datagram it takes, the DO bit, its subnet."""
+    """The client's OPT record: the largest datagram it takes, the DO bit, its subnet, what it asks for."""
 
     payload_bytes: int
     dnssec_ok: bool
     subnet: ClientSubnet | None
+    asked: Asked | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +94,9 @@ def parse(data: bytes) -> Query | None:
     if flags & QR:
         return None
     query = Query(id_, flags, NOERROR)
-    if flags & 0x7800:
-        return replace(query, rcode=NOTIMP)
+    is_other = bool(flags & 0x7800)  # UPDATE, NOTIFY...: where it looks like a query its OPT is read, to say why not
     if questions != 1:
-        return replace(query, rcode=FORMERR)
+        return replace(query, rcode=NOTIMP if is_other else FORMERR)
     try:
         name, at = _read_name(data, HEADER.size)
         type_, class_ = PAIR.unpack_from(data, at)
@@ -104,7 +104,9 @@ def parse(data: bytes) -> Query | None:
         query = replace(query, question=Question(name.lower(), type_, class_), asked=data[HEADER.size : at])
         edns, version = _read_records(data, at, record_counts)
     except (_Malformed, struct.error, IndexError):
-        return replace(query, rcode=FORMERR)
+        return Query(id_, flags, NOTIMP) if is_other else replace(query, rcode=FORMERR)
+    if is_other:
+        return Query(id_, flags, NOTIMP, edns=edns)
     query = replace(query, edns=edns)
     if version:
         return replace(query, rcode=BADVERS)
@@ -124,14 +126,16 @@ def subnet_is_valid(payload: bytes) -> bool:
     return source % 8 == 0 or not address[-1] & (0xFF >> source % 8)
 
 
-def encode(query: Query, answer: Answer, *, bytes_max: int, payload_bytes: int) -> bytes:
+def encode(query: Query, answer: Answer, *, bytes_max: int, payload_bytes: int, given: bytes = b"") -> bytes:
     """Writes the response, at most `bytes_max` long; `payload_bytes` is the datagram size that we announce.
+
+    `given`: the EDNS options that the client asked for, in wire form; without its OPT they are not sent.
 
     If it does not fit, additional records go first, but for a delegation's glue (RFC 9471); then all, with TC set
     (RFC 2181 section 9).
     """
     name = query.question.name if query.question is not None else ROOT
-    opt = encode_opt(query.edns, answer, payload_bytes) if query.edns is not None else b""
+    opt = encode_opt(query.edns, answer, payload_bytes, given) if query.edns is not None else b""
     flags = QR | query.flags & (0x7800 | RD | CD) | answer.rcode & 0xF | (AA if answer.authoritative else 0)
     counts, body = encode_sections(name, answer)
     size = HEADER.size + len(query.asked) + len(opt)
@@ -165,15 +169,24 @@ def encode_sections(name: bytes, answer: Answer) -> tuple[tuple[int, int, int], 
     return (counts[0], counts[1], counts[2]), bytes(out)
 
 
-def encode_opt(edns: Edns, answer: Answer, payload_bytes: int) -> bytes:
-    """Our OPT record: extended rcode, version 0, DO as asked (RFC 3225), the client's subnet with its scope."""
+def encode_opt(edns: Edns, answer: Answer, payload_bytes: int, given: bytes) -> bytes:
+    """Our OPT record: extended rcode, version 0, DO as asked (RFC 3225), the subnet with its scope, the rest."""
     options = b""
     if edns.subnet is not None:
         scope = min(answer.scope, FAMILY_BITS.get(edns.subnet.payload[1], 0)) if edns.subnet.source_prefix else 0
         payload = edns.subnet.payload[:3] + bytes((scope,)) + edns.subnet.payload[4:]
-        options = PAIR.pack(ECS_OPTION, len(payload)) + payload
+        options = PAIR.pack(SUBNET, len(payload)) + payload
+    options += encode_error(answer.extended_error) + given
     flags = DO if edns.dnssec_ok else 0
     return OPT_RECORD.pack(0, OPT, payload_bytes, answer.rcode >> 4, 0, flags, len(options)) + options
+
+
+def encode_error(error: ExtendedError | None) -> bytes:
+    """The option that says why (RFC 8914 section 2); nothing if there is nothing to say."""
+    if error is None:
+        return b""
+    payload = error.code.to_bytes(2, "big") + error.text.encode()
+    return PAIR.pack(EXTENDED_ERROR, len(payload)) + payload
 
 
 def datagram_bytes_max(edns: Edns | None, payload_bytes: int) -> int:
@@ -219,28 +232,29 @@ def _read_records(data: bytes, at: int, counts: list[int]) -> tuple[Edns | None,
             if edns is not None or owner:
                 raise _Malformed("a second OPT, or one that is not at the root (RFC 6891 section 6.1.1)")
             version = ttl >> 16 & 0xFF
-            subnet = None if version else _read_options(data[at : at + length])
-            edns = Edns(class_, bool(ttl & DO), subnet)
+            subnet, asked = (None, None) if version else _read_options(data, at, at + length)
+            edns = Edns(class_, bool(ttl & DO), subnet, asked)
         at += length
     if at != len(data):
         raise _Malformed("bytes behind the last record")
     return edns, version
 
 
-def _read_options(options: bytes) -> ClientSubnet | None:
-    subnet, at = None, 0
-    while at < len(options):
-        code, length = PAIR.unpack_from(options, at)
-        at += PAIR.size
-        payload = options[at : at + length]
-        at += length
-        if at > len(options):
-            raise _Malformed("an option is cut")
-        if code == ECS_OPTION:
-            if subnet is not None or not subnet_is_valid(payload):
-                raise _Malformed("client subnet")
-            subnet = ClientSubnet(payload)
-    return subnet
+def _read_options(data: bytes, at: int, end: int) -> tuple[ClientSubnet | None, Asked | None]:
+    found = read_options(data, at, end)
+    if found is None or (found[0] and not subnet_is_valid(found[0])):
+        raise _Malformed("options")
+    subnet, asked = found
+    return ClientSubnet(subnet) if subnet else None, asked
+
+
+def compressible(type_: int, rdata: bytes) -> tuple[bytes, ...]:
+    """The names in record data that may be compressed (RFC 3597 section 4: those of RFC 1035's types)."""
+    if type_ in (NS, CNAME, PTR):
+        return (rdata,)
+    if type_ == MX:
+        return (rdata[2:],)
+    return _soa_names(rdata) if type_ == SOA else ()
 
 
 def _write_set(out: bytearray, base: int, seen: dict[bytes, int], records: RRset) -> None:
@@ -248,15 +262,13 @@ def _write_set(out: bytearray, base: int, seen: dict[bytes, int], records: RRset
         _write_name(out, base, seen, records.owner)
         out += RR_HEAD.pack(records.type, 1, records.ttl_seconds, len(rdata))
         start = len(out)
-        if records.type in (NS, CNAME):
-            _write_name(out, base, seen, rdata)
-        elif records.type == SOA:
-            primary, contact = _soa_names(rdata)
-            _write_name(out, base, seen, primary)
-            _write_name(out, base, seen, contact)
-            out += rdata[len(primary) + len(contact) :]
-        else:
-            out += rdata
+        names = compressible(records.type, rdata)
+        at = 2 if records.type == MX else 0
+        out += rdata[:at]
+        for name in names:
+            _write_name(out, base, seen, name)
+            at += len(name)
+        out += rdata[at:]
         out[start - 2 : start] = (len(out) - start).to_bytes(2, "big")
 
 

@@ -12,6 +12,7 @@ NAME_BYTES_MAX = 255  # RFC 1035 section 2.3.4, length bytes and the root includ
 ROOT = b"\0"
 
 _PIECE = re.compile(r"\\(\d{3})|\\(\D)|(\.)|([^\\.]+)")
+_ABSOLUTE = re.compile(r"(?<!\\)(?:\\\\)*\.$")  # a last dot that no backslash takes away
 _PLAIN = frozenset(range(0x21, 0x7F)) - frozenset(b'.\\"();@$')
 
 
@@ -50,6 +51,26 @@ def name_from_text(text: str) -> bytes:
     if len(name) > NAME_BYTES_MAX:
         raise ValueError(f"{text!r} is longer than {NAME_BYTES_MAX} bytes")
     return name.lower()
+
+
+def is_absolute(text: str) -> bool:
+    """Whether a name in text ends in the root's dot."""
+    return _ABSOLUTE.search(text) is not None
+
+
+def name_below(text: str, origin: bytes) -> bytes:
+    """Reads a name as a zone file means it (RFC 1035 section 5.1): `@` is `origin`, without a last dot it follows.
+
+    Raises ValueError as `name_from_text` does.
+    """
+    if text == "@":
+        return origin
+    name = name_from_text(text)
+    if is_absolute(text):
+        return name
+    if len(name) - 1 + len(origin) > NAME_BYTES_MAX:
+        raise ValueError(f"{text!r} below {name_to_text(origin)} is longer than {NAME_BYTES_MAX} bytes")
+    return name[:-1] + origin
 
 
 def name_to_text(name: bytes) -> str:

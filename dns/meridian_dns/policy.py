@@ -4,34 +4,38 @@ Two steps. `make_plan` asks only the zone (RFC 1034 section 4.3.2): it follows C
 missing names. `fill` asks the view and the client: it turns each steered record set of the plan into addresses. The
 fast path keeps plans and calls the same `fill`.
 
+How regions and members are chosen stands in one table, `steering.POLICIES`.
+
 Invariants: a name that has endpoints is never answered with an empty set (if none serves, all are answered); the
-order of regions is the client's and never shuffled, chance only turns the members inside one region; the scope is 0
-unless another client could have been answered otherwise.
+scope is 0 unless another client could have been answered otherwise.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from ipaddress import ip_address
 from math import lcm
 
-from meridian_dns.names import is_within, name_from_text, parent
-from meridian_dns.nearness import Client, order_regions
+from meridian_dns.names import ROOT, is_within, name_from_text, parent
+from meridian_dns.nearness import Client
 from meridian_dns.records import (
     AAAA,
     ANY,
     CLASS_IN,
     CNAME,
     DS,
+    HTTPS,
     NOERROR,
     NS,
     NXDOMAIN,
+    REFUSED,
     SERVFAIL,
     TYPES,
     A,
     RRset,
 )
-from meridian_dns.view import Region, RegionView
-from meridian_dns.zone import RecordSet, Steer, SteeredSet, Zone
+from meridian_dns.steering import Choice, Order, choose, has_addresses, order_for
+from meridian_dns.svcb import service_params
+from meridian_dns.view import RegionView
+from meridian_dns.zone import RecordSet, SteeredSet, Zone
 
 __all__ = ["Answer", "Client", "Plan", "Question", "answer", "fill", "make_plan"]
 
@@ -61,14 +65,27 @@ class Plan:
     answer: tuple[RecordSet, ...]
     authority: tuple[RRset, ...]
     additional: tuple[RecordSet, ...]
-    negative_soa: RRset
+    negative_soa: RRset | None
+    extended_error: "ExtendedError | None" = None
 
     @property
-    def steers(self) -> frozenset[tuple[str, ...]]:
-        """The sets of regions that the plan steers over."""
-        return frozenset(
-            records.steer.regions for records in self.answer + self.additional if isinstance(records, SteeredSet)
-        )
+    def steered(self) -> Iterator[SteeredSet]:
+        """The record sets that are still open."""
+        return (records for records in self.answer + self.additional if isinstance(records, SteeredSet))
+
+
+@dataclass(frozen=True, slots=True)
+class ExtendedError:
+    """Why an answer is as it is, for people (RFC 8914)."""
+
+    code: int
+    text: str = ""
+
+
+FAILED_OPEN = ExtendedError(0, "no region is known to serve: all are answered")
+NOT_READY = ExtendedError(14)
+NOT_AUTHORITATIVE = ExtendedError(20)
+NOT_SUPPORTED = ExtendedError(21)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +99,12 @@ class Answer:
     additional: tuple[RRset, ...] = ()
     scope: int = 0
     draws: int = 1
+    extended_error: ExtendedError | None = None
+
+
+def refusal(error: ExtendedError) -> Plan:
+    """What is said to a question that we do not answer."""
+    return Plan(REFUSED, False, (), (), (), None, error)
 
 
 def answer(zone: Zone, view: RegionView, question: Question, client: Client, draw: int) -> Answer:
@@ -102,7 +125,7 @@ def make_plan(zone: Zone, question: Question) -> Plan:
             return Plan(NOERROR, bool(chain), tuple(chain), (delegation,), _glue(zone, delegation), soa)
         here = zone.names.get(name)
         if here is None:
-            here = zone.names.get(b"\1*" + _closest_encloser(zone, name))
+            here = zone.names.get(b"\1*" + closest_encloser(zone, name))
             if here is None:
                 return Plan(NXDOMAIN, True, tuple(chain), (soa,), (), soa)
         alias = here.get(CNAME)
@@ -128,79 +151,50 @@ def fill(plan: Plan, view: RegionView, client: Client, draw: int) -> Answer:
     A steered set without any address of the family asked is NODATA. With no endpoint at all the view knows nothing
     of it (yet), and SERVFAIL sends the resolver to another nameserver instead of caching a hole.
     """
-    if not plan.steers:
-        return Answer(plan.rcode, plan.authoritative, _plain(plan.answer), plan.authority, _plain(plan.additional))
-    scope, draws = 0, 1
-    sections: list[list[RRset]] = []
+    if not any(plan.steered):
+        sections = (_plain(plan.answer), plan.authority, _plain(plan.additional))
+        return Answer(plan.rcode, plan.authoritative, *sections, extended_error=plan.extended_error)
+    scope, draws, error = 0, 1, plan.extended_error
+    filled: tuple[list[RRset], list[RRset]] = ([], [])
     open_sets = 0
-    for section in (plan.answer, plan.additional):
-        filled: list[RRset] = []
+    for section, out in zip((plan.answer, plan.additional), filled, strict=True):
         for records in section:
             if isinstance(records, RRset):
-                filled.append(records)
+                out.append(records)
                 continue
-            order, order_scope = order_regions(view, records.steer.regions, client)
-            choice = _choose(records.steer, records.type, [view.regions[name] for name in order], draw)
-            draws = lcm(draws, choice.draws)
-            if choice.regions > 1:
-                scope = max(scope, order_scope)
-            if choice.rdatas:
-                filled.append(RRset(records.owner, records.type, records.ttl_seconds, choice.rdatas))
-            elif section is plan.answer:
+            order = order_for(records.steer, view, client)
+            rdatas, choices = _fill_one(records, view, order, draw)
+            draws = lcm(draws, *(choice.draws for choice in choices))
+            if any(choice.client_matters for choice in choices):
+                scope = max(scope, order.scope)
+            if rdatas:
+                out.append(RRset(records.owner, records.type, records.ttl_seconds, rdatas))
+            elif out is filled[0]:
                 open_sets += 1
-                if not any(member.addresses for name in order for member in view.regions[name].members):
-                    return Answer(SERVFAIL)
-        sections.append(filled)
-    authority = (plan.negative_soa,) if open_sets else plan.authority
-    return Answer(
-        plan.rcode, plan.authoritative, tuple(sections[0]), authority, tuple(sections[1]), scope=scope, draws=draws
-    )
+                if not has_addresses(view, order):
+                    return Answer(SERVFAIL, extended_error=NOT_READY)
+            if out is filled[0] and any(choice.failed_open for choice in choices):
+                error = FAILED_OPEN
+    authority = (plan.negative_soa,) if open_sets and plan.negative_soa is not None else plan.authority
+    return Answer(plan.rcode, plan.authoritative, tuple(filled[0]), authority, tuple(filled[1]), scope, draws, error)
 
 
-@dataclass(frozen=True, slots=True)
-class _Choice:
-    rdatas: tuple[bytes, ...]
-    regions: int
-    """how many regions had addresses to give: with one, the client's place made no difference"""
-    draws: int
+def _fill_one(records: SteeredSet, view: RegionView, order: Order, draw: int) -> tuple[tuple[bytes, ...], list[Choice]]:
+    """The data of one steered set: addresses, or one HTTPS record that gives both families as hints (RFC 9460)."""
+    if records.type != HTTPS:
+        choice = choose(records.steer, records.type, view, order, draw)
+        return choice.rdatas, [choice]
+    choices = [choose(records.steer, type_, view, order, draw) for type_ in (A, AAAA)]
+    # A family in which nothing serves fails open by itself; as a hint beside one that serves it would do harm.
+    served = [choice if choice.rdatas and not choice.failed_open else Choice(()) for choice in choices]
+    choices = served if any(choice.rdatas for choice in served) else choices
+    ipv4, ipv6 = (choice.rdatas for choice in choices)
+    if not ipv4 and not ipv6:
+        return (), choices
+    return (b"\0\1" + ROOT + service_params(records.alpn, ipv4, ipv6),), choices
 
 
-def _choose(steer: Steer, type_: int, regions: list[Region], draw: int) -> _Choice:
-    """The addresses of one family, in the client's order of regions: those that serve; if none does, all."""
-    regions = [region for region in regions if not region.suspect] + [region for region in regions if region.suspect]
-    groups = _by_region(regions, type_, serving_only=True) or _by_region(regions, type_, serving_only=False)
-    rdatas: dict[bytes, None] = {}
-    for members in groups:
-        turn = draw % len(members)
-        for addresses in members[turn:] + members[:turn]:
-            rdatas.update(dict.fromkeys(addresses))
-    draws = lcm(*(len(members) for members in groups)) if groups else 1
-    return _Choice(tuple(rdatas)[: steer.answers_max], len(groups), draws)
-
-
-def _by_region(regions: list[Region], type_: int, *, serving_only: bool) -> list[list[tuple[bytes, ...]]]:
-    """For each region that has any: for each member that has any, its addresses of the family of `type_`."""
-    groups = []
-    for region in regions:
-        if serving_only and not region.serving:
-            continue
-        members = [
-            addresses
-            for member in region.members
-            if (member.serving or not serving_only) and (addresses := _packed(member.addresses, type_))
-        ]
-        if members:
-            groups.append(members)
-    return groups
-
-
-@lru_cache(maxsize=4096)  # a view has at most some hundred members, and two families for each
-def _packed(addresses: tuple[str, ...], type_: int) -> tuple[bytes, ...]:
-    size = 4 if type_ == A else 16
-    return tuple(packed for address in addresses if len(packed := ip_address(address).packed) == size)
-
-
-def _closest_encloser(zone: Zone, name: bytes) -> bytes:
+def closest_encloser(zone: Zone, name: bytes) -> bytes:
     """The longest existing ancestor of a missing name (RFC 4592 section 3.3.1); the apex always exists."""
     name = parent(name)
     while name not in zone.names:

@@ -9,12 +9,12 @@ from ipaddress import IPv6Address, ip_address
 
 from meridian_dns.geo import GeoData
 from meridian_dns.message import Query
-from meridian_dns.policy import Answer, Client, Question, answer
-from meridian_dns.records import ANY, CLASS_IN, NOERROR, REFUSED, TYPES
+from meridian_dns.policy import NOT_AUTHORITATIVE, NOT_SUPPORTED, Answer, Client, Question, answer
+from meridian_dns.records import ANY, CLASS_IN, DS, NOERROR, NOTIMP, REFUSED, TYPES
 from meridian_dns.view import Network, RegionView
 from meridian_dns.zone import ZoneSet
 
-COUNTED_TYPES = frozenset((*TYPES.values(), 12, 15, 33, 43, 48, 64, 65, 257, ANY))
+COUNTED_TYPES = frozenset((*TYPES.values(), DS, 48, ANY))  # 48: DNSKEY
 """Types that are counted by themselves; the 65,000 others share the number 0, so that no client can fill the table."""
 
 META_TYPES = range(249, 255)  # TKEY, TSIG, IXFR, AXFR, MAILB, MAILA: requests for a service that we do not give
@@ -32,13 +32,13 @@ class Holdings:
 def decide(query: Query, holdings: Holdings, source: str, draw: int) -> Answer:
     """The answer to a parsed query from `source` (a textual address)."""
     if query.rcode != NOERROR or query.question is None:
-        return Answer(query.rcode)
+        return Answer(query.rcode, extended_error=NOT_SUPPORTED if query.rcode == NOTIMP else None)
     question = query.question
     if question.class_ != CLASS_IN or question.type in META_TYPES:
-        return Answer(REFUSED)
+        return Answer(REFUSED, extended_error=NOT_SUPPORTED)
     zone = holdings.zones.find(question.name)
     if zone is None:
-        return Answer(REFUSED)
+        return Answer(REFUSED, extended_error=NOT_AUTHORITATIVE)
     subnet = query.edns.subnet.network if query.edns is not None and query.edns.subnet is not None else None
     return answer(zone, holdings.view, question, locate(holdings.geo, source, subnet), draw)
 

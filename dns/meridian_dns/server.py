@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from meridian_dns.edns import CookieJar, ServerOptions
 from meridian_dns.fastpath import FastPath
 from meridian_dns.geo import GeoData
 from meridian_dns.message import HEADER, QR, RD, STREAM_BYTES_MAX, TC, datagram_bytes_max, encode, parse
@@ -56,16 +57,21 @@ class DnsServer:
         throttle: Throttle | None = None,
         payload_bytes: int = PAYLOAD_BYTES,
         idle_seconds: float = IDLE_SECONDS,
-        draw: Callable[[], int] = lambda: random.getrandbits(16),
+        server_id: bytes = b"",
+        cookies: CookieJar | None = None,
+        draw: Callable[[], int] = lambda: random.getrandbits(32),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`throttle` None: no rate limit. `draw` and `clock` are chance and time, given from outside in tests."""
+        """`throttle` None: no rate limit; a client with a valid cookie has none. `server_id` is told to who asks.
+
+        `draw` and `clock` are chance and time, given from outside in tests."""
         self.counters = Counters()
         self._throttle = throttle
         self._payload_bytes = payload_bytes
         self._draw = draw
         self._clock = clock
-        self._fast = FastPath(Holdings(zones, view, geo), self.counters.answers, payload_bytes)
+        self._options = ServerOptions(server_id, cookies, idle_seconds)
+        self._fast = FastPath(Holdings(zones, view, geo), self.counters.answers, payload_bytes, self._options)
         self._desk = TcpDesk(self._respond_stream, idle_seconds=idle_seconds)
 
     @property
@@ -91,14 +97,14 @@ class DnsServer:
             old.view if view is None else view,
             old.geo if geo is None else geo,
         )
-        self._fast = FastPath(holdings, self.counters.answers, self._payload_bytes)
+        self._fast = FastPath(holdings, self.counters.answers, self._payload_bytes, self._options)
 
     def respond(self, data: bytes, source: str, *, datagram: bool) -> bytes | None:
         """The response to one message from `source` (a textual address), or None to stay silent. Never raises."""
         try:
             if datagram and self._throttle is not None:
                 judgement = self._throttle.judge(source, self._clock())
-                if judgement is not Judgement.SEND:
+                if judgement is not Judgement.SEND and not self._knows(data, source):
                     self.counters.throttled += 1
                     return _slip(data) if judgement is Judgement.SLIP else None
             draw = self._draw()
@@ -151,6 +157,14 @@ class DnsServer:
     def _respond_stream(self, data: bytes, source: str) -> bytes | None:
         return self.respond(data, source, datagram=False)
 
+    def _knows(self, data: bytes, source: str) -> bool:
+        """Whether the sender proves by a cookie that its address is its own; what floods cannot."""
+        if self._options.cookies is None:
+            return False
+        query = parse(data)
+        asked = query.edns.asked if query is not None and query.edns is not None else None
+        return asked is not None and self._options.cookies.is_valid(asked.cookie, source)
+
     def _respond_in_full(self, data: bytes, source: str, draw: int, *, datagram: bool) -> bytes | None:
         query = parse(data)
         if query is None:
@@ -159,7 +173,9 @@ class DnsServer:
         self.counters.full_path += 1
         answer = decide(query, self._fast.holdings, source, draw)
         bytes_max = datagram_bytes_max(query.edns, self._payload_bytes) if datagram else STREAM_BYTES_MAX
-        reply = encode(query, answer, bytes_max=bytes_max, payload_bytes=self._payload_bytes)
+        asked = query.edns.asked if query.edns is not None else None
+        given = self._options.give(asked, source, datagram=datagram) if asked is not None else b""
+        reply = encode(query, answer, bytes_max=bytes_max, payload_bytes=self._payload_bytes, given=given)
         if reply[2] & TC >> 8:
             self.counters.truncated += 1
         self.counters.answers[tally_of(query.question, answer.rcode)] += 1

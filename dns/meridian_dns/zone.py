@@ -7,45 +7,55 @@ inside the zone has addresses. Every name between the apex and an owner is in `n
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from meridian_dns.names import ancestors, is_within, name_from_text, name_to_text, parent
-from meridian_dns.records import AAAA, CNAME, NS, SOA, TTL_SECONDS_MAX, TYPES, A, RRset, rdata_from_text, soa_rdata
+from meridian_dns.names import ancestors, is_absolute, is_within, name_below, name_from_text, name_to_text, parent
+from meridian_dns.presentation import rdata_from_text
+from meridian_dns.records import (
+    AAAA,
+    ALIAS,
+    CNAME,
+    HTTPS,
+    NS,
+    SOA,
+    TTL_SECONDS_MAX,
+    TYPES,
+    A,
+    RRset,
+    soa_rdata,
+)
+from meridian_dns.steering import POLICIES, WEIGHT_MAX, Steer
 
-POLICIES = ("geo",)
 NS_TTL_SECONDS = 3600  # names of servers change rarely
 GLUE_TTL_SECONDS = 60  # their addresses are steered, and must move when a region dies
-
-
-@dataclass(frozen=True, slots=True)
-class Steer:
-    """How addresses are chosen: `regions` in order (none: all regions of the view), at most `answers_max` of them."""
-
-    policy: str
-    regions: tuple[str, ...]
-    answers_max: int | None = None
+RECORDS_MAX = 1000  # in one record set; 2,300 of the shortest fill a whole message over TCP
 
 
 @dataclass(frozen=True, slots=True)
 class RecordSpec:
-    """One record as the operator wrote it: `name` and a name in `value` are relative unless they end in a dot."""
+    """One record as the operator wrote it: `name` and names in `value` are relative unless they end in a dot.
+
+    `alpn`: what a steered HTTPS record says of the service, best first.
+    """
 
     name: str
     type: str
     ttl_seconds: int
     value: str | None
     steer: Steer | None
+    alpn: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SteeredSet:
-    """A record set whose addresses are chosen for each client."""
+    """A record set whose addresses are chosen for each client: A or AAAA, or HTTPS with both as hints."""
 
     owner: bytes
     type: int
     ttl_seconds: int
     steer: Steer
+    alpn: tuple[str, ...] = ()
 
 
 RecordSet = RRset | SteeredSet
@@ -124,8 +134,18 @@ def build_zone(
     draft.add_apex(nameservers, contact, serial, negative_ttl_seconds)
     for record in records:
         draft.add(record)
-    draft.add_glue(nameservers)
-    return draft.finish(negative_ttl_seconds)
+    return draft.finish()
+
+
+def assemble_zone(origin: bytes, sets: Iterable[tuple[RRset, str]]) -> Zone:
+    """Checks and builds a zone that brings its own SOA and NS; each set with its place. Raises ZoneError."""
+    draft = _Draft(name_to_text(origin))
+    for records, place in sets:
+        draft.put(records, f"{draft.title}, {place}")
+    for type_, word in ((SOA, "SOA"), (NS, "NS")):
+        if type_ not in draft.sets.get(origin, {}):
+            raise ZoneError(draft.title, f"no {word} at the apex", "add it")
+    return draft.finish()
 
 
 class _Draft:
@@ -135,6 +155,7 @@ class _Draft:
         self.origin = _absolute(origin, f"zone {origin}")
         self.title = f"zone {name_to_text(self.origin)}"
         self.sets: dict[bytes, dict[int, RecordSet]] = {}
+        self.aliases: dict[bytes, RRset] = {}
 
     def add_apex(self, nameservers: Sequence[str], contact: str | None, serial: int, negative_ttl_seconds: int) -> None:
         place = self.title
@@ -164,39 +185,89 @@ class _Draft:
         owner = self._relative(record.name, place)
         if type_ == SOA or (type_ == NS and owner == self.origin):
             raise ZoneError(place, "SOA and the apex's NS are made by the server", "use nameservers and contact")
-        if type_ == NS and owner.startswith(b"\1*"):
-            raise ZoneError(place, "a wildcard cannot be delegated (RFC 4592)", "delegate each name")
-        _check_ttl(record.ttl_seconds, place)
         if (record.value is None) == (record.steer is None):
             raise ZoneError(place, "needs either a value or steer", "give exactly one of the two")
-        here = self.sets.setdefault(owner, {})
-        before = here.get(type_)
-        if record.steer is not None:
-            _check_steer(record.steer, type_, place)
-            if before is not None:
-                raise ZoneError(place, "stands beside another record of its name and type", "keep one of them")
-            here[type_] = SteeredSet(owner, type_, record.ttl_seconds, record.steer)
-        else:
+        if record.steer is None:
             rdata = self._rdata(type_, str(record.value), place)
-            here[type_] = _grown(before, RRset(owner, type_, record.ttl_seconds, (rdata,)), place)
-        if CNAME in here and len(here) > 1:
+            self.put(RRset(owner, type_, record.ttl_seconds, (rdata,)), place)
+            return
+        _check_ttl(record.ttl_seconds, place)
+        _check_steer(record.steer, type_, record.alpn, place)
+        here = self.sets.setdefault(owner, {})
+        if type_ in here:
+            raise ZoneError(place, "stands beside another record of its name and type", "keep one of them")
+        here[type_] = SteeredSet(owner, type_, record.ttl_seconds, record.steer, record.alpn)
+        self._check_lonely(owner, place)
+
+    def put(self, records: RRset, place: str) -> None:
+        """Adds records with their data in wire form."""
+        owner, type_ = records.owner, records.type
+        if not is_within(owner, self.origin):
+            raise ZoneError(place, f"{name_to_text(owner)} is outside the zone", "move it into its own zone")
+        if type_ == NS and owner.startswith(b"\1*"):
+            raise ZoneError(place, "a wildcard cannot be delegated (RFC 4592)", "delegate each name")
+        if type_ == SOA and (owner != self.origin or SOA in self.sets.get(owner, {})):
+            raise ZoneError(place, "a zone has one SOA, at its apex", "remove this one")
+        _check_ttl(records.ttl_seconds, place)
+        here = self.sets.setdefault(owner, {})
+        if type_ == ALIAS:
+            if owner in self.aliases:
+                raise ZoneError(place, "a name can have only one ALIAS", "remove one")
+            self.aliases[owner] = records
+        else:
+            here[type_] = _grown(here.get(type_), records, place)
+        self._check_lonely(owner, place)
+
+    def _check_lonely(self, owner: bytes, place: str) -> None:
+        if CNAME in self.sets[owner] and (len(self.sets[owner]) > 1 or owner in self.aliases):
             raise ZoneError(place, "a CNAME cannot stand beside other records (RFC 1034)", "remove one of the two")
 
-    def add_glue(self, nameservers: Sequence[str]) -> None:
+    def _add_glue(self) -> None:
         everywhere = Steer("geo", ())
-        for text in nameservers:
-            server = name_from_text(text)
+        apex = self.sets[self.origin][NS]
+        assert isinstance(apex, RRset)
+        for server in apex.rdatas:
             if not is_within(server, self.origin):
                 continue
             here = self.sets.setdefault(server, {})
             if CNAME in here:
-                raise ZoneError(f"{self.title}, nameserver {text}", "is a CNAME (RFC 2181)", "give it addresses")
+                place = f"{self.title}, nameserver {name_to_text(server)}"
+                raise ZoneError(place, "is a CNAME (RFC 2181)", "give it addresses")
             if A not in here and AAAA not in here:
                 for type_ in (A, AAAA):
                     here[type_] = SteeredSet(server, type_, GLUE_TTL_SECONDS, everywhere)
 
-    def finish(self, negative_ttl_seconds: int) -> Zone:
+    def _flatten(self, cuts: frozenset[bytes]) -> None:
+        """Gives each ALIAS the addresses of its target, steered or not."""
+        for owner, alias in self.aliases.items():
+            place = f"{self.title}, record {name_to_text(owner)} ALIAS"
+            if A in self.sets[owner] or AAAA in self.sets[owner]:
+                raise ZoneError(place, "an ALIAS stands beside addresses of its name", "keep one of the two")
+            for type_, records in self._addresses(alias.rdatas[0], cuts, place).items():
+                ttl_seconds = min(alias.ttl_seconds, records.ttl_seconds)
+                self.sets[owner][type_] = replace(records, owner=owner, ttl_seconds=ttl_seconds)
+
+    def _addresses(self, target: bytes, cuts: frozenset[bytes], place: str) -> dict[int, RecordSet]:
+        """The addresses that `target` has in this zone, through aliases and CNAMEs."""
+        passed: set[bytes] = set()
+        while target not in passed:
+            passed.add(target)
+            sets = self.sets.get(target, {})
+            onward = self.aliases.get(target) or sets.get(CNAME)
+            if isinstance(onward, RRset):
+                target = onward.rdatas[0]
+                continue
+            found = {type_: sets[type_] for type_ in (A, AAAA) if type_ in sets}
+            if not found or any(ancestor in cuts for ancestor in ancestors(target)):
+                problem = f"its target {name_to_text(target)} has no addresses in this zone"
+                raise ZoneError(place, problem, "name one that has, or use CNAME below the apex")
+            return found
+        raise ZoneError(place, "it leads back to itself", "name a target that has addresses")
+
+    def finish(self) -> Zone:
         cuts = frozenset(owner for owner, sets in self.sets.items() if NS in sets and owner != self.origin)
+        self._add_glue()
+        self._flatten(cuts)
         for owner, sets in self.sets.items():
             below = any(ancestor in cuts for ancestor in ancestors(owner))
             allowed = {A, AAAA, NS} if owner in cuts else {A, AAAA}
@@ -216,7 +287,8 @@ class _Draft:
                 names.setdefault(owner, MappingProxyType({}))
         soa = self.sets[self.origin][SOA]
         assert isinstance(soa, RRset)
-        negative_soa = RRset(soa.owner, SOA, min(soa.ttl_seconds, negative_ttl_seconds), soa.rdatas)
+        negative_ttl_seconds = int.from_bytes(soa.rdatas[0][-4:], "big")
+        negative_soa = replace(soa, ttl_seconds=min(soa.ttl_seconds, negative_ttl_seconds))
         return Zone(self.origin, MappingProxyType(names), negative_soa, cuts)
 
     def _relative(self, text: str, place: str) -> bytes:
@@ -224,20 +296,24 @@ class _Draft:
         origin = name_to_text(self.origin)
         if text == "@":
             return self.origin
-        if not text.endswith("."):
-            if origin != "." and f".{text.lower()}.".endswith(f".{origin}"):
-                raise ZoneError(place, f"{text!r} repeats the zone's name", "end it with a dot, or leave the zone away")
-            text = f"{text}.{origin}" if origin != "." else f"{text}."
-        name = _absolute(text, place)
+        if not is_absolute(text) and origin != "." and f".{text.lower()}.".endswith(f".{origin}"):
+            raise ZoneError(place, f"{text!r} repeats the zone's name", "end it with a dot, or leave the zone away")
+        try:
+            name = name_below(text, self.origin)
+        except ValueError as error:
+            raise ZoneError(place, str(error), "correct the name") from None
         if not is_within(name, self.origin):
             raise ZoneError(place, f"{text!r} is outside the zone", f"use a name below {origin}")
         return name
 
     def _rdata(self, type_: int, value: str, place: str) -> bytes:
-        if type_ in (NS, CNAME) and not value.endswith("."):
-            return self._relative(value, place)
+        def resolve(text: str) -> bytes:
+            return name_from_text(text) if is_absolute(text) else self._relative(text, place)
+
         try:
-            return rdata_from_text(type_, value)
+            return rdata_from_text(type_, value, resolve)
+        except ZoneError:
+            raise
         except ValueError as error:
             raise ZoneError(place, f"value {value!r}: {error}", "correct the value") from None
 
@@ -254,15 +330,30 @@ def _check_ttl(ttl_seconds: int, place: str) -> None:
         raise ZoneError(place, f"a TTL of {ttl_seconds} s", f"use 0 to {TTL_SECONDS_MAX} (RFC 2181)")
 
 
-def _check_steer(steer: Steer, type_: int, place: str) -> None:
-    if type_ not in (A, AAAA):
-        raise ZoneError(place, "only addresses can be steered", "use type A or AAAA, or give a value")
+def _check_steer(steer: Steer, type_: int, alpn: tuple[str, ...], place: str) -> None:
+    if type_ not in (A, AAAA, HTTPS):
+        raise ZoneError(place, "only addresses can be steered", "use type A, AAAA or HTTPS, or give a value")
+    if bool(alpn) != (type_ == HTTPS):
+        raise ZoneError(place, "alpn belongs to a steered HTTPS record, and to no other", "write it as [h3, h2]")
+    if any(not 0 < len(name.encode()) < 256 for name in alpn):
+        raise ZoneError(place, "a protocol in alpn is empty or longer than 255 bytes", "write it as [h3, h2]")
     if steer.policy not in POLICIES:
         raise ZoneError(place, f"unknown policy {steer.policy!r}", f"use one of {', '.join(POLICIES)}")
     if steer.answers_max is not None and steer.answers_max < 1:
         raise ZoneError(place, f"answers_max is {steer.answers_max}", "use 1 or more, or leave it away")
     if len(set(steer.regions)) < len(steer.regions):
         raise ZoneError(place, "a region is named twice", "name each once")
+    if steer.weights and steer.policy != "weighted":
+        raise ZoneError(place, f"weights mean nothing to policy {steer.policy}", "use policy weighted")
+    if any(not 0 <= weight <= WEIGHT_MAX for _, weight in steer.weights):
+        raise ZoneError(place, "a weight is out of range", f"use 0 to {WEIGHT_MAX}")
+    if bool(steer.latency_milliseconds) != (steer.policy == "latency"):
+        raise ZoneError(place, "policy latency and latency_milliseconds need each other", "give both or none")
+    rows = [tuple(name for name, _ in row) for _, row in steer.latency_milliseconds]
+    for names in (tuple(name for name, _ in steer.weights), *rows):
+        for name in names:
+            if steer.regions and name not in steer.regions:
+                raise ZoneError(place, f"region {name!r} is not steered over", "add it to regions, or leave it away")
 
 
 def _grown(before: RecordSet | None, new: RRset, place: str) -> RRset:
@@ -277,4 +368,6 @@ def _grown(before: RecordSet | None, new: RRset, place: str) -> RRset:
         raise ZoneError(place, "the same record is given twice", "remove one")
     if new.type == CNAME:
         raise ZoneError(place, "a name can have only one CNAME (RFC 2181)", "remove one")
+    if len(before.rdatas) >= RECORDS_MAX:
+        raise ZoneError(place, f"more than {RECORDS_MAX} records of one name and type", "remove some")
     return RRset(new.owner, new.type, new.ttl_seconds, before.rdatas + new.rdatas)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.dns.mmdb import write_mmdb
 from tests.dns.world import make_view, make_zones
 
+from meridian_dns.edns import CookieJar, ServerOptions
 from meridian_dns.fastpath import FastPath
 from meridian_dns.geo import GeoData
 from meridian_dns.message import datagram_bytes_max, encode, parse, subnet_is_valid
@@ -22,6 +23,9 @@ from meridian_dns.view import RegionView
 NAMES = [
     *("shop", "one", "pair", "east", "mars", "www", "www2", "round", "out", "dangling", "into", "any.wild", "wild"),
     *("empty", "deep.empty", "note", "big", "fixed", "sub", "host.sub", "ns.sub", "ns1", "ns2", "missing", "x.inner"),
+    *("svc", "eastsvc", "marssvc", "flat", "weighted", "failover", "multi", "sticky", "latency", "stickywww", "mail"),
+    *("x.wildgeo", "longer.x.wildgeo", "a.wildloop", "x.a.wildloop", "b.wildloop", "mx.wildmail", "x.mx.wildmail"),
+    *("y.wildmail", "hostmaster", "x.hostmaster", "x.ns1", "x.y.missing", "x.wildcname", "www.wildcname"),
 ]
 SOURCES = ["192.0.2.250", "203.0.113.200", "198.51.100.1", "81.1.2.3", "2001:db8:e::1", "::ffff:81.1.2.3", "fe80::1%lo"]
 SUBNETS = [
@@ -41,8 +45,10 @@ SUBNETS = [
 ]
 OPTIONS = st.one_of(
     st.sampled_from(SUBNETS).map(lambda payload: (8, payload)),
-    st.tuples(st.sampled_from([3, 10, 12, 65001]), st.binary(max_size=10)),
+    st.sampled_from([b"c" * 8, b"c" * 24, b"c" * 41]).map(lambda payload: (10, payload)),
+    st.tuples(st.sampled_from([3, 10, 11, 12, 65001]), st.binary(max_size=10)),
 )
+OPTIONS_GIVEN = ServerOptions(b"node-1", CookieJar([b"s" * 16], lambda: 1_700_000_000), 10)
 PAYLOADS = st.sampled_from([0, 300, 512, 700, 1232, 4096, 65535])
 
 
@@ -66,7 +72,7 @@ def queries(draw: st.DrawFn) -> bytes:
     )
     chance = random.Random(draw(st.integers(0, 100)))
     wire = bytes(byte ^ 0x20 if 97 <= byte <= 122 and chance.random() < 0.5 else byte for byte in name_from_text(name))
-    type_ = draw(st.sampled_from([1, 28, 2, 5, 6, 16, 255, 65, 97, 41, 43, 252]))
+    type_ = draw(st.sampled_from([1, 1, 28, 2, 5, 6, 15, 16, 255, 65, 97, 41, 43, 252]))
     class_ = draw(st.sampled_from([1] * 8 + [3]))
     flags = draw(st.sampled_from([0, 0x0100, 0x0110, 0x0120, 0x0010, 0x0040, 0x0400, 0x0200, 0x2000, 0x8000]))
     additional = draw(st.lists(opts(), max_size=2))
@@ -91,8 +97,8 @@ class World:
     @classmethod
     def of(cls, view: RegionView, geo: GeoData) -> "World":
         holdings = Holdings(make_zones(), view, geo)
-        cramped = FastPath(holdings, defaultdict(int), 1232, entries_max=2, wires_max=2, clients_max=2)
-        return cls(holdings, FastPath(holdings, defaultdict(int), 1232), cramped)
+        cramped = FastPath(holdings, defaultdict(int), 1232, OPTIONS_GIVEN, entries_max=2, wires_max=2, clients_max=2)
+        return cls(holdings, FastPath(holdings, defaultdict(int), 1232, OPTIONS_GIVEN), cramped)
 
 
 @pytest.fixture(scope="module")
@@ -117,13 +123,16 @@ def full_path(holdings: Holdings, data: bytes, source: str, draw: int, *, datagr
     if query is None:
         return None
     bytes_max = datagram_bytes_max(query.edns, 1232) if datagram else 65535
-    return encode(query, decide(query, holdings, source, draw), bytes_max=bytes_max, payload_bytes=1232)
+    asked = query.edns.asked if query.edns is not None else None
+    given = OPTIONS_GIVEN.give(asked, source, datagram=datagram) if asked is not None else b""
+    answer = decide(query, holdings, source, draw)
+    return encode(query, answer, bytes_max=bytes_max, payload_bytes=1232, given=given)
 
 
 ZERO_IN_LABEL = struct.pack("!6H", 1, 0, 1, 0, 0, 0) + b"\4sh\0p\2gw\7example\3com\0\0\1\0\1"
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(data=queries(), source=st.sampled_from(SOURCES), draw=st.integers(0, 65535), datagram=st.booleans())
 @example(data=ZERO_IN_LABEL, source="192.0.2.1", draw=0, datagram=True)
 def test_equals_the_full_path(data: bytes, source: str, draw: int, datagram: bool, worlds: list[World]) -> None:
@@ -156,20 +165,47 @@ def test_takes_on_the_common_question(name: str, type_: int, subnet: bytes | Non
                         assert got == expected
 
 
-def test_random_missing_names_are_not_kept(worlds: list[World]) -> None:
-    fast = FastPath(worlds[0].holdings, defaultdict(int), 1232, entries_max=1)
-    known = struct.pack("!6H", 9, 0, 1, 0, 0, 0) + name_from_text("fixed.gw.example.com") + b"\0\1\0\1"
-    assert fast.respond(known, "192.0.2.1", 0, datagram=True) is not None
-    for index in range(100):
-        missing = known.replace(b"\5fixed", b"\6x%05d" % index)
-        assert fast.respond(missing, "192.0.2.1", 0, datagram=True) is None
-    assert len(fast) == 1
+def ask(name: bytes, type_: int = 1, class_: int = 1) -> bytes:
+    return struct.pack("!6H", 9, 0, 1, 0, 0, 0) + name + struct.pack("!HH", type_, class_)
+
+
+@pytest.mark.parametrize(
+    "below", ["gw.example.com", "wild.gw.example.com", "wildgeo.gw.example.com", "example.net", ""]
+)
+def test_random_names_are_answered_and_only_their_shapes_are_kept(below: str, worlds: list[World]) -> None:
+    fast = FastPath(worlds[0].holdings, defaultdict(int), 1232, OPTIONS_GIVEN)
+    chance = random.Random(1)
+    for index in range(300):
+        label = f"x{chance.randrange(10**9):09d}{'y' * (index % 3)}"
+        data = ask(name_from_text(f"{label}.{below}"))
+        got = fast.respond(data, "192.0.2.1", 0, datagram=True)
+        assert got is not None
+        assert got == full_path(worlds[0].holdings, data, "192.0.2.1", 0, datagram=True)
+    assert len(fast) <= 3
+
+
+def test_random_types_and_classes_are_answered_and_not_kept(worlds: list[World]) -> None:
+    fast = FastPath(worlds[0].holdings, defaultdict(int), 1232, OPTIONS_GIVEN)
+    for name in ("shop.gw.example.com", "x.wild.gw.example.com", "missing.gw.example.com"):
+        for type_ in (*range(1000, 1300), 250, 251, 252):
+            for class_ in (1, type_):
+                data = ask(name_from_text(name), type_, class_)
+                got = fast.respond(data, "192.0.2.1", 0, datagram=True)
+                assert got is not None
+                assert got == full_path(worlds[0].holdings, data, "192.0.2.1", 0, datagram=True)
+    assert len(fast) <= 8
+
+
+def test_what_is_left_to_the_full_path(worlds: list[World]) -> None:
+    fast = FastPath(worlds[0].holdings, defaultdict(int), 1232, OPTIONS_GIVEN)
+    for name in ("host.sub.gw.example.com", "hostmaster.gw.example.com", "a.wildloop.gw.example.com"):
+        assert fast.respond(ask(name_from_text(name)), "192.0.2.1", 0, datagram=True) is None
 
 
 def test_clients_of_one_order_keep_their_own_scopes(worlds: list[World]) -> None:
     """The IPv6 client's place is unknown whatever its address, so its scope is 0; the IPv4 client's is not."""
     world = worlds[1]
-    fast = FastPath(world.holdings, defaultdict(int), 1232)
+    fast = FastPath(world.holdings, defaultdict(int), 1232, OPTIONS_GIVEN)
     for subnet in (SUBNETS[4], SUBNETS[3]):
         options = struct.pack("!HH", 8, len(subnet)) + subnet
         data = struct.pack("!6H", 9, 0, 1, 0, 0, 1) + name_from_text("shop.gw.example.com") + b"\0\1\0\1"

@@ -7,8 +7,8 @@ from tests.dns.world import make_view, make_zone, make_zones
 from meridian_dns.geo import GeoData, Place
 from meridian_dns.message import Query
 from meridian_dns.names import ROOT
-from meridian_dns.policy import Answer, Client, Question
-from meridian_dns.records import NOERROR, REFUSED
+from meridian_dns.policy import NOT_AUTHORITATIVE, NOT_SUPPORTED, Answer, Client, Question
+from meridian_dns.records import NOERROR, NOTIMP, REFUSED, TYPES
 from meridian_dns.responder import META_TYPES, Holdings, decide, locate, tally_of
 
 
@@ -36,15 +36,19 @@ def test_addresses_as_sockets_give_them() -> None:
 
 def test_services_that_we_do_not_give_are_refused() -> None:
     holdings = Holdings(make_zones(), make_view(), None)
-    for question in (
-        *(Question(make_zone().origin, type_) for type_ in META_TYPES),
-        Question(make_zone().origin, 1, 3),
-        Question(ROOT, 2),
+    for question, error in (
+        *((Question(make_zone().origin, type_), NOT_SUPPORTED) for type_ in META_TYPES),
+        (Question(make_zone().origin, 1, 3), NOT_SUPPORTED),
+        (Question(ROOT, 2), NOT_AUTHORITATIVE),
     ):
-        assert decide(Query(1, 0, NOERROR, question), holdings, "192.0.2.1", 0) == Answer(REFUSED)
+        got = decide(Query(1, 0, NOERROR, question), holdings, "192.0.2.1", 0)
+        assert got == Answer(REFUSED, extended_error=error)
+    other = decide(Query(1, 0x2800, NOTIMP), holdings, "192.0.2.1", 0)
+    assert other == Answer(NOTIMP, extended_error=NOT_SUPPORTED)
 
 
 def test_types_are_counted_in_a_bounded_table() -> None:
     assert tally_of(Question(ROOT, 28), 3) == (28, 3)
     assert tally_of(None, 1) == (0, 1)
+    assert {tally_of(Question(ROOT, type_), 0)[0] for type_ in TYPES.values()} == set(TYPES.values()), "by themselves"
     assert len({tally_of(Question(ROOT, type_), 0) for type_ in range(65536)}) < 20

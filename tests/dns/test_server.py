@@ -14,11 +14,13 @@ import dns.opcode
 import dns.query
 import dns.rcode
 import dns.rdatatype
+import dns.rdtypes.svcbbase
 import pytest
 from tests.dns.mmdb import write_mmdb
 from tests.dns.running import Running, running
 from tests.dns.world import make_view, make_zones
 
+from meridian_dns.edns import CookieJar
 from meridian_dns.geo import GeoData, Place
 from meridian_dns.server import DnsServer
 from meridian_dns.throttle import Throttle
@@ -146,6 +148,73 @@ def test_edns(here: Running) -> None:
     assert unknown.options == ()
 
 
+def generic(code: int, payload: bytes = b"") -> dns.edns.GenericOption:
+    return dns.edns.GenericOption(dns.edns.OptionType.make(code), payload)
+
+
+def wire_options(reply: dns.message.Message) -> dict[int, bytes]:
+    return {int(option.otype): option.to_wire() or b"" for option in reply.options}
+
+
+def test_who_answered_cookies_and_keepalive_for_those_who_ask() -> None:
+    jar = CookieJar([b"0123456789abcdef"], lambda: 1_700_000_000)
+    with running(DnsServer(make_zones(), make_view(), None, server_id=b"node-1", cookies=jar)) as here:
+        wanted = [generic(3), generic(10, b"c" * 8), generic(11)]
+        for name, rcode in (("shop", 0), ("missing", 3), ("host.sub", 0)):
+            by_udp = wire_options(ask(here, name, options=wanted))
+            assert by_udp[3] == b"node-1"
+            assert jar.is_valid(by_udp[10], "127.0.0.1")
+            assert 11 not in by_udp, "keepalive has no meaning over UDP"
+            reply = ask(here, name, options=wanted, tcp=True)
+            assert reply.rcode() == rcode
+            assert wire_options(reply) == by_udp | {11: (100).to_bytes(2, "big")}
+        assert wire_options(ask(here, "shop", use_edns=0)) == {}
+        assert ask(here, "shop", options=[generic(10, b"short")]).rcode() == dns.rcode.FORMERR
+        command = ["dig", f"@{here.host}", "-p", str(here.port), "+nsid", "+tries=1", "+time=5", "shop.gw.example.com"]
+        shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
+        assert '("node-1")' in shown
+        assert "(good)" in shown, "dig checks that its cookie came back"
+
+
+def test_says_why_where_it_can_be_said(here: Running) -> None:
+    def why(reply: dns.message.Message) -> list[tuple[int, str | None]]:
+        return [(int(option.code), option.text) for option in reply.options if isinstance(option, dns.edns.EDEOption)]
+
+    for name, class_, code in (("example.net", "IN", 20), ("gw.example.com", "CH", 21)):
+        reply = send(here, dns.message.make_query(name, "A", class_, use_edns=0))
+        assert reply.rcode() == dns.rcode.REFUSED
+        assert why(reply) == [(code, None)]
+        assert why(send(here, dns.message.make_query(name, "A", class_, use_edns=-1))) == []
+    notify = dns.message.make_query("gw.example.com", "SOA", use_edns=0)
+    notify.set_opcode(dns.opcode.NOTIFY)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(5)
+        client.sendto(notify.to_wire(), (here.host, here.port))
+        reply = dns.message.from_wire(client.recv(4096))
+    assert reply.rcode() == dns.rcode.NOTIMP
+    assert why(reply) == [(21, None)]
+    assert why(ask(here, "mars", use_edns=0)) == [(14, None)]
+    assert why(ask(here, "shop", use_edns=0)) == []
+    here.on_loop(lambda: here.server.swap(view=make_view("eu out, us out, asia out")))
+    assert why(ask(here, "shop", subnet="203.0.113.0/24")) == [(0, "no region is known to serve: all are answered")]
+
+
+def test_every_kind_of_record_reads_back(here: Running) -> None:
+    shown = {
+        ("mail", "MX"): "10 mx.wildmail.gw.example.com. 20 mx.example.net.",
+        ("_sip._tcp", "SRV"): "10 0 5060 shop.gw.example.com.",
+        ("x.wildmail", "MX"): "10 mx.wildmail.gw.example.com.",
+        ("eastsvc", "HTTPS"): '1 . alpn="h2" ipv4hint="192.0.2.31"',
+    }
+    for (name, type_), text in shown.items():
+        for _ in range(2):
+            reply = ask(here, name, type_)
+            assert " ".join(record.to_text() for record in reply.answer[0]) == text
+    (service,) = ask(here, "svc", "HTTPS", subnet="198.51.100.0/24").answer[0]
+    hints = service.params[dns.rdtypes.svcbbase.ParamKey.IPV4HINT]
+    assert list(hints.addresses) == addresses(ask(here, "shop", subnet="198.51.100.0/24"))
+
+
 @pytest.mark.parametrize("payload", [512, 900, 1232, 4096])
 def test_truncates_to_the_clients_size_and_the_rest_comes_by_tcp(here: Running, payload: int) -> None:
     query = dns.message.make_query("big.gw.example.com", "TXT", payload=payload)
@@ -233,6 +302,17 @@ def test_throttled_clients_are_told_to_use_tcp() -> None:
         assert server.counters.throttled == 3
 
 
+def test_a_cookie_lifts_the_throttle() -> None:
+    jar = CookieJar([b"0123456789abcdef"], lambda: 1_700_000_000)
+    server = DnsServer(make_zones(), make_view(), None, throttle=Throttle(0.001, 1, slip=1), cookies=jar)
+    with running(server) as here:
+        first = ask(here, "fixed", options=[generic(10, b"c" * 8)])
+        cookie = wire_options(first)[10]
+        assert ask(here, "fixed", options=[generic(10, b"c" * 8)]).flags & dns.flags.TC, "a client part proves nothing"
+        assert not ask(here, "fixed", options=[generic(10, cookie)]).flags & dns.flags.TC
+        assert server.counters.throttled == 1
+
+
 def test_counters(here: Running) -> None:
     ask(here, "shop")
     ask(here, "shop")
@@ -274,7 +354,7 @@ def test_fuzzed_datagrams_never_hurt_and_valid_ones_between_them_are_answered(lo
     none: list[dns.edns.Option] = []
     seeds = [
         dns.message.make_query(f"{owner}.{name}", type_, use_edns=edns, options=options, payload=payload).to_wire()
-        for owner in ("shop", "www", "fixed", "missing", "any.wild", "host.sub", "big")
+        for owner in ("shop", "www", "fixed", "missing", "any.wild", "host.sub", "big", "svc", "sticky")
         for type_ in ("A", "AAAA", "TXT", "ANY")
         for edns, options, payload in ((-1, none, 512), (0, [*none, subnet], 1232), (0, none, 4096))
     ]

@@ -6,8 +6,9 @@ import pytest
 from tests.dns.world import make_zone, make_zones
 
 from meridian_dns.names import name_from_text
-from meridian_dns.records import SOA, A, RRset
-from meridian_dns.zone import RecordSpec, Steer, SteeredSet, Zone, ZoneError, ZoneSet, build_zone
+from meridian_dns.records import AAAA, MX, NS, SOA, A, RRset
+from meridian_dns.steering import Steer
+from meridian_dns.zone import RecordSpec, SteeredSet, Zone, ZoneError, ZoneSet, build_zone
 
 
 def build(*records: RecordSpec, nameservers: Sequence[str] = ("ns1.example.com",), **options: object) -> Zone:
@@ -25,7 +26,7 @@ def steered(name: str, type_: str, steer: Steer) -> RecordSpec:
 WHATEVER = Steer("geo", ("eu",))
 
 REFUSED = {
-    "unknown type 'MX'": [plain("a", "MX", "10 mail")],
+    "unknown type 'HINFO'": [plain("a", "HINFO", "pdp vms")],
     "CNAME cannot stand beside": [plain("a", "A", "192.0.2.1"), plain("a", "CNAME", "b")],
     "a CNAME cannot stand": [plain("a", "CNAME", "b"), plain("a", "TXT", "t")],
     "only one CNAME": [plain("a", "CNAME", "b"), plain("a", "CNAME", "c")],
@@ -53,6 +54,28 @@ REFUSED = {
     "a quote is not closed": [plain("a", "TXT", '"open')],
     "more than 4096 bytes": [plain("a", "TXT", "x" * 5000)],
     "is a CNAME (RFC 2181)": [plain("ns1", "CNAME", "b")],
+    "an ALIAS stands beside addresses": [
+        plain("@", "ALIAS", "b"),
+        plain("@", "A", "192.0.2.1"),
+        plain("b", "A", "192.0.2.2"),
+    ],
+    "only one ALIAS": [plain("@", "ALIAS", "b"), plain("@", "ALIAS", "c")],
+    "has no addresses in this zone": [plain("@", "ALIAS", "b")],
+    "elsewhere.example.net. has no addresses": [plain("@", "ALIAS", "elsewhere.example.net.")],
+    "host.sub.example.com. has no addresses": [
+        plain("@", "ALIAS", "host.sub"),
+        plain("sub", "NS", "host.sub"),
+        plain("host.sub", "A", "192.0.2.1"),
+    ],
+    "it leads back to itself": [plain("@", "ALIAS", "b"), plain("b", "ALIAS", "c"), plain("c", "CNAME", "b")],
+    "CNAME cannot stand beside other": [plain("b", "ALIAS", "c"), plain("b", "CNAME", "c")],
+    "value 'ten mail'": [plain("a", "MX", "ten mail")],
+    "'mail.example.com' repeats": [plain("a", "MX", "10 mail.example.com")],
+    "alpn belongs": [steered("a", "HTTPS", WHATEVER)],
+    "weights mean nothing to policy geo": [steered("a", "A", Steer("geo", ("eu",), weights=(("eu", 1),)))],
+    "a weight is out of range": [steered("a", "A", Steer("weighted", ("eu",), weights=(("eu", 1001),)))],
+    "'us' is not steered over": [steered("a", "A", Steer("weighted", ("eu",), weights=(("us", 1),)))],
+    "need each other": [steered("a", "A", Steer("latency", ("eu",)))],
 }
 
 
@@ -94,6 +117,24 @@ def test_nameservers_inside_without_addresses_are_steered_over_all_regions() -> 
     assert isinstance(made, SteeredSet)
     assert made.steer == Steer("geo", ())
     assert set(zone.names[name_from_text("ns2.example.com")]) == {A}
+
+
+def test_alias_takes_over_addresses_fixed_or_steered() -> None:
+    zone = build(
+        plain("@", "ALIAS", "b", 300),
+        plain("@", "MX", "10 b"),
+        plain("b", "CNAME", "c", 300),
+        steered("c", "A", WHATEVER),
+        plain("c", "AAAA", "2001:db8::1"),
+        plain("c", "TXT", "not taken over"),
+        plain("*.w", "ALIAS", "@", 5),
+    )
+    apex = zone.names[zone.origin]
+    assert set(apex) == {SOA, NS, MX, A, AAAA}
+    assert apex[A] == SteeredSet(zone.origin, A, 60, WHATEVER)
+    assert apex[AAAA].ttl_seconds == 60
+    wild = zone.names[name_from_text("*.w.example.com")]
+    assert wild[A] == SteeredSet(name_from_text("*.w.example.com"), A, 5, WHATEVER)
 
 
 def test_names_between_exist() -> None:

@@ -6,12 +6,13 @@ from tests.dns.world import ORIGIN, make_view
 
 from meridian_dns.names import name_from_text, name_to_text
 from meridian_dns.policy import Answer, Client, Question, answer
+from meridian_dns.presentation import rdata_to_text
 from meridian_dns.records import TYPES, RRset
 from meridian_dns.view import RegionView
 from meridian_dns.zone import Zone
 
 RCODES = {0: "NOERROR", 2: "SERVFAIL", 3: "NXDOMAIN"}
-TYPE_NUMBERS = TYPES | {"ANY": 255, "MX": 15, "DS": 43}
+TYPE_NUMBERS = TYPES | {"ANY": 255, "DS": 43}
 TYPE_NAMES = {number: name for name, number in TYPES.items()}
 
 
@@ -49,6 +50,7 @@ def _show(got: Answer) -> list[str]:
     head = f"{RCODES[got.rcode]}{' aa' if got.authoritative else ''}"
     head += f" scope={got.scope}" if got.scope else ""
     head += f" draws={got.draws}" if got.draws > 1 else ""
+    head += f" error={got.extended_error.code}" if got.extended_error is not None else ""
     lines = [head]
     for mark, section in (("", got.answer), ("authority ", got.authority), ("additional ", got.additional)):
         lines += [mark + _show_set(records) for records in section]
@@ -63,6 +65,8 @@ def _show_set(records: RRset) -> str:
         values = [str(ip_address(rdata)) for rdata in records.rdatas]
     elif type_ in ("NS", "CNAME"):
         values = [name_to_text(rdata) for rdata in records.rdatas]
-    else:
+    elif type_ in ("SOA", "TXT"):
         values = ["..."] * len(records.rdatas)
+    else:
+        values = [rdata_to_text(records.type, rdata) for rdata in records.rdatas]
     return f"{owner} {records.ttl_seconds} {type_} {' '.join(values)}"

@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 
+from meridian_dns.steering import Steer
 from meridian_dns.view import Member, Region, RegionView
-from meridian_dns.zone import RecordSpec, Steer, Zone, ZoneSet, build_zone
+from meridian_dns.zone import RecordSpec, Zone, ZoneSet, build_zone
 
 ORIGIN = "gw.example.com"
 EVERYWHERE = Steer("geo", ("eu", "us", "asia"))
+LATENCY = (("eu", (("eu", 5.0), ("asia", 40.0), ("us", 80.0))), ("us", (("us", 5.0), ("asia", 90.0), ("eu", 80.0))))
 
 
 def make_view(change: str = "", version: int = 1) -> RegionView:
@@ -77,6 +79,22 @@ def make_zone() -> Zone:
             RecordSpec("sub", "NS", 600, "ns.other.example.net.", None),
             RecordSpec("ns.sub", "A", 600, "192.0.2.53", None),
             RecordSpec("ns2", "A", 600, "192.0.2.54", None),
+            RecordSpec("svc", "HTTPS", 30, None, EVERYWHERE, ("h3", "h2")),
+            RecordSpec("eastsvc", "HTTPS", 30, None, Steer("geo", ("asia",)), ("h2",)),
+            RecordSpec("marssvc", "HTTPS", 30, None, Steer("geo", ("mars",)), ("h2",)),
+            RecordSpec("flat", "ALIAS", 20, "www2", None),
+            RecordSpec("weighted", "A", 30, None, Steer("weighted", ("eu", "us"), weights=(("eu", 3),))),
+            RecordSpec("failover", "A", 30, None, Steer("failover", ("us", "eu", "asia"))),
+            RecordSpec("multi", "A", 30, None, Steer("multivalue", ())),
+            RecordSpec("sticky", "A", 30, None, Steer("sticky", ())),
+            RecordSpec("latency", "A", 30, None, Steer("latency", (), latency_milliseconds=LATENCY)),
+            RecordSpec("stickywww", "CNAME", 60, "sticky", None),
+            RecordSpec("*.wildgeo", "A", 30, None, EVERYWHERE),
+            RecordSpec("*.wildloop", "CNAME", 60, "a.wildloop", None),
+            RecordSpec("*.wildmail", "MX", 60, "10 mx.wildmail", None),
+            RecordSpec("mail", "MX", 60, "10 mx.wildmail", None),
+            RecordSpec("mail", "MX", 60, "20 mx.example.net.", None),
+            RecordSpec("_sip._tcp", "SRV", 60, "10 0 5060 shop", None),
         ],
         serial=7,
     )

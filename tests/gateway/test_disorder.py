@@ -18,10 +18,11 @@ from tests.gateway.harness import (
     status,
     upstream,
 )
+from tests.scale import seeds
 from tests.support import free_port, wait_until
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(4))
 async def test_nothing_is_left_behind(seed: int) -> None:
     chance = random.Random(seed)
     whole: list[int] = []

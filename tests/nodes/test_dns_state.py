@@ -6,8 +6,10 @@ from meridian.core import model
 from meridian.core.verdicts import NodeVerdict, RegionVerdict, Standing, Verdict
 from meridian.nodes.dns_state import build_view, build_zones
 from meridian_dns.names import name_from_text
+from meridian_dns.records import HTTPS, MX, A, RRset
+from meridian_dns.steering import Steer
 from meridian_dns.view import Member
-from meridian_dns.zone import ZoneError
+from meridian_dns.zone import SteeredSet, ZoneError
 
 OWN = NodeVerdict("one", "eu", ("127.0.0.11",), Standing.SERVING)
 EU = model.Region(name="eu", near=("continent/EU",), fallback=("us",))
@@ -82,3 +84,53 @@ def test_zones_bear_the_documents_version() -> None:
     assert zones.find(name_from_text("a.shop.gw.example.com.")) is not None
     with pytest.raises(ZoneError):
         build_zones([zone, zone], 1)
+
+
+def test_all_the_words_of_steering_reach_the_library() -> None:
+    weighted = model.Steer(policy="weighted", regions=("eu", "us"), weights={"eu": 3}, answers_max=1)
+    latency = model.Steer(policy="latency", regions=("eu", "us"), latency_milliseconds={"us": {"eu": 90, "us": 4}})
+    zone = model.Zone(
+        name="example.com",
+        nameservers=("ns1.example.com",),
+        records=(
+            model.Record(name="shop", type="A", steer=weighted),
+            model.Record(name="near", type="A", steer=latency),
+            model.Record(name="@", type="HTTPS", steer=weighted, alpn=("h3", "h2")),
+            model.Record(name="@", type="ALIAS", value="shop"),
+            model.Record(name="@", type="MX", values=("10 mx1", "20 mx2")),
+        ),
+    )
+    names = next(iter(build_zones([zone], 1))).names
+    apex, shop = names[name_from_text("example.com")], names[name_from_text("shop.example.com")][A]
+    near, https, flattened, mx = names[name_from_text("near.example.com")][A], apex[HTTPS], apex[A], apex[MX]
+    assert isinstance(shop, SteeredSet) and shop.steer == Steer("weighted", ("eu", "us"), 1, (("eu", 3),))
+    assert isinstance(near, SteeredSet)
+    assert near.steer.latency_milliseconds == (("us", (("eu", 90.0), ("us", 4.0))),)
+    assert isinstance(https, SteeredSet) and https.alpn == ("h3", "h2") and https.steer == shop.steer
+    assert isinstance(flattened, SteeredSet) and flattened.steer == shop.steer
+    assert isinstance(mx, RRset) and [rdata[:2] for rdata in mx.rdatas] == [b"\0\x0a", b"\0\x14"]
+
+
+@pytest.mark.parametrize(
+    ("problem", "record"),
+    [
+        ("exactly one of", {"type": "A", "value": "192.0.2.1", "values": ("192.0.2.2",)}),
+        ("exactly one of", {"type": "A"}),
+        ("type must be A, AAAA or HTTPS", {"type": "MX", "steer": {"regions": ("eu",)}}),
+        ("alpn belongs", {"type": "HTTPS", "steer": {"regions": ("eu",)}}),
+        ("alpn belongs", {"type": "A", "steer": {"regions": ("eu",)}, "alpn": ("h2",)}),
+        ("use policy weighted", {"type": "A", "steer": {"regions": ("eu",), "weights": {"eu": 1}}}),
+        ("need each other", {"type": "A", "steer": {"regions": ("eu",), "policy": "latency"}}),
+        ("'us' is not among", {"type": "A", "steer": {"regions": ("eu",), "policy": "weighted", "weights": {"us": 1}}}),
+        (
+            "latency_milliseconds.eu: 'us' is not among",
+            {
+                "type": "A",
+                "steer": {"regions": ("eu",), "policy": "latency", "latency_milliseconds": {"eu": {"us": 1}}},
+            },
+        ),
+    ],
+)
+def test_records_that_contradict_themselves_are_refused(problem: str, record: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=problem):
+        model.Record.model_validate({"name": "a", **record})

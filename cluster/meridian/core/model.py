@@ -90,9 +90,9 @@ class Listener(Word):
     """An address where every node accepts connections. TLS is on where h2 or h3 is, or where `tls` says so."""
 
     name: Name
-    bind: Annotated[str, AfterValidator(_checked_bind)]
+    bind: Annotated[str, AfterValidator(_checked_bind)] = Field(description="0.0.0.0:443 or [::]:443; see --address")
     protocols: tuple[Protocol, ...] = Field(min_length=1)
-    tls: bool | None = None
+    tls: bool | None = Field(default=None, description="by default on where protocols has h2 or h3")
     trusted_proxies: tuple[Annotated[str, AfterValidator(_checked_network)], ...] = Field(
         default=(), description="networks whose X-Forwarded-* fields are believed and extended"
     )
@@ -112,9 +112,9 @@ class Listener(Word):
 class Certificate(Word):
     """A certificate chain and its key, read on the side of `apply`, served for these hosts (RFC 6125 wildcards)."""
 
-    hosts: tuple[str, ...] = Field(min_length=1)
-    cert_file: str
-    key_file: str
+    hosts: tuple[str, ...] = Field(min_length=1, description="shop.example.com or *.example.com")
+    cert_file: str = Field(description="PEM chain, leaf first; relative to the document's folder")
+    key_file: str = Field(description="PEM key without a password")
 
 
 class Region(Word):
@@ -124,16 +124,18 @@ class Region(Word):
     addresses: tuple[Annotated[str, AfterValidator(_checked_ip)], ...] = Field(
         default=(), description="what DNS answers for this region instead of what its nodes advertise"
     )
-    near: tuple[Annotated[str, AfterValidator(_checked_near)], ...] = ()
-    fallback: tuple[Name, ...] = ()
+    near: tuple[Annotated[str, AfterValidator(_checked_near)], ...] = Field(
+        default=(), description="continent/EU, country/TR or 203.0.113.0/24; the longest network wins, then the country"
+    )
+    fallback: tuple[Name, ...] = Field(default=(), description="regions that come next for these clients")
 
 
 class Endpoint(Word):
     """One address of an upstream. Without a region it is as near to every node as to any other."""
 
-    address: Annotated[str, AfterValidator(_checked_address)]
-    region: Name | None = None
-    weight: int = Field(default=1, ge=1, le=1000)
+    address: Annotated[str, AfterValidator(_checked_address)] = Field(description="host:port or [v6]:port")
+    region: Name | None = Field(default=None, description="nodes of this region prefer it")
+    weight: int = Field(default=1, ge=1, le=1000, description="its share among endpoints of the same nearness")
 
 
 class Health(Word):
@@ -142,8 +144,8 @@ class Health(Word):
     path: Annotated[str, Field(pattern=r"^/")] = "/"
     interval_seconds: Seconds = 1.0
     timeout_seconds: Seconds = 0.5
-    rise: int = Field(default=2, ge=1, le=100)
-    fall: int = Field(default=3, ge=1, le=100)
+    rise: int = Field(default=2, ge=1, le=100, description="good answers in a row until it is up")
+    fall: int = Field(default=3, ge=1, le=100, description="misses in a row until it is down")
 
 
 class Upstream(Word):
@@ -152,7 +154,7 @@ class Upstream(Word):
     name: Name
     balance: Balance = "round_robin"
     endpoints: tuple[Endpoint, ...] = Field(min_length=1, max_length=10_000)
-    health: Health | None = None
+    health: Health | None = Field(default=None, description="without it only outcomes of requests tell")
     connect_timeout_seconds: Seconds = 1.0
     response_timeout_seconds: Seconds = Field(default=60.0, description="longest silence while a response is awaited")
     idle_timeout_seconds: Seconds = Field(default=30.0, description="how long an unused connection is kept")
@@ -165,19 +167,19 @@ class Limit(Word):
 
     name: Name
     key: Literal["client_ip", "route"] = "client_ip"
-    rate: Annotated[str, AfterValidator(_checked_rate)]
-    burst: int = Field(ge=1, le=10_000_000)
+    rate: Annotated[str, AfterValidator(_checked_rate)] = Field(description="100/s, 600/m or 1000/h")
+    burst: int = Field(ge=1, le=10_000_000, description="how many at once, beyond the rate")
 
 
 class Match(Word):
     """Which requests a route takes. What is left out matches all; the most specific route wins."""
 
     host: str | None = Field(default=None, description="shop.example.com or *.example.com")
-    path: Annotated[str, Field(pattern=r"^/")] | None = None
+    path: Annotated[str, Field(pattern=r"^/")] | None = Field(default=None, description="exactly this path")
     path_prefix: Annotated[str, Field(pattern=r"^/")] | None = Field(
         default=None, description="whole segments: /api matches /api and /api/x, not /apix"
     )
-    methods: tuple[Annotated[str, Field(pattern=r"^[A-Z]+$")], ...] = ()
+    methods: tuple[Annotated[str, Field(pattern=r"^[A-Z]+$")], ...] = Field(default=(), description="all if none")
 
     @model_validator(mode="after")
     def _one_path(self) -> "Match":
@@ -215,31 +217,60 @@ class Route(Word):
 
 
 class Steer(Word):
-    """An answer made from the cluster's verdict: nearest serving region first."""
+    """An answer made from the cluster's verdict: only what serves, and all if nothing does.
 
-    policy: Literal["geo"] = "geo"
+    geo: nearest first. latency: quickest first, by the matrix. failover: the first region that serves. weighted: one
+    region by draw. multivalue: all, turned by chance. sticky: one region, the same for a client's network each time.
+    """
+
+    policy: Literal["geo", "latency", "failover", "weighted", "multivalue", "sticky"] = "geo"
     regions: tuple[Name, ...] = Field(min_length=1)
     answers_max: int | None = Field(default=None, ge=1, le=32, description="at most so many addresses; all if absent")
+    weights: dict[Name, Annotated[int, Field(ge=0, le=1000)]] = Field(
+        default={}, description="for weighted: 1 if absent; 0: never, unless no region with a weight serves"
+    )
+    latency_milliseconds: dict[Name, dict[Name, Annotated[float, Field(ge=0, le=60_000)]]] = Field(
+        default={}, description="for latency: from the region nearest to the client to each region"
+    )
+
+    @model_validator(mode="after")
+    def _words_fit(self) -> "Steer":
+        if self.weights and self.policy != "weighted":
+            raise ValueError(f"weights mean nothing to policy {self.policy}: use policy weighted")
+        if bool(self.latency_milliseconds) != (self.policy == "latency"):
+            raise ValueError("policy latency and latency_milliseconds need each other: give both or none")
+        named = [("weights", name) for name in self.weights]
+        named += [(f"latency_milliseconds.{row}", name) for row, to in self.latency_milliseconds.items() for name in to]
+        for word, name in named:
+            if name not in self.regions:
+                raise ValueError(f"{word}: {name!r} is not among the regions of this steer")
+        return self
 
 
-RecordType = Literal["A", "AAAA", "NS", "CNAME", "TXT"]
+RecordType = Literal["A", "AAAA", "ALIAS", "CAA", "CNAME", "HTTPS", "MX", "NS", "PTR", "SRV", "SVCB", "TLSA", "TXT"]
 
 
 class Record(Word):
-    """One resource record, or a name steered by the verdict."""
+    """One record set, or a name steered by the verdict."""
 
     name: str = Field(description="below the zone; @ is the zone itself")
     type: RecordType
     value: str | None = None
+    values: tuple[str, ...] = Field(default=(), max_length=1000, description="several records of one name and type")
     steer: Steer | None = None
+    alpn: tuple[Annotated[str, Field(min_length=1, max_length=255)], ...] = Field(
+        default=(), description="for a steered HTTPS record: protocols, best first, such as [h3, h2]"
+    )
     ttl_seconds: int = Field(default=300, ge=0, le=604_800)
 
     @model_validator(mode="after")
     def _one_source(self) -> "Record":
-        if (self.value is None) == (self.steer is None):
-            raise ValueError("a record has exactly one of: value, steer")
-        if self.steer is not None and self.type not in ("A", "AAAA"):
-            raise ValueError("steer answers with addresses: type must be A or AAAA")
+        if (self.value is not None) + bool(self.values) + (self.steer is not None) != 1:
+            raise ValueError("a record has exactly one of: value, steer (or values: several)")
+        if self.steer is not None and self.type not in ("A", "AAAA", "HTTPS"):
+            raise ValueError("steer answers with addresses: type must be A, AAAA or HTTPS")
+        if bool(self.alpn) != (self.steer is not None and self.type == "HTTPS"):
+            raise ValueError("alpn belongs to a steered HTTPS record, and to no other")
         return self
 
 
@@ -296,6 +327,8 @@ class Document(Word):
                 if record.steer is not None:
                     place = ("zones", i, "records", j, "steer", "regions")
                     yield from _unknown(place, record.steer.regions, regions, "region")
+                    rows = ("zones", i, "records", j, "steer", "latency_milliseconds")
+                    yield from _unknown(rows, tuple(record.steer.latency_milliseconds), regions, "region")
         if not self.certificates and any(listener.uses_tls for listener in self.listeners):
             yield ("certificates",), "a listener uses TLS but there is no certificate; add one under certificates"
 

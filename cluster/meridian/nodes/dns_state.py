@@ -4,12 +4,13 @@ Invariant 5 at this seam: what the verdict does not speak about is answered as t
 library then never answers an empty set for a name that has endpoints.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from meridian.core import model
 from meridian.core.verdicts import NodeVerdict, Standing, Verdict
+from meridian_dns.steering import Steer
 from meridian_dns.view import Member, Region, RegionView
-from meridian_dns.zone import RecordSpec, Steer, Zone, ZoneSet, build_zone
+from meridian_dns.zone import RecordSpec, Zone, ZoneSet, build_zone
 
 _PUBLISHED = (Standing.SERVING, Standing.SUSPECT)
 SERIAL_MODULUS = 2**32  # of the SOA's serial, RFC 1035 section 3.3.13
@@ -41,21 +42,25 @@ def build_view(regions: Sequence[model.Region], verdict: Verdict, own: NodeVerdi
 
 
 def _zone(zone: model.Zone, version: int) -> Zone:
-    records = [
-        RecordSpec(
-            record.name,
-            record.type,
-            record.ttl_seconds,
-            record.value,
-            None if record.steer is None else _steer(record.steer),
-        )
-        for record in zone.records
-    ]
+    records = [spec for record in zone.records for spec in _specs(record)]
     return build_zone(zone.name, zone.nameservers, records, contact=zone.contact, serial=version % SERIAL_MODULUS)
 
 
+def _specs(record: model.Record) -> Iterator[RecordSpec]:
+    if record.steer is not None:
+        yield RecordSpec(record.name, record.type, record.ttl_seconds, None, _steer(record.steer), record.alpn)
+    for value in record.values if record.value is None else (record.value,):
+        yield RecordSpec(record.name, record.type, record.ttl_seconds, value, None)
+
+
 def _steer(steer: model.Steer) -> Steer:
-    return Steer(steer.policy, steer.regions, steer.answers_max)
+    return Steer(
+        steer.policy,
+        steer.regions,
+        steer.answers_max,
+        tuple(steer.weights.items()),
+        tuple((client, tuple(row.items())) for client, row in steer.latency_milliseconds.items()),
+    )
 
 
 def _region(region: model.Region, verdict: Verdict, nodes: Sequence[NodeVerdict]) -> Region:

@@ -5,18 +5,20 @@ this server does not know its zones. Never imports grpc.
 """
 
 import asyncio
+import secrets
 from collections.abc import Callable, Sequence
 
 from meridian.control.messages import verdict_from_proto
 from meridian.core import model
 from meridian.core.verdicts import NodeVerdict, Standing, Verdict
-from meridian.nodes import logs
+from meridian.nodes import clock, logs
 from meridian.nodes.child import Birth, run_child
 from meridian.nodes.compiling import Unfit, read_document
 from meridian.nodes.dns_state import build_view, build_zones
 from meridian.nodes.settings import Settings
 from meridian.nodes.worker import BoundSockets, run_worker
 from meridian.telemetry.metrics import Series
+from meridian_dns.edns import CookieJar
 from meridian_dns.geo import GeoData, GeoError
 from meridian_dns.records import TYPES
 from meridian_dns.server import DnsServer
@@ -36,7 +38,15 @@ class DnsDuties:
         self._own = own
         self._regions: Sequence[model.Region] = ()
         self._verdict = Verdict()
-        self._server = DnsServer(ZoneSet(), RegionView(0, {}), open_geo(settings.geo_file))
+        # The secret lasts as long as this process: a client whose cookie another one made is given a new one.
+        cookies = CookieJar([secrets.token_bytes(16)], lambda: clock.unix_nanoseconds() // 10**9)
+        self._server = DnsServer(
+            ZoneSet(),
+            RegionView(0, {}),
+            open_geo(settings.geo_file),
+            server_id=settings.name.encode(),
+            cookies=cookies,
+        )
         self._sockets: BoundSockets = {}
         self._documented = asyncio.Event()
         self._bound = asyncio.Event()

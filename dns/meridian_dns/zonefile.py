@@ -1,0 +1,130 @@
+"""Zone files, in and out: RFC 1035 section 5, with $TTL of RFC 2308 section 4.
+
+Invariant: a zone whose record sets are all fixed comes back equal from what `zone_to_file` wrote of it. A record set
+that is steered stands in the file as a comment: no standard record says what it means.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from meridian_dns.lexing import LexError, Line, lines
+from meridian_dns.names import name_below, name_from_text, name_to_text
+from meridian_dns.presentation import rdata_from_words, rdata_to_text, seconds_from_text
+from meridian_dns.records import SOA, TYPES, RRset
+from meridian_dns.zone import SteeredSet, Zone, ZoneError, assemble_zone
+
+FILE_BYTES_MAX = 64 * 1024 * 1024  # above a million records; a larger file is hardly meant for this server
+
+_TYPE_NAMES = {number: name for name, number in TYPES.items()}
+_CLASSES = ("IN", "CH", "HS", "CS")
+
+
+def zone_from_file(text: str, origin: str) -> Zone:
+    """Builds the zone of a file that brings its own SOA and NS. Raises ZoneError that names the line."""
+    try:
+        apex = name_from_text(origin)
+    except ValueError as error:
+        raise ZoneError(f"zone {origin}", str(error), "correct the name") from None
+    return assemble_zone(apex, read_records(text, apex))
+
+
+def read_records(text: str, origin: bytes) -> Iterator[tuple[RRset, str]]:
+    """Reads a file's records in order, each alone in its set and with its place ("line 7"). Raises ZoneError."""
+    reader = _Reader(origin)
+    if len(text) > FILE_BYTES_MAX:
+        raise ZoneError(name_to_text(origin), f"more than {FILE_BYTES_MAX} bytes", "split the zone")
+    try:
+        for line in lines(text):
+            place = f"line {line.number}"
+            try:
+                records = reader.read(line)
+            except ZoneError:
+                raise
+            except ValueError as error:
+                raise ZoneError(f"zone {name_to_text(origin)}, {place}", str(error), "correct the line") from None
+            if records is not None:
+                yield records, place
+    except LexError as error:
+        raise ZoneError(f"zone {name_to_text(origin)}, line {error.line}", str(error), "correct the line") from None
+
+
+def zone_to_file(zone: Zone) -> str:
+    """Writes all record sets, SOA first, names absolute, one record on a line."""
+    out = [f"$ORIGIN {name_to_text(zone.origin)}"]
+    sets = [records for here in zone.names.values() for records in here.values()]
+    for records in sorted(sets, key=lambda records: (records.owner != zone.origin, records.type != SOA)):
+        head = f"{name_to_text(records.owner)} {records.ttl_seconds} IN {_TYPE_NAMES[records.type]}"
+        if isinstance(records, SteeredSet):
+            out.append(f"; {head} is steered: {records.steer.policy} {' '.join(records.steer.regions) or 'everywhere'}")
+        else:
+            out += [f"{head} {rdata_to_text(records.type, rdata)}" for rdata in records.rdatas]
+    return "\n".join(out) + "\n"
+
+
+@dataclass(slots=True)
+class _Reader:
+    """What earlier lines leave for later ones."""
+
+    origin: bytes
+    owner: bytes | None = None
+    default_ttl_seconds: int | None = None
+    last_ttl_seconds: int | None = None
+
+    def read(self, line: Line) -> RRset | None:
+        """One entry; None if it was a directive. Raises ValueError."""
+        words = list(line.words)
+        first = words[0].text
+        if first.startswith("$") and not line.is_indented and not words[0].is_quoted:
+            self._direct(first.upper(), [word.text for word in words[1:]])
+            return None
+        if not line.is_indented:
+            self.owner = name_below(words.pop(0).text, self.origin)
+        if self.owner is None:
+            raise ValueError("the first record names no owner")
+        ttl_seconds, is_classed = None, False
+        while words:
+            word = words.pop(0).text.upper()
+            seconds = seconds_from_text(word)
+            if word in _CLASSES and not is_classed:
+                if word != "IN":
+                    raise ValueError(f"class {word}: only IN is served")
+                is_classed = True
+            elif seconds is not None and ttl_seconds is None:
+                ttl_seconds = seconds
+            else:
+                break
+        else:
+            raise ValueError("a record without a type")
+        type_ = TYPES.get(word)
+        if type_ is None:
+            raise ValueError(f"unknown type {word!r}: known are {', '.join(TYPES)}")
+        try:
+            rdata = rdata_from_words(type_, words, lambda text: name_below(text, self.origin))
+        except ValueError as error:
+            raise ValueError(f"{word}: {error}") from None
+        return RRset(self.owner, type_, self._ttl(ttl_seconds, type_, rdata), (rdata,))
+
+    def _direct(self, directive: str, words: list[str]) -> None:
+        if directive not in ("$ORIGIN", "$TTL"):
+            raise ValueError(f"{directive} is not known: write out what it would bring in")
+        if len(words) != 1:
+            raise ValueError(f"{directive} takes one word")
+        if directive == "$ORIGIN":
+            self.origin = name_below(words[0], self.origin)
+            return
+        self.default_ttl_seconds = seconds_from_text(words[0])
+        if self.default_ttl_seconds is None:
+            raise ValueError(f"$TTL {words[0]!r} is no time: write seconds, or 1h30m")
+
+    def _ttl(self, own_seconds: int | None, type_: int, rdata: bytes) -> int:
+        """The record's own, else $TTL, else the one before (RFC 1035), else for the SOA its negative TTL (RFC 1035)."""
+        if own_seconds is not None:
+            self.last_ttl_seconds = own_seconds
+            return own_seconds
+        if self.default_ttl_seconds is not None:
+            return self.default_ttl_seconds
+        if self.last_ttl_seconds is None and type_ == SOA:
+            self.last_ttl_seconds = int.from_bytes(rdata[-4:], "big")
+        if self.last_ttl_seconds is None:
+            raise ValueError("no TTL here, and none before: begin the file with $TTL")
+        return self.last_ttl_seconds

@@ -1,0 +1,223 @@
+"""Each policy by itself, and what holds for all of them whatever the world looks like."""
+
+from collections import Counter
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from meridian_dns.nearness import Client
+from meridian_dns.records import AAAA, A
+from meridian_dns.steering import POLICIES, Choice, Steer, choose, order_for
+from meridian_dns.view import Member, Region, RegionView
+
+NAMES = ("eu", "us", "asia")
+EXTRAS: dict[str, dict[str, object]] = {
+    "weighted": {"weights": (("eu", 3), ("us", 0))},
+    "latency": {"latency_milliseconds": (("asia", (("us", 5.0), ("eu", 9.0))), ("eu", (("eu", 1.0),)))},
+}
+
+
+def steer(policy: str, regions: tuple[str, ...] = NAMES, **more: object) -> Steer:
+    return replace(Steer(policy, regions), **(EXTRAS.get(policy, {}) | more))  # type: ignore[arg-type]  # fields
+
+
+def region(name: str, *addresses: str, serving: bool = True, suspect: bool = False, **more: object) -> Region:
+    members = tuple(Member(f"{name}{index}", (address,), True) for index, address in enumerate(addresses))
+    return Region(name, members, serving, suspect, **more)  # type: ignore[arg-type]  # near and fallback
+
+
+EU, US, ASIA = (
+    region("eu", "192.0.2.1", "192.0.2.2", near=("10.0.0.0/8",)),
+    region("us", "192.0.2.3", near=("20.0.0.0/8",)),
+    region("asia", "192.0.2.4", near=("30.0.0.0/8",)),
+)
+ANYONE = Client("10.0.0.1", None, None, None)
+
+
+def world(*regions: Region) -> RegionView:
+    return RegionView(1, {region.name: region for region in regions})
+
+
+def out(region: Region) -> Region:
+    return replace(region, serving=False)
+
+
+def suspected(region: Region) -> Region:
+    return replace(region, suspect=True)
+
+
+def pick(wanted: Steer, view: RegionView, client: Client = ANYONE, draw: int = 0, type_: int = A) -> Choice:
+    return choose(wanted, type_, view, order_for(wanted, view, client), draw)
+
+
+def last_bytes(choice: Choice) -> list[int]:
+    return [rdata[-1] for rdata in choice.rdatas]
+
+
+def test_failover_answers_the_first_region_that_serves() -> None:
+    first = steer("failover", ("us", "eu", "asia"))
+    assert last_bytes(pick(first, world(EU, US, ASIA))) == [3]
+    assert last_bytes(pick(first, world(EU, out(US), ASIA))) == [1, 2]
+    assert last_bytes(pick(first, world(EU, out(US), ASIA), draw=1)) == [2, 1]
+    assert last_bytes(pick(first, world(out(EU), out(US), ASIA))) == [4]
+    assert last_bytes(pick(first, world(out(EU), out(US), out(ASIA)))) == [3, 1, 2, 4], "fails open"
+    assert last_bytes(pick(first, world(EU, suspected(US), ASIA))) == [1, 2, 3], "the suspect is last, and kept"
+    assert last_bytes(pick(first, world(suspected(EU), suspected(US), ASIA))) == [4, 3]
+    assert last_bytes(pick(first, world(EU, US, suspected(ASIA)))) == [3]
+
+
+def shares(wanted: Steer, view: RegionView) -> Counter[tuple[int, ...]]:
+    draws = pick(wanted, view).draws
+    return Counter(tuple(sorted(last_bytes(pick(wanted, view, draw=draw)))) for draw in range(draws))
+
+
+def test_weighted_is_exact_over_all_draws() -> None:
+    wanted = steer("weighted", weights=(("eu", 600), ("us", 300), ("asia", 100)))
+    found = shares(wanted, world(EU, US, ASIA))
+    assert found == {(1, 2): 12, (3,): 6, (4,): 2}
+    assert shares(wanted, world(EU, out(US), ASIA)) == {(1, 2): 12, (4,): 2}
+    turned = Counter(pick(wanted, world(EU), draw=draw).rdatas[0][-1] for draw in range(2))
+    assert turned == {1: 1, 2: 1}, "chance also turns the members"
+
+
+def test_weight_zero_is_never_answered_unless_all_others_failed() -> None:
+    wanted = steer("weighted", weights=(("eu", 5), ("us", 0), ("asia", 0)))
+    assert set(shares(wanted, world(EU, US, ASIA))) == {(1, 2)}
+    assert set(shares(wanted, world(suspected(EU), US, ASIA))) == {(1, 2)}
+    assert shares(wanted, world(out(EU), US, ASIA)) == {(3,): 1, (4,): 1}
+    assert set(shares(wanted, world(out(EU), out(US), out(ASIA)))) == {(1, 2, 3, 4)}
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=1, max_size=4))
+def test_a_drawn_suspect_is_joined_by_another_in_proportion(kinds: list[tuple[int, bool]]) -> None:
+    regions = [region(f"r{at}", f"192.0.2.{at}", suspect=suspect) for at, (_, suspect) in enumerate(kinds)]
+    wanted = steer("weighted", (), weights=tuple((f"r{at}", weight) for at, (weight, _) in enumerate(kinds)))
+    found: Counter[int] = Counter()
+    draws = pick(wanted, world(*regions)).draws
+    for draw in range(draws):
+        chosen = last_bytes(pick(wanted, world(*regions), draw=draw))
+        found[chosen[0]] += 1
+        assert len(chosen) == 1 or [kinds[at][1] for at in chosen] == [False, True]
+    weights = [weight for weight, _ in kinds] if any(weight for weight, _ in kinds) else [1] * len(kinds)
+    firm = [at for at, (_, suspect) in enumerate(kinds) if not suspect and weights[at]]
+    first = firm or [at for at in range(len(kinds)) if weights[at]]
+    total = sum(weights[at] for at in first)
+    assert found == {at: draws * weights[at] // total for at in first}
+
+
+def test_multivalue_turns_all_that_serve() -> None:
+    wanted = steer("multivalue")
+    view = world(EU, suspected(US), ASIA)
+    seen = [last_bytes(pick(wanted, view, draw=draw)) for draw in range(3)]
+    assert seen == [[1, 2, 4, 3], [2, 4, 1, 3], [4, 1, 2, 3]]
+    assert pick(wanted, view).draws == 3
+    assert len(last_bytes(pick(steer("multivalue", answers_max=2), view))) == 2
+
+
+def test_latency_asks_the_matrix_from_the_clients_own_region() -> None:
+    matrix = (("eu", (("eu", 4.0), ("us", 90.0), ("asia", 70.0))), ("asia", (("asia", 3.0), ("us", 8.0), ("eu", 70.0))))
+    wanted = steer("latency", latency_milliseconds=matrix)
+    view = world(EU, US, ASIA)
+    near = {name: Client(f"{first}.0.0.1", None, None, None) for name, first in (("eu", 10), ("us", 20), ("asia", 30))}
+    assert last_bytes(pick(wanted, view, near["eu"])) == [1, 2, 4, 3]
+    assert last_bytes(pick(wanted, view, near["asia"])) == [4, 3, 1, 2]
+    assert last_bytes(pick(wanted, world(EU, US, out(ASIA)), near["asia"])) == [3, 1, 2]
+    assert order_for(wanted, view, near["eu"]).scope >= 8
+    unmeasured = steer("latency", latency_milliseconds=(("mars", (("us", 1.0),)),))
+    assert last_bytes(pick(unmeasured, view, near["eu"])) == [1, 2, 3, 4]
+
+
+def clients() -> list[Client]:
+    return [Client(f"100.{high}.{low}.9", None, None, None) for high in range(8) for low in range(0, 256, 4)]
+
+
+def test_sticky_keeps_a_network_where_it_is_and_moves_only_whose_region_left() -> None:
+    wanted = steer("sticky")
+    all_well, without_us = world(EU, US, ASIA), world(EU, out(US), ASIA)
+    before = {client.address: pick(wanted, all_well, client).rdatas for client in clients()}
+    after = {client.address: pick(wanted, without_us, client).rdatas for client in clients()}
+    us = (bytes((192, 0, 2, 3)),)
+    assert all(after[address] == before[address] for address in before if before[address] != us)
+    spread = Counter(rdatas[0][-1] for rdatas in before.values())
+    assert set(spread) == {1, 2, 3, 4}
+    assert all(count > len(before) / 10 for count in spread.values())
+    assert pick(wanted, all_well).draws == 1
+    neighbour = Client("100.0.0.200", ip_network("100.0.0.0/24"), None, None)
+    assert pick(wanted, all_well, neighbour).rdatas == before["100.0.0.9"]
+
+
+@st.composite
+def views(draw: st.DrawFn) -> RegionView:
+    regions = []
+    for at, name in enumerate(NAMES):
+        members = tuple(
+            Member(f"{name}{index}", addresses, serving)
+            for index, (addresses, serving) in enumerate(
+                draw(
+                    st.lists(
+                        st.tuples(
+                            st.sampled_from([(f"192.0.2.{at}",), (f"192.0.2.{at + 9}", "2001:db8::1"), ()]),
+                            st.booleans(),
+                        ),
+                        max_size=3,
+                    )
+                )
+            )
+        )
+        near = tuple(draw(st.lists(st.sampled_from(["10.0.0.0/8", "10.1.0.0/16", "2001:db8::/32"]), max_size=2)))
+        regions.append(Region(name, members, draw(st.booleans()), draw(st.booleans()), near))
+    return world(*regions)
+
+
+def addresses_of(view: RegionView, type_: int, *, serving: bool) -> set[bytes]:
+    return {
+        packed
+        for region in view.regions.values()
+        for member in region.members
+        if not serving or (region.serving and member.serving)
+        for packed in (ip_address(address).packed for address in member.addresses)
+        if len(packed) == (4 if type_ == A else 16)
+    }
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@settings(max_examples=80, deadline=None)
+@given(
+    view=views(),
+    draw=st.integers(0, 1000),
+    address=st.ip_addresses().filter(lambda address: not getattr(address, "scope_id", None)).map(str)
+    | st.sampled_from(["10.0.0.1", "10.1.0.0", "10.1.255.255", "2001:db8::5"]),
+    noise=st.integers(0, 2**128 - 1),
+    type_=st.sampled_from([A, AAAA]),
+)
+def test_health_chance_and_scope_hold_for_every_policy(
+    policy: str, view: RegionView, draw: int, address: str, noise: int, type_: int
+) -> None:
+    wanted = steer(policy)
+    client = Client(address, None, None, None)
+    got = pick(wanted, view, client, draw, type_)
+    healthy, everything = addresses_of(view, type_, serving=True), addresses_of(view, type_, serving=False)
+    if healthy:
+        assert got.rdatas
+        assert set(got.rdatas) <= healthy
+        firm = {name: region for name, region in view.regions.items() if not region.suspect}
+        trusted = addresses_of(RegionView(1, firm), type_, serving=True)
+        if trusted and policy != "weighted":
+            assert got.rdatas[0] in trusted, "a suspect is never first while another serves"
+    else:
+        assert set(got.rdatas) == everything, "fails open"
+    assert got.failed_open is bool(everything and not healthy)
+    assert len(set(got.rdatas)) == len(got.rdatas)
+    assert pick(wanted, view, client, draw + got.draws, type_) == got
+    assert pick(wanted, view, client, draw + 1, type_).draws == got.draws
+    # Every client that shares the scope's bits gets the same.
+    packed = ip_address(address)
+    bits = packed.max_prefixlen
+    scope = order_for(wanted, view, client).scope if got.client_matters else 0
+    mask = (1 << bits - scope) - 1
+    other = ip_address((int(packed) & ~mask) | (noise & mask))
+    if other.version == packed.version:
+        assert pick(wanted, view, Client(str(other), None, None, None), draw, type_) == got
