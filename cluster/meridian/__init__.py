@@ -15,6 +15,7 @@ node        one machine of a region; launcher, agent, gateway workers and DNS wo
 region      a place where nodes stand; the unit of geography.
 report      what one node saw of the others' health.
 verdict     the leader's one judgement of all nodes and regions, versioned and fenced.
+fallback    a node's own merge of the reports, while no leader's verdict is heard.
 fence       the create revision of the leader's key; a lower one is refused.
 grant       the share of a limit that a node may spend.
 """

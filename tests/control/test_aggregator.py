@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from tests.control.parts import KEYS, FlakyStore, running
 from tests.simulation.virtual import NODE, VirtualLoop, run_virtual
@@ -28,7 +29,13 @@ class Desk:
         self.clock = asyncio.get_running_loop().time
         self.store = FlakyStore(self.clock)
         self.board = Board(self.posted.append)
-        self.aggregator = Aggregator(self.store, KEYS, "a", self.board, self.evidence, lambda: self.fence, self.clock)
+        self.beats: list[tuple[float, int, int]] = []
+        self.aggregator = Aggregator(
+            self.store, KEYS, "a", self.board, self.evidence, lambda: self.fence, self.clock, self.beat
+        )
+
+    def beat(self, fence: int, version: int) -> None:
+        self.beats.append((self.clock(), fence, version))
 
     def evidence(self, since: float) -> Evidence:
         members = {"a": Member("a", "eu", ("ip-a",)), "b": Member("b", "us", ("ip-b",))}
@@ -115,6 +122,34 @@ def test_after_standing_still_the_silence_was_its_own() -> None:
         assert [verdict.nodes["b"].standing for verdict in desk.posted if "b" in verdict.nodes] == [Standing.SERVING]
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+    run_virtual(story)
+
+
+def test_a_leader_beats_while_it_is_up_to_date_and_is_silent_while_it_cannot_write() -> None:
+    async def story() -> None:
+        desk = Desk()
+        async with running(desk.aggregator.run()):
+            await asyncio.sleep(2.0)
+            assert desk.beats == []
+            await desk.lead()
+            await asyncio.sleep(3.0)
+            held = desk.board.verdict
+            assert {beat[1:] for beat in desk.beats} == {(held.fence, held.version)}
+            gaps = [two[0] - one[0] for one, two in pairwise(desk.beats)]
+            assert len(gaps) > 6
+            assert max(gaps) < 0.32
+            desk.store.away = True
+            await asyncio.sleep(1.0)
+            assert len(desk.beats) > 10  # there is nothing to write
+            desk.hear_b()
+            await asyncio.sleep(0.1)
+            before = len(desk.beats)
+            await asyncio.sleep(3.0)
+            assert len(desk.beats) == before
+            desk.store.away = False
+            await asyncio.sleep(1.0)
+            assert desk.beats[-1][2] == held.version + 1
 
     run_virtual(story)
 

@@ -13,6 +13,7 @@ def test_the_newest_of_each_observer_is_kept_and_aged() -> None:
     assert not inbox.take(report("a", 1))
     assert not inbox.take(report("a", 2))
     assert inbox.heard["a"].made == 9.5
+    assert inbox.ages() == {"a": 0.5}
     assert inbox.take(report("a", 3))
     assert inbox.heard["a"].made == 10.0
 

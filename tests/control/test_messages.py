@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meridian.control.messages import (
+    beat_to_proto,
     decode_verdict,
     encode_verdict,
     report_from_proto,
@@ -49,6 +50,27 @@ def test_reports_survive(sights: dict[str, Sight], draining: bool, serving: bool
     report = Report("a", "eu", "a.1", 4, sequence, sights, draining, serving, 0.25)
     message = health_pb2.Report.FromString(report_to_proto(report, 0.25).SerializeToString())
     assert report_from_proto(message) == report
+
+
+def test_what_reports_say_of_others_survives() -> None:
+    report = Report("a", "eu", "a.1", 4, 1, {}, False, True, 0.0, {"b": 0.25}, frozenset("bc"), frozenset("c"))
+    message = health_pb2.Report.FromString(report_to_proto(report, 0.0).SerializeToString())
+    assert report_from_proto(message) == report
+
+
+def test_times_travel_as_ages() -> None:
+    node = NodeVerdict("a", "eu", (), Standing.WITHDRAWN, "", changed=970.0, penalty=1.5)
+    sent = Verdict(5, 1, {"a": node}, {"eu": RegionVerdict("eu", Standing.WITHDRAWN, "", changed=980.0)}, fallback=2)
+    read = decode_verdict(encode_verdict(sent, 1000.0), 50.0)
+    assert (read.nodes["a"].changed, read.nodes["a"].penalty, read.regions["eu"].changed) == (20.0, 1.5, 30.0)
+    assert read == sent
+
+
+def test_a_beat_is_small() -> None:
+    message = beat_to_proto(2**40, 2**30)
+    assert message.beat
+    assert (message.fence, message.version) == (2**40, 2**30)
+    assert message.ByteSize() < 24
 
 
 def test_numbers_from_a_newer_node_are_read_as_harmless() -> None:

@@ -23,12 +23,16 @@ class Ear:
     def __init__(self) -> None:
         self.reports: list[Report] = []
         self.verdicts: list[Verdict] = []
+        self.beats: list[tuple[int, int]] = []
 
     def on_report(self, report: Report) -> None:
         self.reports.append(report)
 
     def on_verdict(self, verdict: Verdict) -> None:
         self.verdicts.append(verdict)
+
+    def on_beat(self, fence: int, version: int) -> None:
+        self.beats.append((fence, version))
 
 
 def issue(authority: trustme.CA) -> PeerTls:
@@ -67,6 +71,24 @@ async def test_reports_go_up_and_verdicts_come_down() -> None:
         b.publish(changed)
         await wait_until(lambda: heard_a.verdicts[-1] == changed, within_seconds=0.5, what="the next verdict, at once")
         assert heard_a.reports == []
+
+
+async def test_beats_reach_who_is_connected_and_nobody_later() -> None:
+    a, b, c, heard_a, heard_c = peers(), peers(), peers(), Ear(), Ear()
+    async with running(a.run(heard_a), b.run(Ear()), c.run(heard_c)):
+        where = {"b": f"{HOST}:{await port_of(b)}"}
+        b.publish(Verdict(3, 1))
+        a.set_peers(where)
+        await wait_until(lambda: heard_a.verdicts, within_seconds=5, what="the verdict in force")
+        for _ in range(2):
+            before = len(heard_a.beats)
+            b.beat(3, 1)
+            await wait_until(lambda before=before: len(heard_a.beats) > before, within_seconds=1, what="a beat")  # type: ignore[misc]  # bound at once
+        assert heard_a.beats == [(3, 1), (3, 1)]
+        assert heard_a.verdicts == [Verdict(3, 1)]
+        c.set_peers(where)
+        await wait_until(lambda: heard_c.verdicts, within_seconds=5, what="the verdict in force")
+        assert heard_c.beats == []
 
 
 async def test_only_the_latest_report_waits_for_a_peer_that_is_away_and_says_its_age() -> None:

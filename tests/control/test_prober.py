@@ -37,6 +37,8 @@ def test_sights_follow_what_is_probed() -> None:
             await asyncio.sleep(1.5)
             assert prober.sights() == {1: Sight.UP, 2: Sight.DOWN}
             assert turns == 3
+            assert prober.dark(1.0) == {2}
+            assert prober.dark(3.0) == frozenset()
             prober.set_subjects({2: subject(2), 3: subject(3)})
             assert prober.sights() == {2: Sight.DOWN, 3: Sight.UNKNOWN}
             down.clear()

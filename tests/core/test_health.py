@@ -61,6 +61,16 @@ def test_no_probe_begins_while_one_is_under_way() -> None:
     assert step(probing, Due(), 9.0).commands == ()
 
 
+def test_it_knows_since_when_it_is_dark() -> None:
+    up, _ = feed(Health(POLICY), "+")
+    assert up.good_at == pytest.approx(0.01)
+    down, _ = feed(up, "----")
+    assert down.good_at == up.good_at
+    glimpse, _ = feed(down, "+")
+    assert glimpse.sight is Sight.DOWN
+    assert glimpse.good_at > up.good_at
+
+
 @given(st.text(alphabet="+-", max_size=40), st.floats(0, 0.999))
 def test_a_turn_needs_its_row_and_time_never_stands_still(results: str, draw: float) -> None:
     health, history = Health(POLICY), ""

@@ -36,6 +36,19 @@ def test_tenures(second: Tenure, words: tuple[str, ...]) -> None:
     assert all(word in text for word, text in zip(words, found, strict=True))
 
 
+def test_a_fallback_stands_upon_its_base_and_gives_way() -> None:
+    base = Verdict(5, 2, {"a": NodeVerdict("a", "eu", (), Standing.SERVING)}, {})
+    suspect = {"a": NodeVerdict("a", "eu", (), Standing.SUSPECT)}
+    merged = replace(base, nodes=suspect, fallback=1)
+    assert sequence_violations([base, merged, replace(merged, fallback=2, nodes=base.nodes)]) == []
+    assert sequence_violations([base, merged, base]) == []
+    assert sequence_violations([base, merged, replace(base, fence=9)]) == []
+    assert sequence_violations([base, merged, replace(base, nodes=suspect)])  # one version, two contents
+    assert sequence_violations([base, replace(merged, version=3)])
+    assert sequence_violations([base, merged, merged])
+    assert sequence_violations([base, merged, replace(base, version=1)])
+
+
 def test_sequences_of_verdicts() -> None:
     serving = {"a": NodeVerdict("a", "eu", (), Standing.SERVING)}
     first = Verdict(5, 1, serving, {})

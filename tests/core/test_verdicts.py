@@ -20,6 +20,7 @@ from meridian.core.verdicts import (
     Verdict,
     greater,
     judge,
+    merge,
     newer,
 )
 
@@ -165,6 +166,151 @@ def test_a_node_that_says_it_does_not_serve_is_as_good_as_silent() -> None:
     assert standings(judge(verdict(THREE, "SSS"), given_, NOW, leader="a", fence=5), THREE) == "SSW"
 
 
+def told(given_: Evidence, **by_observer: Mapping[str, object]) -> Evidence:
+    """The same evidence with other fields in some observers' reports."""
+    heard = dict(given_.heard)
+    for observer, changes in by_observer.items():
+        report = replace(heard[observer].report, **changes)  # type: ignore[arg-type]  # fields of Report
+        heard[observer] = replace(heard[observer], report=report)
+    return replace(given_, heard=heard)
+
+
+def rule(names: Mapping[str, str], before: Verdict, given_: Evidence, judge_name: str = "") -> str:
+    after = judge(before, given_, NOW, leader=judge_name or next(iter(names)), fence=5)
+    assert judgement_violations(before, after, given_, NOW) == []
+    return standings(after, names)
+
+
+def test_whom_another_hears_is_not_silent_and_whom_nobody_hears_is_though_the_judge_slept() -> None:
+    four = {**THREE, "d": "sa"}
+    given_ = evidence(four, {"a": ".+-+", "b": "+.-+", "d": "++-."})
+    assert rule(four, verdict(four, "SSSS"), given_) == "SSWS"
+    assert rule(four, verdict(four, "SSSS"), told(given_, d={"heard": {"c": 0.5}})) == "SSSS"
+    assert rule(four, verdict(four, "SSSS"), told(given_, d={"heard": {"c": 1.5}})) == "SSWS"
+    asleep = replace(given_, since=NOW - 0.6)
+    assert rule(four, verdict(four, "SSSS"), asleep) == "SSSS"
+    assert rule(four, verdict(four, "SSSS"), told(asleep, d={"heard": {"c": 3.0}})) == "SSWS"
+
+
+@pytest.mark.parametrize(
+    ("names", "sights", "dark", "after"),
+    [
+        # It speaks, and nobody reaches it.
+        (THREE, {"a": ".+-", "b": "+.-", "c": "++."}, {"a": "c", "b": "c"}, "SSW"),
+        # Not for long enough yet, as one of them says.
+        (THREE, {"a": ".+-", "b": "+.-", "c": "++."}, {"a": "c"}, "SSS"),
+        # Another reaches it.
+        (
+            FIVE,
+            {"a1": ".++++", "a2": "+.++-", "b1": "++.+-", "b2": "+++.-"},
+            {"a2": "c", "b1": "c", "b2": "c"},
+            "SSSSS",
+        ),
+        # One voice alone, or one region alone.
+        (THREE, {"a": ".+-", "b": "+.?", "c": "++."}, {"a": "c"}, "SSS"),
+        ({"a1": "eu", "a2": "eu", "b": "us"}, {"a1": ".+-", "a2": "+.-", "b": "++."}, {"a1": "b", "a2": "b"}, "SS?"),
+        # A node whose mate is well goes alone.
+        (ALONE, {"a1": ".+-", "a2": "+.-", "a3": "++."}, {"a1": "a3", "a2": "a3"}, "SSW"),
+        # The judge's own data path is as dead as anyone's.
+        (THREE, {"a": ".++", "b": "-.+", "c": "-+."}, {"b": "a", "c": "a"}, "WSS"),
+        # All of them at once: it is not they.
+        (THREE, {"a": ".--", "b": "-.-", "c": "--."}, {"a": "bc", "b": "ac", "c": "ab"}, "SSS"),
+    ],
+)
+def test_gray_failures_end(
+    names: Mapping[str, str], sights: Mapping[str, str], dark: Mapping[str, str], after: str
+) -> None:
+    by_name = {o: {"dark": frozenset([who] if who in names else list(who))} for o, who in dark.items()}
+    given_ = evidence(names, sights)
+    given_ = replace(
+        given_, heard={**{n: Heard(Report(n, r, f"{n}.1", 1, 1, {}), NOW) for n, r in names.items()}, **given_.heard}
+    )
+    assert rule(names, verdict(names, "S" * len(names)), told(given_, **by_name)) == after
+
+
+SEVEN = {name: f"r{name}" for name in "abcdefg"}
+
+
+@pytest.mark.parametrize(
+    ("sights_of_a", "seconds", "after"),
+    [
+        (".++++--", 60.0, "SSSSSWW"),
+        (".++++--", 5.0, "SSSSSWW"),  # all agree
+        (".+++++-", 60.0, "SSSSSWW"),  # four of six do, and no region went of late
+        (".+++++-", 29.0, "SSSSS?W"),
+        (".++++?-", 29.0, "SSSSSWW"),  # who has not seen it counts neither way
+    ],
+)
+def test_the_guard_asks_all_for_a_second_region(sights_of_a: str, seconds: float, after: str) -> None:
+    before = verdict(SEVEN, "SSSSSSW")
+    gone = replace(before.regions["rg"], changed=NOW - seconds)
+    before = replace(before, regions={**before.regions, "rg": gone})
+    sights = {"a": sights_of_a, "b": "+.+++--", "c": "++.++--", "d": "+++.+--", "e": "++++.--"}
+    assert rule(SEVEN, before, evidence(SEVEN, sights)) == after
+    assert rule(SEVEN, before, evidence(SEVEN, sights), "c") == after  # whoever judges
+
+
+def test_two_regions_at_once_need_all_voices_for_the_second() -> None:
+    sights = {"a": ".++++-+", "b": "+.+++--", "c": "++.++--", "d": "+++.+--", "e": "++++.--"}
+    assert rule(SEVEN, verdict(SEVEN, "SSSSSSS"), evidence(SEVEN, sights)) == "SSSSSW?"
+    sights["a"] = ".++++--"
+    assert rule(SEVEN, verdict(SEVEN, "SSSSSSS"), evidence(SEVEN, sights)) == "SSSSSWW"
+
+
+def test_who_falls_again_and_again_stays_out_but_not_for_ever_and_not_alone() -> None:
+    calm = evidence(THREE, {"a": ".++", "b": "+.+", "c": "++."})
+
+    def fallen(penalty: float, seconds: float, others: str = "SS") -> Verdict:
+        before = verdict(THREE, others + "W")
+        return replace(
+            before, nodes={**before.nodes, "c": replace(before.nodes["c"], changed=NOW - seconds, penalty=penalty)}
+        )
+
+    assert rule(THREE, fallen(2.9, 0.0), calm) == "SSS"
+    assert rule(THREE, fallen(4.0, 20.0), calm) == "SSW"
+    assert rule(THREE, fallen(4.0, 26.0), calm) == "SSS"
+    assert rule(THREE, fallen(1e9, 599.0), calm) == "SSW"
+    assert rule(THREE, fallen(1e9, 601.0), calm) == "SSS"
+    only_c = evidence(THREE, {"c": "--."})
+    assert rule(THREE, fallen(1e9, 10.0, "??"), only_c, "c") == "??S"
+    held = judge(fallen(4.0, 20.0), calm, NOW, leader="a", fence=5)
+    assert "too often" in held.nodes["c"].reason
+
+
+def test_the_record_remembers_when_and_how_often() -> None:
+    before = verdict(THREE, "SSS")
+    before = replace(before, nodes={**before.nodes, "c": replace(before.nodes["c"], changed=NOW - 60.0, penalty=2.0)})
+    down = judge(before, evidence(THREE, {"a": ".+-", "b": "+.-"}), NOW, leader="a", fence=5)
+    assert (down.nodes["c"].changed, down.nodes["c"].penalty) == (NOW, 2.0)  # half of two, and one more
+    assert down.regions["ap"].changed == NOW
+    assert down.nodes["a"].changed == before.nodes["a"].changed
+
+
+def test_what_a_node_merged_itself_is_no_news_to_the_next_leader() -> None:
+    silent = evidence(THREE, {"a": ".+?", "b": "+.-"})
+    assert rule(THREE, verdict(THREE, "SSS"), silent, "b") == "SS?"
+    claim = {"withdrawn": frozenset("c")}
+    assert rule(THREE, verdict(THREE, "SSS"), told(silent, a=claim), "b") == "SSW"
+    # It speaks again, but its probes are not good yet: the slow path.
+    returning = evidence(THREE, {"a": ".+-", "b": "+.-", "c": "++."})
+    assert rule(THREE, verdict(THREE, "SSS"), returning) == "SSS"
+    assert rule(THREE, verdict(THREE, "SSS"), told(returning, a=claim)) == "SSW"
+    well = evidence(THREE, {"a": ".++", "b": "+.+", "c": "++."})
+    assert rule(THREE, verdict(THREE, "SSS"), told(well, a=claim)) == "SSS"
+
+
+def test_a_merge_stands_upon_the_fenced_verdict_and_any_greater_one_ends_it() -> None:
+    base = verdict(THREE, "SSS")
+    calm = evidence(THREE, {"a": ".++", "b": "+.+", "c": "++."})
+    assert merge(base, calm, NOW, merger="b") is base
+    merged = merge(base, evidence(THREE, {"a": ".+-", "b": "+.-"}), NOW, merger="b")
+    assert standings(merged, THREE) == "SSW"
+    assert (merged.fence, merged.version, merged.leader, merged.fallback) == (5, 7, "a", 1)
+    assert not greater(base, merged)
+    assert greater(replace(base, version=8), merged)
+    assert greater(replace(base, fence=6), merged)
+
+
 def test_versions_count_changes_and_nothing_else() -> None:
     before = verdict(THREE, "SSS")
     calm = evidence(THREE, {"a": ".++", "b": "+.+", "c": "++."})
@@ -197,6 +343,13 @@ def cases(draw: st.DrawFn) -> tuple[Verdict, Evidence]:
         zip("abcdef", draw(st.lists(st.sampled_from(["eu", "us", "ap"]), min_size=1, max_size=6)), strict=False)
     )
     before = verdict(names, "".join(draw(st.sampled_from("SSSSS?DW.")) for _ in names))
+    ago = st.sampled_from([1.0, 40.0, 700.0])
+    regions_before = {n: replace(region, changed=NOW - draw(ago)) for n, region in before.regions.items()}
+    nodes_before = {
+        n: replace(node, changed=NOW - draw(ago), penalty=draw(st.sampled_from([0.0, 2.0, 9.0])))
+        for n, node in before.nodes.items()
+    }
+    before = replace(before, nodes=nodes_before, regions=regions_before)
     sight = st.sampled_from([Sight.UP, Sight.DOWN, Sight.DOWN, Sight.UNKNOWN])
     heard = {}
     for name, region in names.items():
@@ -204,6 +357,12 @@ def cases(draw: st.DrawFn) -> tuple[Verdict, Evidence]:
             sights = {other: draw(sight) for other in names if other != name}
             draining, serving = draw(st.sampled_from([(False, True), (False, True), (True, True), (False, False)]))
             report = Report(name, region, f"{name}.1", 1, 1, sights, draining, serving)
+            few = st.frozensets(st.sampled_from(sorted(names)), max_size=2)
+            heard_of = st.dictionaries(st.sampled_from(sorted(names)), st.sampled_from([0.1, 1.4, 2.0]), max_size=3)
+            dark = frozenset(n for n in draw(few) if sights.get(n) is Sight.DOWN)
+            report = replace(
+                report, heard=draw(heard_of), dark=dark, withdrawn=draw(few) if draw(st.booleans()) else frozenset()
+            )
             heard[name] = Heard(report, NOW - draw(st.sampled_from([0.0, 0.4, 1.6, 3.0])))
     members = {name: Member(name, region, (f"ip-{name}",)) for name, region in names.items() if draw(st.integers(0, 4))}
     regions = frozenset({"eu", "us", "ap"}) if draw(st.booleans()) else frozenset(names.values())

@@ -1,45 +1,12 @@
 """Whole control planes on virtual time, under faults. A failure names its seed: run it alone with `-k "[7]"`."""
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable, Mapping
 
 import pytest
-from tests.simulation.virtual import VirtualLoop
+from tests.simulation.story import BACK_SECONDS, FIVE, OUT, OUT_SECONDS, THREE, simulate
 from tests.simulation.world import World
 
 from meridian.core.verdicts import Standing
-
-THREE = {"a": "eu", "b": "us", "c": "ap"}
-FIVE = {"a1": "eu", "a2": "eu", "b1": "us", "b2": "us", "c1": "ap"}
-OUT = (Standing.WITHDRAWN,)
-OUT_SECONDS = 4.0  # and DNS answers without it within 5 s
-BACK_SECONDS = 8.0
-
-
-def simulate(seed: int, names: Mapping[str, str], story: Callable[[World], Awaitable[None]]) -> World:
-    """Runs a story in a world of its own and fails with the seed if an invariant was violated."""
-
-    async def run() -> World:
-        world = World(seed, names)
-        watcher = asyncio.get_running_loop().create_task(world.sample())
-        try:
-            for name in names:
-                world.start(name)
-            await world.until("the cluster serves", world.all_serving, 6.0)
-            await story(world)
-        finally:
-            watcher.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watcher
-            await world.close()
-        return world
-
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        world = runner.run(run())
-    violations = world.finish()
-    assert not violations, f"seed {seed}: " + "; ".join(violations[:8])
-    return world
 
 
 async def kill_and_return(world: World, name: str) -> None:

@@ -51,7 +51,7 @@ class FaultyStore:
 
     async def _travel(self) -> None:
         slow = self._node.name in self._world.slow
-        await asyncio.sleep(self._world.random.uniform(0.3, 3.0) if slow else self._world.random.uniform(0.001, 0.01))
+        await asyncio.sleep(self._world.random.uniform(*((0.3, 3.0) if slow else self._world.store_seconds)))
         if not self._reachable():
             await asyncio.sleep(1.0)
             raise StoreUnavailable("simulated: no member answers")
@@ -66,7 +66,10 @@ class FaultyStore:
         written = decode_verdict(verdict.value)
         if leader is None or leader.create_revision != written.fence:
             self._world.violations.append(f"{self._node.name} wrote a verdict without the leader key")
-        self._world.check_withdrawn(written)
+        if written.fallback:
+            self._world.violations.append(f"{self._node.name} wrote what it merged itself")
+        self._world.check_withdrawn(self._world.written, written)
+        self._world.written = written
 
     async def _reconnect(self) -> None:
         """A watch that was cut resumes where it was, some time after the store can be reached again."""
@@ -76,7 +79,7 @@ class FaultyStore:
             await asyncio.sleep(0.2)
 
     async def _return(self, *, wrote: bool = False) -> None:
-        await asyncio.sleep(self._world.random.uniform(0.001, 0.01))
+        await asyncio.sleep(self._world.random.uniform(*self._world.store_seconds))
         if not self._reachable() or self._world.random.random() < self._world.lost_answers:
             await asyncio.sleep(1.0)
             raise OutcomeUnknown("simulated: answer lost") if wrote else StoreUnavailable("simulated: answer lost")
@@ -109,7 +112,7 @@ class FaultyStore:
         chance = random.Random(f"{self._world.seed} {self._node.name} {self._node.boot} {prefix} {after_revision}")
         async with aclosing(self._world.store.watch(prefix, after_revision=after_revision)) as batches:
             async for batch in batches:
-                await asyncio.sleep(chance.uniform(0.001, 0.01))
+                await asyncio.sleep(chance.uniform(*self._world.store_seconds))
                 await self._reconnect()
                 yield batch
 
@@ -167,17 +170,22 @@ class MemoryPeers:
         self._say("on_report", replace(report))
 
     def publish(self, verdict: Verdict) -> None:
+        if verdict.fallback:
+            self._world.violations.append(f"{self._node.name} told another what it merged itself")
         self._verdict = verdict
         self._say("on_verdict", verdict)
 
-    def _say(self, what: str, message: Any) -> None:
+    def beat(self, fence: int, version: int) -> None:
+        self._say("on_beat", fence, version)
+
+    def _say(self, what: str, *message: Any) -> None:
         for name in sorted(self._peers):
             peer = self._world.nodes.get(name)
-            if peer is None or not self._world.connected(self._node.name, name) or self._world.loses():
+            mute = self._node.name in self._world.mute or (name, self._node.name) in self._world.deaf
+            if peer is None or mute or not self._world.connected(self._node.name, name) or self._world.loses():
                 continue
-            asyncio.get_running_loop().call_later(
-                self._world.random.uniform(0.001, 0.02), peer.hear, what, message, context=peer.peers._context
-            )
+            seconds = self._world.transit() + self._world.late_seconds.get(self._node.name, 0.0)
+            asyncio.get_running_loop().call_later(seconds, peer.hear, what, *message, context=peer.peers._context)
 
 
 @dataclass(eq=False)
@@ -195,14 +203,14 @@ class Node:
     def __post_init__(self) -> None:
         self.peers = MemoryPeers(self.world, self)
         host = self.world.host(self.name)
-        self.plane = ControlPlane(
+        self.plane = self.world.plane(
             FaultyStore(self.world, self),
             KEYS,
             Identity(self.name, self.region, str(self.boot), (host,), Endpoints(f"{host}:80", peer=f"{host}:9")),
             Settings(limit_nodes=len(self.world.names)),
             self.peers,
             clock=self.world.loop.time,
-            handlers=Handlers(on_verdict=self.verdicts.append),
+            handlers=Handlers(on_verdict=self.judged),
             disk=NoDisk(),
             draw=self.world.random.random,
             probe_node=self.probe,
@@ -210,19 +218,31 @@ class Node:
         )
         self.plane.set_regions(set(self.world.names.values()))
 
-    def hear(self, what: str, message: Any) -> None:
+    def judged(self, verdict: Verdict) -> None:
+        """A verdict is in force here from now on."""
+        before = self.verdicts[-1] if self.verdicts else Verdict()
+        self.verdicts.append(verdict)
+        if verdict.fallback:
+            self.world.check_withdrawn(before, verdict)
+
+    def hear(self, what: str, *message: Any) -> None:
         receiver = self.peers._receiver
         if receiver is not None:
-            getattr(receiver, what)(message)
+            getattr(receiver, what)(*message)
 
     async def probe(self, subject: Subject) -> bool:
         target = next(name for name in self.world.names if self.world.host(name) == subject.host)
         node = self.world.nodes.get(target)
-        await asyncio.sleep(self.world.random.uniform(0.001, 0.02))
-        if not self.world.connected(self.name, target) or self.world.loses() or (node and node.state == "paused"):
+        # Four packets: a connection made, a question answered. One that is lost comes again too late (RFC 6298: 1 s).
+        trip_seconds = sum(self.world.transit() for _ in range(4))
+        lost = any(self.world.loses() for _ in range(4)) or target in self.world.dark
+        lost = lost or (self.name, target) in self.world.blind
+        dead = node is None or (node.state != "running" and (node.state == "paused" or self.world.vanishing))
+        if lost or dead or not self.world.connected(self.name, target):
             await asyncio.sleep(subject.policy.timeout_seconds)
             return False
-        return node is not None and node.state == "running"
+        await asyncio.sleep(min(trip_seconds, subject.policy.timeout_seconds))
+        return node is not None and node.state == "running" and trip_seconds < subject.policy.timeout_seconds
 
     def standing_of(self, name: str) -> Standing | None:
         found = self.verdicts[-1].nodes.get(name) if self.verdicts else None
@@ -230,20 +250,30 @@ class Node:
 
 
 class World:
-    """`names` maps nodes to regions."""
+    """`names` maps nodes to regions. `plane` may be one with a bug planted."""
 
-    def __init__(self, seed: int, names: Mapping[str, str]) -> None:
+    def __init__(self, seed: int, names: Mapping[str, str], plane: type[ControlPlane] = ControlPlane) -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
         self.loop = loop
         self.seed = seed
         self.random = random.Random(seed)
         self.names = dict(names)
+        self.plane = plane
         self.store = EmbeddedStore(loop.time)
         self.store_down = False
         self.cut_from_store: set[str] = set()
         self.slow: set[str] = set()  # whose requests to the store take seconds to arrive
         self.islands: set[str] = set()  # each cut off from all other nodes
+        self.sides: dict[str, int] = {}  # a split: who stands on which side; 0 if not named
+        self.dark: set[str] = set()  # whose data path is dead, while it speaks and says well
+        self.mute: set[str] = set()  # whose reports reach nobody, while it serves
+        self.deaf: set[tuple[str, str]] = set()  # who does not hear whom
+        self.blind: set[tuple[str, str]] = set()  # who does not reach whose data path
+        self.late_seconds: dict[str, float] = {}  # whose messages take so much longer
+        self.vanishing = False  # a killed node answers nothing at all, as when its power fails
+        self.transit_seconds = (0.001, 0.02)  # one way between any two nodes
+        self.store_seconds = (0.001, 0.01)  # one way to the store
         self.loss = 0.0
         self.lost_answers = 0.0
         self.nodes: dict[str, Node] = {}
@@ -259,7 +289,10 @@ class World:
         return f"10.0.0.{list(self.names).index(name) + 1}"
 
     def connected(self, one: str, other: str) -> bool:
-        return not {one, other} & self.islands
+        return not {one, other} & self.islands and self.sides.get(one, 0) == self.sides.get(other, 0)
+
+    def transit(self) -> float:
+        return self.random.uniform(*self.transit_seconds)
 
     def loses(self) -> bool:
         return self.random.random() < self.loss
@@ -314,6 +347,32 @@ class World:
             await asyncio.sleep(0.02)
         return self.loop.time() - began
 
+    async def stays(self, condition: Any, seconds: float, otherwise: str) -> None:
+        """A violation if the condition does not hold throughout."""
+        began = self.loop.time()
+        while self.loop.time() - began < seconds:
+            if not condition():
+                self.violations.append(f"{self.loop.time():.2f}: {otherwise}")
+                return
+            await asyncio.sleep(0.02)
+
+    def check_never_back(self, name: str) -> None:
+        """A violation if a running node's view, having withdrawn `name`, published it again."""
+        for node in self.running():
+            standings = [v.nodes[name].standing for v in node.verdicts if name in v.nodes]
+            gone = standings.index(Standing.WITHDRAWN) if Standing.WITHDRAWN in standings else len(standings)
+            if any(standing is not Standing.WITHDRAWN for standing in standings[gone:]):
+                self.violations.append(f"{name} is dead and came back in the view of {node.name}")
+
+    async def calm(self, seconds: float) -> None:
+        """Nothing happens for a while."""
+        await asyncio.sleep(seconds)
+
+    def store_away_for(self, seconds: float) -> None:
+        """The store is away from now on, and back by itself."""
+        self.store_down = True
+        self.loop.call_later(seconds, setattr, self, "store_down", False)
+
     async def sample(self) -> None:
         """Looks at every node each 20 ms: who acts as leader, and who is in trouble."""
         while True:
@@ -326,7 +385,7 @@ class World:
             if self.loss or self.lost_answers:
                 for node in self.nodes.values():
                     node.disturbed_at = now
-            for name in self.islands | self.cut_from_store | self.slow:
+            for name in {*self.islands, *self.cut_from_store, *self.slow, *self.sides, *self.dark, *self.mute}:
                 if name in self.nodes:
                     self.nodes[name].disturbed_at = now
 
@@ -340,9 +399,9 @@ class World:
                     self._tenures.append(self._acting)
                 self._acting = Tenure(node_id, fence, now, now)
 
-    def check_withdrawn(self, written: Verdict) -> None:
+    def check_withdrawn(self, before: Verdict, written: Verdict) -> None:
         """Who is withdrawn anew must have been in trouble within the last seconds, wherever the judge stands."""
-        now, before, self.written = self.loop.time(), self.written, written
+        now = self.loop.time()
         for name, judged in written.nodes.items():
             if name not in before.nodes or before.nodes[name].standing is judged.standing:
                 continue
@@ -363,6 +422,8 @@ class World:
         """Ends everything; what was frozen is thawed to be cancelled."""
         self.store_down, self.loss, self.lost_answers = False, 0.0, 0.0
         self.cut_from_store, self.islands, self.slow = set(), set(), set()
+        self.sides, self.dark, self.mute = {}, set(), set()
+        self.blind, self.deaf = set(), set()
         for task in self._tasks:
             task.cancel()
         for node in self._all:

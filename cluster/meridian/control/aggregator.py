@@ -8,6 +8,9 @@ read back before anything else is judged.
 A new leader waits one report period before judging. Without it, the silence of nodes that have not yet found the new
 leader would look like the death of their region. The same holds after this process itself stood still for longer than
 a period: then the silence was its own.
+
+After each judgement that needed no write, or whose write was answered, it beats: so a leader that cannot write is as
+silent as a dead one, and nobody waits for it (control/fallback).
 """
 
 import asyncio
@@ -18,8 +21,9 @@ from dataclasses import dataclass
 from google.protobuf.message import DecodeError
 
 from meridian.control.board import Board
+from meridian.control.fallback import BEAT_SECONDS
 from meridian.control.messages import decode_verdict, encode_verdict
-from meridian.core.verdicts import REPORT_PERIOD_SECONDS, Evidence, Verdict, judge
+from meridian.core.verdicts import REPORT_PERIOD_SECONDS, Case, Evidence, Verdict, judge
 from meridian.store.keys import Keys
 from meridian.store.port import Compare, CreatedAt, Item, ModifiedAt, OutcomeUnknown, Put, Store, StoreError
 
@@ -38,7 +42,11 @@ class Stored:
 
 
 class Aggregator:
-    """`evidence(since)` gives what is known now, `fence()` whether this node leads, both asked anew each time."""
+    """`evidence(since)` gives what is known now, `fence()` whether this node leads, both asked anew each time.
+
+    `beat(fence, version)` is called each BEAT_SECONDS while this node leads and its verdict is up to date. `rules` is
+    for tests that plant a bug.
+    """
 
     def __init__(
         self,
@@ -49,6 +57,8 @@ class Aggregator:
         evidence: Callable[[float], Evidence],
         fence: Callable[[], int | None],
         clock: Callable[[], float],
+        beat: Callable[[int, int], None] = lambda fence, version: None,
+        rules: type[Case] = Case,
     ) -> None:
         self._store = store
         self._verdict_key = keys.verdict()
@@ -58,6 +68,9 @@ class Aggregator:
         self._evidence = evidence
         self._fence = fence
         self._clock = clock
+        self._beat = beat
+        self._rules = rules
+        self._beat_at = 0.0
         self._since = clock()  # listening without a break since then
         self._ticked = self._since
         self._term: int | None = None  # the fence under which `_warm_at` and `_stored` were set
@@ -97,12 +110,16 @@ class Aggregator:
 
     async def _judge(self, stored: Stored, fence: int) -> None:
         now = self._clock()
-        verdict = judge(stored.verdict, self._evidence(self._since), now, leader=self._name, fence=fence)
-        if verdict is stored.verdict or self._fence() != fence:
+        evidence = self._evidence(self._since)
+        verdict = judge(stored.verdict, evidence, now, leader=self._name, fence=fence, rules=self._rules)
+        if self._fence() != fence:
+            return
+        if verdict is stored.verdict:
+            self._say_beat(verdict, now)
             return
         when: list[Compare] = [CreatedAt(self._leader_key, fence), ModifiedAt(self._verdict_key, stored.revision)]
         try:
-            result = await self._store.txn(when, [Put(self._verdict_key, encode_verdict(verdict))])
+            result = await self._store.txn(when, [Put(self._verdict_key, encode_verdict(verdict, now))])
         except OutcomeUnknown:
             self._stored = None
             return
@@ -115,15 +132,24 @@ class Aggregator:
         _log.info("verdict %d under fence %d: %s", verdict.version, fence, _told(stored.verdict, verdict))
         self._board.post(verdict)
 
+    def _say_beat(self, verdict: Verdict, now: float) -> None:
+        if now >= self._beat_at:
+            self._beat_at = now + BEAT_SECONDS
+            self._beat(verdict.fence, verdict.version)
+
     def _read(self, item: Item | None) -> Stored:
         """A verdict that is missing or cannot be read is followed by the one this node holds, never by "all up"."""
         if item is None:
-            return Stored(self._board.verdict, 0)
+            return Stored(self._board.fenced, 0)
         try:
-            return Stored(decode_verdict(item.value), item.mod_revision)
+            stored = decode_verdict(item.value, self._clock())
         except DecodeError:
             _log.error("the stored verdict cannot be read; going on from the one in force here")
-            return Stored(self._board.verdict, item.mod_revision)
+            return Stored(self._board.fenced, item.mod_revision)
+        held = self._board.fenced
+        # What this node has held for some time it knows the age of better than one who reads it now.
+        same = (stored.fence, stored.version) == (held.fence, held.version)
+        return Stored(held if same else stored, item.mod_revision)
 
 
 def _told(before: Verdict, after: Verdict) -> str:

@@ -19,6 +19,7 @@ from meridian.control.board import Board
 from meridian.control.config_watch import ConfigWatch
 from meridian.control.disk import NoDisk, SnapshotDisk
 from meridian.control.drains import Drains
+from meridian.control.fallback import Fallback
 from meridian.control.grants import Cut, Grants, Seat
 from meridian.control.inbox import Inbox
 from meridian.control.leadership import Leadership
@@ -33,7 +34,7 @@ from meridian.control.status import ControlStatus
 from meridian.control.waiting import signalled
 from meridian.core.health import Sight
 from meridian.core.model import Upstream
-from meridian.core.verdicts import Evidence, Report, Verdict
+from meridian.core.verdicts import DARK_SECONDS, Case, Evidence, Report, Verdict, merge
 from meridian.store.keys import Keys
 from meridian.store.mirror import mirror
 from meridian.store.port import Store, StoreHealth
@@ -84,7 +85,9 @@ class Handlers:
 
 
 class ControlPlane:
-    """One node's control plane. Make it in a running loop; then `run` it."""
+    """One node's control plane. Make it in a running loop; then `run` it. `rules` is for tests that plant a bug."""
+
+    rules: type[Case] = Case
 
     def __init__(
         self,
@@ -120,8 +123,17 @@ class ControlPlane:
         self._reporter = Reporter(self._draft, self._send)
         self.leadership = Leadership(store, keys, identity.name, identity.node_id, clock)
         self._aggregator = Aggregator(
-            store, keys, identity.name, self._board, self._evidence, self.leadership.fence, clock
+            store,
+            keys,
+            identity.name,
+            self._board,
+            self._evidence,
+            self.leadership.fence,
+            clock,
+            self._beat,
+            self.rules,
         )
+        self._fallback = Fallback(self._board, self._evidence, self._merge, clock)
         cut = Cut(settings.limit_nodes, settings.workers)
         self._grants = Grants(store, keys, identity.name, cut, disk, self._granted)
         self._config = ConfigWatch(store, keys, disk, self._handlers.on_config)
@@ -142,6 +154,7 @@ class ControlPlane:
                 self._endpoints.run(),
                 self._report(),
                 self._aggregator.run(),
+                self._fallback.run(),
                 self._config.run(),
                 self._drains.run(),
                 self._follow_members(),
@@ -225,6 +238,10 @@ class ControlPlane:
         """Takes a peer's verdict, if it is greater."""
         self._board.post(verdict)
 
+    def on_beat(self, fence: int, version: int) -> None:
+        """The leader is heard."""
+        self._fallback.beat(fence)
+
     # What the parts say to each other.
 
     def _draft(self, sequence: int) -> Report:
@@ -238,6 +255,9 @@ class ControlPlane:
             sights=known(self._nodes.sights()),
             draining=own.draining,
             serving=self._serving,
+            heard={name: age for name, age in self._inbox.ages().items() if name != own.name},
+            dark=self._nodes.dark(DARK_SECONDS),
+            withdrawn=self._board.withdrawn_here(),
         )
 
     async def _report(self) -> None:
@@ -252,11 +272,22 @@ class ControlPlane:
     def _evidence(self, since: float) -> Evidence:
         return Evidence(self._inbox.heard, for_judgement(self._members), self._regions, since)
 
+    def _merge(self, held: Verdict, evidence: Evidence, now: float) -> Verdict:
+        return merge(held, evidence, now, merger=self._identity.name, rules=self.rules)
+
+    def _beat(self, fence: int, version: int) -> None:
+        self._peers.beat(fence, version)
+        self._fallback.beat(fence)
+
     def _posted(self, verdict: Verdict) -> None:
         self._handlers.on_verdict(verdict)
-        self._peers.publish(verdict)
-        own = verdict.nodes.get(self._identity.name)
-        self._drains.judged(own.standing if own is not None else None)
+        if verdict.fallback:
+            self._reporter.hurry()  # the next leader must know of it
+        else:
+            self._fallback.beat(verdict.fence)
+            self._peers.publish(verdict)
+            own = verdict.nodes.get(self._identity.name)
+            self._drains.judged(own.standing if own is not None else None)
         self._look_at_nodes()
 
     def _sight_turned(self) -> None:
@@ -316,7 +347,7 @@ class ControlPlane:
                 if key not in view:
                     continue
                 try:
-                    self._board.post(decode_verdict(view[key].value))
+                    self._board.post(decode_verdict(view[key].value, self._clock()))
                 except DecodeError:
                     _log.error("the stored verdict cannot be read; the one before it stays in force")
 

@@ -20,6 +20,11 @@ class Inbox:
         """The present content, as a view."""
         return MappingProxyType(self._heard)
 
+    def ages(self) -> dict[str, float]:
+        """Returns, by observer, for how many seconds it has been silent here."""
+        now = self._clock()
+        return {name: max(0.0, now - heard.made) for name, heard in self._heard.items()}
+
     def take(self, report: Report) -> bool:
         """Keeps the report if it is newer than what is held of its observer; returns whether it was."""
         now = self._clock()

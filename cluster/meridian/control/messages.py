@@ -1,5 +1,7 @@
 """Verdicts and reports between core and proto. Workers use this too, so nothing here imports grpc.
 
+Times travel as ages: `now` is the clock of whoever encodes or decodes. Who needs none (a worker) leaves it out.
+
 Unknown numbers of an enum, from a newer node, are read as the harmless value: sights as unknown, standings as serving.
 """
 
@@ -15,7 +17,7 @@ _STANDINGS = {standing.value: standing for standing in Standing}
 _SIGHTS = {sight.value: sight for sight in Sight}
 
 
-def verdict_to_proto(verdict: Verdict) -> pb.Verdict:
+def verdict_to_proto(verdict: Verdict, now: float = 0.0) -> pb.Verdict:
     """Returns the message; nodes and regions in order of name, so that equal verdicts have equal bytes."""
     nodes = [
         pb.NodeVerdict(
@@ -24,17 +26,31 @@ def verdict_to_proto(verdict: Verdict) -> pb.Verdict:
             addresses=node.addresses,
             standing=cast("pb.Standing", node.standing.value),
             reason=node.reason,
+            age_seconds=max(0.0, now - node.changed),
+            penalty=node.penalty,
         )
         for _, node in sorted(verdict.nodes.items())
     ]
     regions = [
-        pb.RegionVerdict(name=region.name, standing=cast("pb.Standing", region.standing.value), reason=region.reason)
+        pb.RegionVerdict(
+            name=region.name,
+            standing=cast("pb.Standing", region.standing.value),
+            reason=region.reason,
+            age_seconds=max(0.0, now - region.changed),
+        )
         for _, region in sorted(verdict.regions.items())
     ]
-    return pb.Verdict(fence=verdict.fence, version=verdict.version, nodes=nodes, regions=regions, leader=verdict.leader)
+    return pb.Verdict(
+        fence=verdict.fence,
+        version=verdict.version,
+        nodes=nodes,
+        regions=regions,
+        leader=verdict.leader,
+        fallback=verdict.fallback,
+    )
 
 
-def verdict_from_proto(message: pb.Verdict) -> Verdict:
+def verdict_from_proto(message: pb.Verdict, now: float = 0.0) -> Verdict:
     """Returns the verdict that `verdict_to_proto` made."""
     nodes = {
         node.name: NodeVerdict(
@@ -43,24 +59,33 @@ def verdict_from_proto(message: pb.Verdict) -> Verdict:
             tuple(node.addresses),
             _STANDINGS.get(node.standing, Standing.SERVING),
             node.reason,
+            now - node.age_seconds,
+            node.penalty,
         )
         for node in message.nodes
     }
     regions = {
-        region.name: RegionVerdict(region.name, _STANDINGS.get(region.standing, Standing.SERVING), region.reason)
+        region.name: RegionVerdict(
+            region.name, _STANDINGS.get(region.standing, Standing.SERVING), region.reason, now - region.age_seconds
+        )
         for region in message.regions
     }
-    return Verdict(message.fence, message.version, nodes, regions, message.leader)
+    return Verdict(message.fence, message.version, nodes, regions, message.leader, message.fallback)
 
 
-def encode_verdict(verdict: Verdict) -> bytes:
+def beat_to_proto(fence: int, version: int) -> pb.Verdict:
+    """Returns a leader's sign of life: the verdict's number without its content, some twenty bytes."""
+    return pb.Verdict(fence=fence, version=version, beat=True)
+
+
+def encode_verdict(verdict: Verdict, now: float = 0.0) -> bytes:
     """Returns the bytes kept in the store."""
-    return bytes(verdict_to_proto(verdict).SerializeToString(deterministic=True))
+    return bytes(verdict_to_proto(verdict, now).SerializeToString(deterministic=True))
 
 
-def decode_verdict(value: bytes) -> Verdict:
+def decode_verdict(value: bytes, now: float = 0.0) -> Verdict:
     """Reads what `encode_verdict` wrote; raises google.protobuf.message.DecodeError."""
-    return verdict_from_proto(pb.Verdict.FromString(value))
+    return verdict_from_proto(pb.Verdict.FromString(value), now)
 
 
 def report_to_proto(report: Report, age_seconds: float) -> pb.Report:
@@ -75,6 +100,9 @@ def report_to_proto(report: Report, age_seconds: float) -> pb.Report:
         draining=report.draining,
         age_seconds=age_seconds,
         serving=report.serving,
+        heard=report.heard,
+        dark=sorted(report.dark),
+        withdrawn=sorted(report.withdrawn),
     )
 
 
@@ -90,4 +118,7 @@ def report_from_proto(message: pb.Report) -> Report:
         draining=message.draining,
         serving=message.serving,
         age_seconds=max(0.0, message.age_seconds),
+        heard=dict(message.heard),
+        dark=frozenset(message.dark),
+        withdrawn=frozenset(message.withdrawn),
     )

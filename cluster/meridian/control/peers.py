@@ -21,6 +21,10 @@ class Receiver(Protocol):
         """A peer holds this verdict."""
         ...
 
+    def on_beat(self, fence: int, version: int) -> None:
+        """The leader itself says, now, that this is its verdict."""
+        ...
+
 
 class PeerTransport(Protocol):
     """Connections to all other nodes. Nothing here blocks, and nothing raises for what a peer does."""
@@ -41,6 +45,10 @@ class PeerTransport(Protocol):
         """Tells every connected peer which verdict this node holds."""
         ...
 
+    def beat(self, fence: int, version: int) -> None:
+        """Tells every connected peer that this node leads; who cannot be told now is not told later."""
+        ...
+
 
 class PeerPortTaken(Exception):
     """Another program listens on the address for peers."""
@@ -59,4 +67,7 @@ class NoPeers:
         """Nobody listens."""
 
     def publish(self, verdict: Verdict) -> None:
+        """Nobody listens."""
+
+    def beat(self, fence: int, version: int) -> None:
         """Nobody listens."""

@@ -13,7 +13,13 @@ from typing import Any
 
 import grpc
 
-from meridian.control.messages import report_from_proto, report_to_proto, verdict_from_proto, verdict_to_proto
+from meridian.control.messages import (
+    beat_to_proto,
+    report_from_proto,
+    report_to_proto,
+    verdict_from_proto,
+    verdict_to_proto,
+)
 from meridian.control.peers import PeerPortTaken, Receiver
 from meridian.control.waiting import Pause, signalled
 from meridian.core.verdicts import Report, Verdict
@@ -71,7 +77,7 @@ class GrpcPeers:
         self._peers: dict[str, str] = {}
         self._links: dict[str, _Link] = {}
         self._news = asyncio.Event()
-        self._service = _Service()
+        self._service = _Service(clock)
         self._latest: tuple[Report, float] | None = None
 
     def set_peers(self, peers: Mapping[str, str]) -> None:
@@ -86,6 +92,9 @@ class GrpcPeers:
 
     def publish(self, verdict: Verdict) -> None:
         self._service.publish(verdict)
+
+    def beat(self, fence: int, version: int) -> None:
+        self._service.beat(fence, version)
 
     async def run(self, receiver: Receiver) -> None:
         self._service.receiver = receiver
@@ -174,7 +183,10 @@ class _Link:
     async def _read(self, call: Any, pause: Pause) -> None:
         async for message in call:
             pause.reset()
-            self._receiver.on_verdict(verdict_from_proto(message))
+            if message.beat:
+                self._receiver.on_beat(message.fence, message.version)
+            else:
+                self._receiver.on_verdict(verdict_from_proto(message, self._clock()))
 
     def _channel(self) -> Any:
         tls = self._tls
@@ -190,13 +202,23 @@ class _Service(peers_pb2_grpc.PeersServicer):
 
     receiver: Receiver
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._verdict: Verdict | None = None
+        self._beat: tuple[int, int] | None = None
         self._news: set[asyncio.Event] = set()
 
     def publish(self, verdict: Verdict) -> None:
         """Wakes every stream; each sends the latest only."""
         self._verdict = verdict
+        self._wake()
+
+    def beat(self, fence: int, version: int) -> None:
+        """Wakes every stream; each that is ready sends one beat, and no beat waits for a stream to come."""
+        self._beat = (fence, version)
+        self._wake()
+
+    def _wake(self) -> None:
         for news in self._news:
             news.set()
 
@@ -212,9 +234,15 @@ class _Service(peers_pb2_grpc.PeersServicer):
         news = asyncio.Event()
         news.set()
         self._news.add(news)
+        told, beaten = None, self._beat  # the former beat is not for a stream that begins now
         try:
             while True:
-                if await signalled(news, IDLE_SECONDS) and self._verdict is not None:
-                    await context.write(verdict_to_proto(self._verdict))
+                await signalled(news, IDLE_SECONDS)
+                if self._verdict is not None and self._verdict is not told:
+                    told = self._verdict
+                    await context.write(verdict_to_proto(told, self._clock()))
+                if self._beat is not None and self._beat is not beaten:
+                    beaten = self._beat
+                    await context.write(beat_to_proto(*beaten))
         finally:
             self._news.discard(news)

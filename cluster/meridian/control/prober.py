@@ -62,8 +62,9 @@ class Prober(Generic[Key]):
             held = self._health.get(key)
             if held is None:
                 # Spread over one interval, so that a thousand endpoints are not asked at once.
-                due = self._clock() + subject.policy.interval_seconds * self._draw()
-                self._health[key] = Health(subject.policy, probe_at=due)
+                now = self._clock()
+                due = now + subject.policy.interval_seconds * self._draw()
+                self._health[key] = Health(subject.policy, probe_at=due, good_at=now)
                 self._push(key)
             else:
                 self._health[key] = replace(held, policy=subject.policy)
@@ -73,6 +74,11 @@ class Prober(Generic[Key]):
     def sights(self) -> dict[Key, Sight]:
         """Returns what is held of every subject."""
         return {key: held.sight for key, held in self._health.items()}
+
+    def dark(self, seconds: float) -> frozenset[Key]:
+        """Returns the subjects that are DOWN and had no good probe for `seconds`."""
+        before = self._clock() - seconds
+        return frozenset(k for k, held in self._health.items() if held.sight is Sight.DOWN and held.good_at <= before)
 
     async def run(self) -> None:
         """Probes until cancelled."""

@@ -40,7 +40,10 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """One subject. `against` counts results in a row that speak against `sight`; while `probing`, none other begins."""
+    """One subject. `against` counts results in a row that speak against `sight`; while `probing`, none other begins.
+
+    `good_at` is when the last probe that succeeded ended, or when the probing began.
+    """
 
     policy: Policy
     sight: Sight = Sight.UNKNOWN
@@ -48,6 +51,7 @@ class Health:
     probe_at: float = 0.0
     began: float = 0.0
     probing: bool = False
+    good_at: float = 0.0
 
     @property
     def in_doubt(self) -> bool:
@@ -94,7 +98,8 @@ def step(health: Health, event: Event, now: float) -> Step[Health, Command]:
     policy = health.policy
     pace = policy.suspect_interval_seconds if turned.in_doubt else policy.interval_seconds
     pace *= 1 - JITTER + 2 * JITTER * event.draw
-    after = replace(turned, probing=False, probe_at=max(now, health.began + pace))
+    good_at = now if event.succeeded else health.good_at
+    after = replace(turned, probing=False, probe_at=max(now, health.began + pace), good_at=good_at)
     return Step(after, (Turned(after.sight),) if after.sight is not health.sight else ())
 
 

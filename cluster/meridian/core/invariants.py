@@ -4,15 +4,17 @@ Simulation, tests and chaos probes all call these, and none of them shares a lin
 Numbers are those of ARCHITECTURE section 5.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import pairwise
 
 from meridian.core.health import Sight
-from meridian.core.verdicts import Evidence, Standing, Verdict
+from meridian.core.standings import Evidence, Report, Standing, Verdict
 
 SILENT_SECONDS = 1.5
 STALE_SECONDS = 2.0
+GUARD_SECONDS = 30.0
+PENALTY_HALF_SECONDS, PENALTY_MAX, HELD_SECONDS_MAX = 60.0, 3.0, 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +55,35 @@ def leadership_violations(tenures: Iterable[Tenure]) -> list[str]:
 
 
 def sequence_violations(verdicts: Sequence[Verdict]) -> list[str]:
-    """What one reader may see, in order: (fence, version) rises, no version means two things, DNS never runs empty."""
+    """What one reader may see, in order: (fence, version) rises, no version means two things, DNS never runs empty.
+
+    What a reader merged itself stands upon the fenced verdict before it, and gives way to that one or to a greater.
+    """
     found = []
+    base = verdicts[0] if verdicts else Verdict()
     for before, after in pairwise(verdicts):
-        if (after.fence, after.version) <= (before.fence, before.version):
-            found.append(f"({after.fence}, {after.version}) follows ({before.fence}, {before.version})")
-        if after.version < before.version:
-            found.append(f"version {after.version} follows {before.version}")
-        if after.version == before.version and (after.nodes, after.regions) != (before.nodes, before.regions):
-            found.append(f"version {after.version} has two contents")
+        number = (after.fence, after.version)
+        if after.fallback:
+            if number != (base.fence, base.version) or after.fallback <= before.fallback:
+                found.append(f"fallback {after.fallback} of {number} follows {before.fallback} of {base.version}")
+        else:
+            again = before.fallback > 0 and number == (base.fence, base.version)
+            if number <= (base.fence, base.version) and not again:
+                found.append(f"{number} follows ({base.fence}, {base.version})")
+            if after.version < base.version:
+                found.append(f"version {after.version} follows {base.version}")
+            if after.version == base.version and (after.nodes, after.regions) != (base.nodes, base.regions):
+                found.append(f"version {after.version} has two contents")
+            base = after
         if published(before) and not published(after) and set(after.nodes) >= set(published(before)):
             found.append(f"version {after.version} leaves nobody for DNS to answer")
     return found
 
 
 def judgement_violations(before: Verdict, after: Verdict, evidence: Evidence, now: float) -> list[str]:
-    """Invariant 5 for one judgement: who went was silent and outvoted; who came back speaks; someone remains."""
+    """Invariant 5 for one judgement: who went was outvoted, and silent, dark or told of; who came back speaks; someone
+    remains; a second region goes by all voices; who fell too often waits.
+    """
     found = []
     fresh = {
         name: heard.report
@@ -76,16 +91,25 @@ def judgement_violations(before: Verdict, after: Verdict, evidence: Evidence, no
         if now - heard.made <= STALE_SECONDS
         and (name not in before.nodes or before.nodes[name].standing is not Standing.WITHDRAWN)
     }
+    lost = {n for n, r in fresh.items() if len(sights := _known(r)) >= 2 and set(sights) == {Sight.DOWN}}
     for name, node in after.nodes.items():
         old = before.nodes.get(name)
         heard = evidence.heard.get(name)
-        speaks = heard is not None and heard.report.serving and now - heard.made <= SILENT_SECONDS
+        speaks = (
+            heard is not None and heard.report.serving and now - _last_sign(name, evidence, fresh) <= SILENT_SECONDS
+        )
         if node.standing is Standing.WITHDRAWN and (old is None or old.standing is not Standing.WITHDRAWN):
-            if speaks:
-                found.append(f"{name} was withdrawn while it spoke")
+            lookers = [
+                r for n, r in fresh.items() if n != name and r.sights.get(name, Sight.UNKNOWN) is not Sight.UNKNOWN
+            ]
+            told = _told(name, fresh)
+            if speaks and not told:
+                dark = [r for r in lookers if name in r.dark]
+                if len(dark) < 2 or any(r not in dark and r.observer not in lost for r in lookers):
+                    found.append(f"{name} was withdrawn while it spoke, by {len(dark)} of {len(lookers)}")
             others = {n for n, v in before.nodes.items() if v.standing is not Standing.WITHDRAWN} - {name, after.leader}
             witnesses = {n for n, r in fresh.items() if n != name and r.sights.get(name) is Sight.DOWN}
-            if not (witnesses - {after.leader} if others else witnesses):
+            if not (witnesses - {after.leader} if others else witnesses) and not (told and not speaks):
                 found.append(f"{name} was withdrawn and no other node sees it down")
         stayed = old is not None and old.standing in (Standing.SERVING, Standing.DRAINING)
         if node.standing is Standing.SERVING and not speaks and not stayed:
@@ -103,11 +127,53 @@ def judgement_violations(before: Verdict, after: Verdict, evidence: Evidence, no
             if n.region == region.name and before.nodes[n.name].standing in (Standing.SERVING, Standing.SUSPECT)
         ]
         votes = {r.region for r in fresh.values() if all(r.sights.get(name) is Sight.DOWN for name in gone)} & others
-        if len(votes) < 2 or 2 * len(votes) <= len(others):
+        told = all(_told(name, fresh) for name in gone)
+        if (len(votes) < 2 or 2 * len(votes) <= len(others)) and not told:
             found.append(f"region {region.name} was withdrawn by {len(votes)} of {len(others)} other regions")
+        guards = [r for r in before.regions.values() if r.standing is Standing.WITHDRAWN and r.name != region.name]
+        up = [n for n, r in fresh.items() if n not in lost and any(r.sights.get(name) is Sight.UP for name in gone)]
+        if any(now - r.changed < GUARD_SECONDS for r in guards) and any(fresh[n].region != region.name for n in up):
+            found.append(f"region {region.name} was withdrawn soon after another while {up} saw it up")
+    speaking = {
+        name
+        for name, heard in evidence.heard.items()
+        if heard.report.serving and now - _last_sign(name, evidence, fresh) <= SILENT_SECONDS
+    }
+    found += _returns_too_soon(before, after, speaking, now)
     if published(before) and not published(after) and any(name in after.nodes for name in published(before)):
         found.append("nobody is left for DNS to answer")
     return found
+
+
+def _returns_too_soon(before: Verdict, after: Verdict, speaking: Set[str], now: float) -> list[str]:
+    """Who fell again and again and serves already, although others that served are well."""
+    others = [n for n, v in after.nodes.items() if v.standing is Standing.SERVING and n in before.nodes]
+    if not any(before.nodes[name].standing is Standing.SERVING and name in speaking for name in others):
+        return []
+    found = []
+    for name in others:
+        old = before.nodes[name]
+        rest = old.penalty * 0.5 ** ((now - old.changed) / PENALTY_HALF_SECONDS)
+        held = rest > PENALTY_MAX and now - old.changed <= HELD_SECONDS_MAX
+        if old.standing is Standing.WITHDRAWN and held:
+            found.append(f"{name} came back with a penalty of {rest:.2f}")
+    return found
+
+
+def _told(name: str, fresh: Mapping[str, Report]) -> bool:
+    """Whether another withdrew it already, while no leader was heard."""
+    return any(name in report.withdrawn for observer, report in fresh.items() if observer != name)
+
+
+def _known(report: Report) -> list[Sight]:
+    return [sight for sight in report.sights.values() if sight is not Sight.UNKNOWN]
+
+
+def _last_sign(name: str, evidence: Evidence, fresh: Mapping[str, Report]) -> float:
+    """When the node was last heard of by anyone, by the judge's clock."""
+    told = [evidence.heard[n].made - r.heard[name] for n, r in fresh.items() if n != name and name in r.heard]
+    own = evidence.heard.get(name)
+    return max([*told, own.made if own is not None else float("-inf")])
 
 
 def published(verdict: Verdict) -> tuple[str, ...]:

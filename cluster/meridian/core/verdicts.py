@@ -3,151 +3,107 @@
 Invariant (5 of the architecture): what serves is never judged away by one voice, and never all of it.
 - A **node** goes when its own signal stopped (or says that it does not serve) and one other node sees it down. The
   judge is no such other unless there is nobody else: silence is his own observation already, and a leader that is cut
-  off hears nobody and sees one after the other go down.
+  off hears nobody and sees one after the other go down. Silent is whom nobody has heard, not only the judge.
+- A node that speaks and says well goes when its data path is dead (**gray**): every eligible observer, and two at
+  least, has not reached it for DARK_SECONDS.
 - The last nodes of a **region** go only by a majority of all other regions, one vote each, and never fewer than two
-  votes: with one observer region left they are SUSPECT instead, which DNS answers last, but answers.
+  votes: with one observer region left they are SUSPECT instead, which DNS answers last, but answers. Within
+  GUARD_SECONDS of another region's withdrawal every eligible observer must agree.
 - Nobody goes unless a node that is well remains. So when all is down, the last good set stays.
 - No report means unknown, never down. Who sees all of several others down abstains: it is he who is cut off.
 - The way back is slow: a node that was judged down or SUSPECT returns when it speaks for itself and more of those who
-  report see it up than down; the counting (`rise`) happens in the observers' probes (core/health).
+  report see it up than down; the counting (`rise`) happens in the observers' probes (core/health). Who was withdrawn
+  again and again stays out until its penalty has worn off, unless nobody else is well.
 
 Silence alone is judged by reports, not by the member key: a node that the store forgot but that speaks is not silent
 (invariant 4: store health is not serving health). A node that was DRAINING and whose key went has left on purpose.
 
 A judgement starts from the verdict before it and from the evidence; there is no other memory, so that a new leader that
-takes the stored verdict goes on where the old one stopped.
+takes the stored verdict goes on where the old one stopped. While no leader is heard every node merges for itself, by
+the same rules and upon the last verdict; what it withdrew so is told in its reports and is no news to the next leader.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from enum import Enum
 
 from meridian.core.health import Sight
+from meridian.core.standings import (
+    DARK_SECONDS,
+    PUBLISHED,
+    REPORT_PERIOD_SECONDS,
+    SILENT_SECONDS,
+    STALE_SECONDS,
+    Evidence,
+    Heard,
+    Member,
+    NodeVerdict,
+    RegionVerdict,
+    Report,
+    Standing,
+    Verdict,
+    greater,
+    newer,
+)
 
-REPORT_PERIOD_SECONDS = 0.5  # reports come on change at once, else at this pace
-SILENT_SECONDS = 1.5  # three reports missed: one lost packet, or a pause of a second, is no silence
-STALE_SECONDS = 2.0  # an older report is no evidence about others
+__all__ = [
+    "DARK_SECONDS",
+    "PUBLISHED",
+    "REPORT_PERIOD_SECONDS",
+    "SILENT_SECONDS",
+    "STALE_SECONDS",
+    "Case",
+    "Evidence",
+    "Heard",
+    "Member",
+    "NodeVerdict",
+    "RegionVerdict",
+    "Report",
+    "Standing",
+    "Verdict",
+    "greater",
+    "judge",
+    "merge",
+    "newer",
+]
+
 VOTES_MIN = 2  # for a region: one observer is never enough without a witness outside both
 GONE_MAX = 256  # withdrawn nodes without a member key that are remembered; machines come and go under new names
+GUARD_SECONDS = 30.0  # after a region went, the next needs all voices: what takes two at once may be the network
+PENALTY_HALF_SECONDS = 60.0
+PENALTY_MAX = 3.0  # each withdrawal weighs 1: the fourth within two minutes exceeds it
+HELD_SECONDS_MAX = 600.0  # however often it fell, a node that is well serves again after this
+
+_SILENT = "silent, and seen down"
+_GRAY = "it speaks, but nobody reaches it"
+_TOLD = "silent, and withdrawn while no leader was heard"
+_HELD = "well again, but it fell too often"
+_FEW = "too few observers to withdraw it"
 
 
-class Standing(Enum):
-    """How a node or region stands in the verdict. Values equal those of health.proto."""
-
-    SERVING = 0
-    SUSPECT = 1  # kept, but answered last
-    DRAINING = 2
-    WITHDRAWN = 3
-
-
-PUBLISHED = frozenset({Standing.SERVING, Standing.SUSPECT})
-
-
-@dataclass(frozen=True, slots=True)
-class NodeVerdict:
-    """The judgement of one node. `addresses` are what DNS answers for it."""
-
-    name: str
-    region: str
-    addresses: tuple[str, ...]
-    standing: Standing
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RegionVerdict:
-    """The judgement of one region."""
-
-    name: str
-    standing: Standing
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """One judgement of everything. Greater (fence, version) wins; readers refuse anything else."""
-
-    fence: int = 0
-    version: int = 0
-    nodes: Mapping[str, NodeVerdict] = field(default_factory=dict)
-    regions: Mapping[str, RegionVerdict] = field(default_factory=dict)
-    leader: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What one node sees of all others, and says of itself. Reports of one node are ordered by (epoch, sequence)."""
-
-    observer: str
-    region: str
-    node_id: str
-    epoch: int
-    sequence: int
-    sights: Mapping[str, Sight]
-    draining: bool = False
-    serving: bool = True
-    age_seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """A report and when it was made, by the receiver's clock: arrival less the age that it claimed."""
-
-    report: Report
-    made: float
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """What the judgement needs of a member record."""
-
-    name: str
-    region: str
-    addresses: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """All that a judgement rests on besides the verdict before it.
-
-    `since` is when the judge began to listen without a break: silence before it is his own. `regions` are those of the
-    operator's document; if it names none, those of the nodes count.
-    """
-
-    heard: Mapping[str, Heard]
-    members: Mapping[str, Member]
-    regions: frozenset[str]
-    since: float
-
-
-def greater(candidate: Verdict, held: Verdict) -> bool:
-    """Whether a reader that holds `held` accepts `candidate`."""
-    return (candidate.fence, candidate.version) > (held.fence, held.version)
-
-
-def newer(report: Report, held: Heard | None, now: float) -> bool:
-    """Whether a receiver accepts `report` over the one it holds of the same observer.
-
-    A node that starts while the store is away has no epoch yet; its reports count once its former boot has gone stale.
-    """
-    if held is None or (report.epoch, report.sequence) > (held.report.epoch, held.report.sequence):
-        return True
-    return report.node_id != held.report.node_id and now - held.made > STALE_SECONDS
-
-
-def judge(previous: Verdict, evidence: Evidence, now: float, *, leader: str, fence: int) -> Verdict:
+def judge(
+    previous: Verdict, evidence: Evidence, now: float, *, leader: str, fence: int, rules: "type[Case] | None" = None
+) -> Verdict:
     """Returns the verdict after `evidence` at `now` (monotonic seconds).
 
     It is `previous` itself if nothing changed, has the same version under the new fence if only the leader changed, and
-    else the next version. Rules: design/verdicts.md; in the heading of this file in words.
+    else the next version. Rules: design/verdicts.md; in the heading of this file in words. `rules` is for tests that
+    plant a bug.
     """
-    nodes = _Case(previous, evidence, now, leader).nodes()
-    regions = _regions(previous, nodes)
+    nodes, regions = (rules or Case)(previous, evidence, now, leader).verdicts()
     version = previous.version + (nodes != previous.nodes or regions != previous.regions)
     if (version, fence, leader) == (previous.version, previous.fence, previous.leader):
         return previous
     return Verdict(fence, version, nodes, regions, leader)
+
+
+def merge(held: Verdict, evidence: Evidence, now: float, *, merger: str, rules: "type[Case] | None" = None) -> Verdict:
+    """Returns what `merger` makes of its own evidence while no leader is heard: `held` itself, or its next fallback."""
+    nodes, regions = (rules or Case)(held, evidence, now, merger).verdicts()
+    if nodes == held.nodes and regions == held.regions:
+        return held
+    return replace(held, nodes=nodes, regions=regions, fallback=held.fallback + 1)
 
 
 class _Wish(Enum):
@@ -157,55 +113,80 @@ class _Wish(Enum):
     DOUBT = 1  # silent, and seen down only by those who abstain; or not yet back
     DRAIN = 2
     DOWN = 3  # silent, and another sees it down
-    AWAY = 4  # withdrawn before, and not back
+    GRAY = 4  # speaks, and all who look see its data path dead
+    TOLD = 5  # silent, and withdrawn already by another who merged while no leader was heard
+    AWAY = 6  # withdrawn before, and not back
+    HELD = 7  # withdrawn before, back, and not trusted yet
 
 
-class _Case:
+_FALLING = frozenset({_Wish.DOWN, _Wish.GRAY})  # by the evidence here
+
+
+class Case:
     """One judgement under way: the evidence, read in the ways the rules ask for. Lives for one call of `judge`."""
 
-    def __init__(self, previous: Verdict, evidence: Evidence, now: float, leader: str) -> None:
+    def __init__(self, previous: Verdict, evidence: Evidence, now: float, judge: str) -> None:
         self.previous = previous
         self.evidence = evidence
         self.now = now
-        self.leader = leader
-        self.observers = [
-            heard.report
-            for name, heard in sorted(evidence.heard.items())
-            if now - heard.made <= STALE_SECONDS and not self._was(name, Standing.WITHDRAWN)
-        ]
-        self.voters = [report for report in self.observers if not _sees_all_down(report)]
+        self.judge = judge
+        fresh = [(name, h) for name, h in sorted(evidence.heard.items()) if now - h.made <= STALE_SECONDS]
+        eligible = [(name, h) for name, h in fresh if not self._was(name, Standing.WITHDRAWN)]
+        self.observers = [heard.report for _, heard in eligible]
+        self.voters = [report for report in self.observers if not self._abstains(report)]
         self.ups = _count(self.observers, Sight.UP)
         self.downs = _count(self.observers, Sight.DOWN)
-        self.witnesses = _count((report for report in self.voters if report.observer != leader), Sight.DOWN)
+        self.witnesses = _count((report for report in self.voters if report.observer != judge), Sight.DOWN)
+        self.signs = self._newest_signs([heard for _, heard in eligible])
+        others = [report for report in self.observers if report.observer != judge]
+        self.heard_by_others = frozenset[str]().union(*(report.heard.keys() - {report.observer} for report in others))
+        self.claimed = frozenset[str]().union(*(r.withdrawn - {r.observer} for r in self.observers))
         self.standing = {n for n, node in previous.nodes.items() if node.standing is not Standing.WITHDRAWN}
         self.wishes = {name: wish for name in self._names() if (wish := self._wish(name)) is not None}
 
-    def nodes(self) -> dict[str, NodeVerdict]:
-        """Returns the nodes of the new verdict: each its wish, unless nobody well would remain."""
+    def verdicts(self) -> tuple[dict[str, NodeVerdict], dict[str, RegionVerdict]]:
+        """Returns nodes and regions of the new verdict: each node its wish, unless nobody well would remain."""
         standings: dict[str, tuple[Standing, str]] = {}
         well = {name for name, wish in self.wishes.items() if wish is _Wish.SERVE and not self._silent(name)}
         standings |= self._drains(well)
         well |= {name for name, (standing, _) in standings.items() if standing is Standing.SERVING}
-        for region in {self._region(name) for name in self.wishes}:
-            standings |= self._standings_in(region, well)
+        if not well:
+            self.wishes = {n: _Wish.SERVE if wish is _Wish.HELD else wish for n, wish in self.wishes.items()}
+            well = {name for name, wish in self.wishes.items() if wish is _Wish.SERVE and self._speaks(name)}
+        guarding = self._withdrawn_of_late()
+        for region in sorted({self._region(name) for name in self.wishes}):
+            within = self._standings_in(region, well, guarding - {region})
+            standings |= within
+            if within and {standing for standing, _ in within.values()} == {Standing.WITHDRAWN}:
+                falls = any(self.wishes[name] in _FALLING | {_Wish.TOLD} for name in within)
+                guarding |= {region} if falls else set()
         nodes = {name: self._verdict(name, *standings[name]) for name in sorted(standings)}
         forgotten = _forgotten(nodes, self.evidence.members)
-        return {name: node for name, node in nodes.items() if name not in forgotten}
+        nodes = {name: node for name, node in nodes.items() if name not in forgotten}
+        return nodes, self._regions(nodes)
 
-    def _standings_in(self, region: str, well: Set[str]) -> dict[str, tuple[Standing, str]]:
+    def _standings_in(self, region: str, well: Set[str], guarding: Set[str]) -> dict[str, tuple[Standing, str]]:
         """The rule of two levels: down nodes go while their region has one that is well, else with their region."""
         wishes = {n: w for n, w in self.wishes.items() if self._region(n) == region and w is not _Wish.DRAIN}
-        down = [name for name, wish in wishes.items() if wish is _Wish.DOWN]
+        down = {name: wish for name, wish in wishes.items() if wish in _FALLING}
         doubted = [name for name, wish in wishes.items() if wish is _Wish.DOUBT]
-        if any(name in well for name in wishes):
-            goes, why = True, "silent, and seen down"
-        else:
-            goes = bool(well) and not doubted and self._outvoted(region, down)
-            why = "silent, and most other regions see it down" if goes else "silent; too few observers to withdraw it"
+        told = [name for name, wish in wishes.items() if wish is _Wish.TOLD]
+        agreed = any(name in well for name in wishes) or not guarding or self._unanimous(region, [*down, *told])
+        goes_told = self._remains(well) and agreed
+        goes = goes_told and (any(n in well for n in wishes) or (not doubted and self._outvoted(region, down)))
         standings = {name: (Standing.SERVING, "") for name, wish in wishes.items() if wish is _Wish.SERVE}
         standings |= {name: (Standing.WITHDRAWN, "not back yet") for name, w in wishes.items() if w is _Wish.AWAY}
-        standings |= dict.fromkeys(doubted, (Standing.SUSPECT, "silent; too few observers to withdraw it"))
-        return standings | dict.fromkeys(down, (Standing.WITHDRAWN if goes else Standing.SUSPECT, why))
+        standings |= {name: (Standing.WITHDRAWN, _HELD) for name, w in wishes.items() if w is _Wish.HELD}
+        standings |= dict.fromkeys(doubted, (Standing.SUSPECT, f"silent; {_FEW}"))
+        standings |= dict.fromkeys(told, (Standing.WITHDRAWN, _TOLD) if goes_told else (Standing.SUSPECT, _SILENT))
+        for name, wish in down.items():
+            why = _SILENT if wish is _Wish.DOWN else _GRAY
+            standings[name] = (Standing.WITHDRAWN, why) if goes else (Standing.SUSPECT, f"{why}; {_FEW}")
+        return standings
+
+    def _remains(self, well: Set[str]) -> bool:
+        """Whether somebody is left to serve when others go."""
+        return bool(well)
 
     def _outvoted(self, region: str, down: Iterable[str]) -> bool:
         """Whether a majority of all other regions, and at least two, see every one of `down` down."""
@@ -218,6 +199,19 @@ class _Case:
             votes += 2 * against > len(voices)
         return votes >= max(VOTES_MIN, len(others) // 2 + 1)
 
+    def _unanimous(self, region: str, down: Iterable[str]) -> bool:
+        """Whether no eligible observer outside sees any of `down` up. Who has not seen it counts neither way."""
+        outside = [report for report in self.voters if report.region != region]
+        return not any(report.sights.get(name) is Sight.UP for report in outside for name in down)
+
+    def _withdrawn_of_late(self) -> frozenset[str]:
+        """Regions that went within the guard's time, whoever led then: the record says when."""
+        return frozenset(
+            region.name
+            for region in self.previous.regions.values()
+            if region.standing is Standing.WITHDRAWN and self.now - region.changed < GUARD_SECONDS
+        )
+
     def _wish(self, name: str) -> _Wish | None:
         """None: not in the verdict (not yet, or left on purpose)."""
         before = self.previous.nodes.get(name)
@@ -228,11 +222,18 @@ class _Case:
             return None
         if before.standing is Standing.WITHDRAWN and not back:
             return _Wish.AWAY
-        if before.standing is not Standing.DRAINING and self._silent(name):
-            if self.witnesses[name] or (self._judge_is_the_only_other(name) and self._judge_sees_down(name)):
-                return _Wish.DOWN
-            if self.downs[name]:
-                return _Wish.DOUBT
+        if before.standing is Standing.WITHDRAWN and self._penalised(before):
+            return _Wish.HELD
+        if before.standing is not Standing.DRAINING:
+            if self._silent(name) and name in self.claimed:
+                return _Wish.TOLD
+            if self._silent(name) or (name in self.claimed and not back):
+                if self.witnesses[name] or (self._judge_is_the_only_other(name) and self._judge_sees_down(name)):
+                    return _Wish.DOWN
+                if self.downs[name]:
+                    return _Wish.DOUBT
+            elif self._dark(name):
+                return _Wish.GRAY
         if before.standing is Standing.SUSPECT and not back:
             return _Wish.DOUBT
         return _Wish.DRAIN if self._says_draining(name) else _Wish.SERVE
@@ -258,28 +259,60 @@ class _Case:
         member = self.evidence.members.get(name)
         return member.region if member else self.previous.nodes[name].region
 
+    def _newest_signs(self, eligible: Iterable[Heard]) -> dict[str, float]:
+        """Returns, by node, when it last gave a sign of life to anyone: to the judge, or to an eligible observer."""
+        signs = {name: heard.made for name, heard in self.evidence.heard.items()}
+        for heard in eligible:
+            for name, age_seconds in heard.report.heard.items():
+                if name != heard.report.observer:
+                    signs[name] = max(signs.get(name, float("-inf")), heard.made - age_seconds)
+        return signs
+
     def _speaks(self, name: str) -> bool:
         """Whether the node's own signal says that it serves."""
         heard = self.evidence.heard.get(name)
-        return heard is not None and heard.report.serving and self.now - heard.made <= SILENT_SECONDS
+        return heard is not None and heard.report.serving and self.now - self.signs[name] <= SILENT_SECONDS
 
     def _silent(self, name: str) -> bool:
-        """Whether its signal stopped, or says that it does not serve. Neither speaking nor silent: not heard yet."""
+        """Whether its signal stopped, or says that it does not serve. Neither speaking nor silent: not heard yet.
+
+        A judge that has not listened for long himself goes by what others say of how long they have heard nothing.
+        """
         heard = self.evidence.heard.get(name)
         if heard is not None and not heard.report.serving:
             return True
-        made = heard.made if heard is not None else self.evidence.since
-        return self.now - max(made, self.evidence.since) > SILENT_SECONDS
+        since = self.evidence.since
+        sign = self.signs.get(name, since)
+        return self.now - (sign if name in self.heard_by_others else max(sign, since)) > SILENT_SECONDS
+
+    def _dark(self, name: str) -> bool:
+        """Whether everyone eligible who looks at it has not reached it for DARK_SECONDS; one voice is never enough."""
+        looking = [
+            report
+            for report in self.voters
+            if report.observer != name and report.sights.get(name, Sight.UNKNOWN) is not Sight.UNKNOWN
+        ]
+        return len(looking) >= VOTES_MIN and all(name in report.dark for report in looking)
+
+    def _penalised(self, node: NodeVerdict) -> bool:
+        """Whether it fell so often of late that it stays out although it is well."""
+        held_seconds = self.now - node.changed
+        return held_seconds <= HELD_SECONDS_MAX and _decayed(node, self.now) > PENALTY_MAX
+
+    def _abstains(self, report: Report) -> bool:
+        """Whether an observer of several nodes holds every one of them down: then it is he who is cut off."""
+        known = [sight for sight in report.sights.values() if sight is not Sight.UNKNOWN]
+        return len(known) >= 2 and all(sight is Sight.DOWN for sight in known)
 
     def _says_draining(self, name: str) -> bool:
         heard = self.evidence.heard.get(name)
         return heard.report.draining if heard is not None else self._was(name, Standing.DRAINING)
 
     def _judge_is_the_only_other(self, name: str) -> bool:
-        return self.standing <= {name, self.leader}
+        return self.standing <= {name, self.judge}
 
     def _judge_sees_down(self, name: str) -> bool:
-        return any(r.observer == self.leader and r.sights.get(name) is Sight.DOWN for r in self.voters)
+        return any(r.observer == self.judge and r.sights.get(name) is Sight.DOWN for r in self.voters)
 
     def _welcome(self, name: str) -> bool:
         """Whether more of the others see it up than down, or there are no others."""
@@ -288,12 +321,30 @@ class _Case:
 
     def _verdict(self, name: str, standing: Standing, reason: str) -> NodeVerdict:
         before, member = self.previous.nodes.get(name), self.evidence.members.get(name)
+        changed, penalty = self.now, 0.0
         if before is not None and before.standing is standing:
-            reason = before.reason if standing is not Standing.SERVING else reason  # why it changed, not why it stayed
+            changed, penalty = before.changed, before.penalty
+            if standing is not Standing.SERVING and reason != _HELD:
+                reason = before.reason  # why it changed, not why it stayed
+        elif before is not None:
+            penalty = _decayed(before, self.now) + (standing is Standing.WITHDRAWN)
         if member is None:
             assert before is not None
-            return replace(before, standing=standing, reason=reason)
-        return NodeVerdict(name, member.region, member.addresses, standing, reason)
+            return replace(before, standing=standing, reason=reason, changed=changed, penalty=penalty)
+        return NodeVerdict(name, member.region, member.addresses, standing, reason, changed, penalty)
+
+    def _regions(self, nodes: Mapping[str, NodeVerdict]) -> dict[str, RegionVerdict]:
+        """A region stands as well as its best node."""
+        regions = {}
+        for name in sorted({node.region for node in nodes.values()}):
+            best = min((node for node in nodes.values() if node.region == name), key=lambda node: node.standing.value)
+            before = self.previous.regions.get(name)
+            if before is not None and before.standing is best.standing:
+                reason = before.reason if best.standing is not Standing.SERVING else best.reason
+                regions[name] = RegionVerdict(name, best.standing, reason, before.changed)
+            else:
+                regions[name] = RegionVerdict(name, best.standing, best.reason, self.now)
+        return regions
 
 
 def _count(reports: Iterable[Report], sight: Sight) -> Counter[str]:
@@ -303,25 +354,12 @@ def _count(reports: Iterable[Report], sight: Sight) -> Counter[str]:
     )
 
 
-def _sees_all_down(report: Report) -> bool:
-    """Whether an observer of several nodes holds every one of them down: then it is he who is cut off."""
-    known = [sight for sight in report.sights.values() if sight is not Sight.UNKNOWN]
-    return len(known) >= 2 and all(sight is Sight.DOWN for sight in known)
+def _decayed(node: NodeVerdict, now: float) -> float:
+    """Returns what is left of its penalty: half after PENALTY_HALF_SECONDS."""
+    return float(node.penalty * 0.5 ** (max(0.0, now - node.changed) / PENALTY_HALF_SECONDS))
 
 
 def _forgotten(nodes: Mapping[str, NodeVerdict], members: Mapping[str, Member]) -> frozenset[str]:
     """Returns the withdrawn nodes beyond the limit that are no members any more."""
     gone = [name for name, node in nodes.items() if node.standing is Standing.WITHDRAWN and name not in members]
     return frozenset(gone[GONE_MAX:])
-
-
-def _regions(previous: Verdict, nodes: Mapping[str, NodeVerdict]) -> dict[str, RegionVerdict]:
-    """A region stands as well as its best node."""
-    regions = {}
-    for name in sorted({node.region for node in nodes.values()}):
-        best = min((node for node in nodes.values() if node.region == name), key=lambda node: node.standing.value)
-        before = previous.regions.get(name)
-        kept = before is not None and before.standing is best.standing and best.standing is not Standing.SERVING
-        reason = before.reason if kept and before is not None else best.reason
-        regions[name] = RegionVerdict(name, best.standing, reason)
-    return regions

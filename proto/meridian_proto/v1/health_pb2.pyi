@@ -28,7 +28,7 @@ STANDING_DRAINING: Standing
 STANDING_WITHDRAWN: Standing
 
 class Report(_message.Message):
-    __slots__ = ("observer", "region", "node_id", "epoch", "sequence", "nodes", "draining", "age_seconds", "serving")
+    __slots__ = ("observer", "region", "node_id", "epoch", "sequence", "nodes", "draining", "age_seconds", "serving", "heard", "dark", "withdrawn")
     class NodesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -36,6 +36,13 @@ class Report(_message.Message):
         key: str
         value: Sight
         def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Sight, str]] = ...) -> None: ...
+    class HeardEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     OBSERVER_FIELD_NUMBER: _ClassVar[int]
     REGION_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -45,6 +52,9 @@ class Report(_message.Message):
     DRAINING_FIELD_NUMBER: _ClassVar[int]
     AGE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     SERVING_FIELD_NUMBER: _ClassVar[int]
+    HEARD_FIELD_NUMBER: _ClassVar[int]
+    DARK_FIELD_NUMBER: _ClassVar[int]
+    WITHDRAWN_FIELD_NUMBER: _ClassVar[int]
     observer: str
     region: str
     node_id: str
@@ -54,42 +64,55 @@ class Report(_message.Message):
     draining: bool
     age_seconds: float
     serving: bool
-    def __init__(self, observer: _Optional[str] = ..., region: _Optional[str] = ..., node_id: _Optional[str] = ..., epoch: _Optional[int] = ..., sequence: _Optional[int] = ..., nodes: _Optional[_Mapping[str, Sight]] = ..., draining: _Optional[bool] = ..., age_seconds: _Optional[float] = ..., serving: _Optional[bool] = ...) -> None: ...
+    heard: _containers.ScalarMap[str, float]
+    dark: _containers.RepeatedScalarFieldContainer[str]
+    withdrawn: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, observer: _Optional[str] = ..., region: _Optional[str] = ..., node_id: _Optional[str] = ..., epoch: _Optional[int] = ..., sequence: _Optional[int] = ..., nodes: _Optional[_Mapping[str, Sight]] = ..., draining: _Optional[bool] = ..., age_seconds: _Optional[float] = ..., serving: _Optional[bool] = ..., heard: _Optional[_Mapping[str, float]] = ..., dark: _Optional[_Iterable[str]] = ..., withdrawn: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class NodeVerdict(_message.Message):
-    __slots__ = ("name", "region", "addresses", "standing", "reason")
+    __slots__ = ("name", "region", "addresses", "standing", "reason", "age_seconds", "penalty")
     NAME_FIELD_NUMBER: _ClassVar[int]
     REGION_FIELD_NUMBER: _ClassVar[int]
     ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     STANDING_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    AGE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    PENALTY_FIELD_NUMBER: _ClassVar[int]
     name: str
     region: str
     addresses: _containers.RepeatedScalarFieldContainer[str]
     standing: Standing
     reason: str
-    def __init__(self, name: _Optional[str] = ..., region: _Optional[str] = ..., addresses: _Optional[_Iterable[str]] = ..., standing: _Optional[_Union[Standing, str]] = ..., reason: _Optional[str] = ...) -> None: ...
+    age_seconds: float
+    penalty: float
+    def __init__(self, name: _Optional[str] = ..., region: _Optional[str] = ..., addresses: _Optional[_Iterable[str]] = ..., standing: _Optional[_Union[Standing, str]] = ..., reason: _Optional[str] = ..., age_seconds: _Optional[float] = ..., penalty: _Optional[float] = ...) -> None: ...
 
 class RegionVerdict(_message.Message):
-    __slots__ = ("name", "standing", "reason")
+    __slots__ = ("name", "standing", "reason", "age_seconds")
     NAME_FIELD_NUMBER: _ClassVar[int]
     STANDING_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    AGE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     name: str
     standing: Standing
     reason: str
-    def __init__(self, name: _Optional[str] = ..., standing: _Optional[_Union[Standing, str]] = ..., reason: _Optional[str] = ...) -> None: ...
+    age_seconds: float
+    def __init__(self, name: _Optional[str] = ..., standing: _Optional[_Union[Standing, str]] = ..., reason: _Optional[str] = ..., age_seconds: _Optional[float] = ...) -> None: ...
 
 class Verdict(_message.Message):
-    __slots__ = ("fence", "version", "nodes", "regions", "leader")
+    __slots__ = ("fence", "version", "nodes", "regions", "leader", "fallback", "beat")
     FENCE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     NODES_FIELD_NUMBER: _ClassVar[int]
     REGIONS_FIELD_NUMBER: _ClassVar[int]
     LEADER_FIELD_NUMBER: _ClassVar[int]
+    FALLBACK_FIELD_NUMBER: _ClassVar[int]
+    BEAT_FIELD_NUMBER: _ClassVar[int]
     fence: int
     version: int
     nodes: _containers.RepeatedCompositeFieldContainer[NodeVerdict]
     regions: _containers.RepeatedCompositeFieldContainer[RegionVerdict]
     leader: str
-    def __init__(self, fence: _Optional[int] = ..., version: _Optional[int] = ..., nodes: _Optional[_Iterable[_Union[NodeVerdict, _Mapping]]] = ..., regions: _Optional[_Iterable[_Union[RegionVerdict, _Mapping]]] = ..., leader: _Optional[str] = ...) -> None: ...
+    fallback: int
+    beat: bool
+    def __init__(self, fence: _Optional[int] = ..., version: _Optional[int] = ..., nodes: _Optional[_Iterable[_Union[NodeVerdict, _Mapping]]] = ..., regions: _Optional[_Iterable[_Union[RegionVerdict, _Mapping]]] = ..., leader: _Optional[str] = ..., fallback: _Optional[int] = ..., beat: _Optional[bool] = ...) -> None: ...

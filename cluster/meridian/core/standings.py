@@ -1,0 +1,141 @@
+"""What nodes say of each other, and what is judged of it: reports, evidence and verdicts, as data. Pure.
+
+Invariant: everything here means the same to every node. Times (`made`, `changed`) are monotonic seconds of the clock of
+whoever holds the value; between nodes and in the store they travel as ages (control/messages), so no two clocks are
+ever compared. What is late on its way looks younger than it is, which only makes the rules more careful.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from meridian.core.health import Sight
+
+REPORT_PERIOD_SECONDS = 0.5  # reports come on change at once, else at this pace
+SILENT_SECONDS = 1.5  # three reports missed: one lost packet, or a pause of a second, is no silence
+STALE_SECONDS = 2.0  # an older report is no evidence about others
+DARK_SECONDS = 3.0  # no good probe for so long: six to eight misses in a row, which 5 % of lost packets do not make
+
+
+class Standing(Enum):
+    """How a node or region stands in the verdict. Values equal those of health.proto."""
+
+    SERVING = 0
+    SUSPECT = 1  # kept, but answered last
+    DRAINING = 2
+    WITHDRAWN = 3
+
+
+PUBLISHED = frozenset({Standing.SERVING, Standing.SUSPECT})
+
+
+@dataclass(frozen=True, slots=True)
+class NodeVerdict:
+    """The judgement of one node. `addresses` are what DNS answers for it.
+
+    `changed` is when it came to stand so, `penalty` what its withdrawals weighed at that moment: the memory of the
+    rules, which goes with the record from leader to leader. Neither makes a verdict another one.
+    """
+
+    name: str
+    region: str
+    addresses: tuple[str, ...]
+    standing: Standing
+    reason: str = ""
+    changed: float = field(default=0.0, compare=False)
+    penalty: float = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RegionVerdict:
+    """The judgement of one region; `changed` as a node's."""
+
+    name: str
+    standing: Standing
+    reason: str = ""
+    changed: float = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One judgement of everything. Greater (fence, version) wins; readers refuse anything else.
+
+    `fallback` counts what this node merged itself upon that version while the leader was silent; it is 0 in every
+    verdict that a leader wrote, and no other verdict is ever told to another node or to the store.
+    """
+
+    fence: int = 0
+    version: int = 0
+    nodes: Mapping[str, NodeVerdict] = field(default_factory=dict)
+    regions: Mapping[str, RegionVerdict] = field(default_factory=dict)
+    leader: str = ""
+    fallback: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one node sees of all others, and says of itself. Reports of one node are ordered by (epoch, sequence).
+
+    `heard`: by node, the age in seconds of the newest report that this observer holds of it. `dark`: nodes that it sees
+    DOWN and has not reached for DARK_SECONDS. `withdrawn`: nodes that its fallback withdrew beyond the last fenced
+    verdict, told so that the next leader does not bring them back without the slow path.
+    """
+
+    observer: str
+    region: str
+    node_id: str
+    epoch: int
+    sequence: int
+    sights: Mapping[str, Sight]
+    draining: bool = False
+    serving: bool = True
+    age_seconds: float = 0.0
+    heard: Mapping[str, float] = field(default_factory=dict)
+    dark: frozenset[str] = frozenset()
+    withdrawn: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A report and when it was made, by the receiver's clock: arrival less the age that it claimed."""
+
+    report: Report
+    made: float
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """What the judgement needs of a member record."""
+
+    name: str
+    region: str
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that a judgement rests on besides the verdict before it.
+
+    `since` is when the judge began to listen without a break: silence before it is his own. `regions` are those of the
+    operator's document; if it names none, those of the nodes count.
+    """
+
+    heard: Mapping[str, Heard]
+    members: Mapping[str, Member]
+    regions: frozenset[str]
+    since: float
+
+
+def greater(candidate: Verdict, held: Verdict) -> bool:
+    """Whether a reader that holds `held` accepts `candidate`. What it merged itself never stands in the way."""
+    return (candidate.fence, candidate.version) > (held.fence, held.version)
+
+
+def newer(report: Report, held: Heard | None, now: float) -> bool:
+    """Whether a receiver accepts `report` over the one it holds of the same observer.
+
+    A node that starts while the store is away has no epoch yet; its reports count once its former boot has gone stale.
+    """
+    if held is None or (report.epoch, report.sequence) > (held.report.epoch, held.report.sequence):
+        return True
+    return report.node_id != held.report.node_id and now - held.made > STALE_SECONDS
