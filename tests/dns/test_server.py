@@ -19,6 +19,7 @@ import pytest
 from tests.dns.mmdb import write_mmdb
 from tests.dns.running import Running, running
 from tests.dns.world import make_view, make_zones
+from tests.scale import TIMES
 
 from meridian_dns.edns import CookieJar
 from meridian_dns.geo import GeoData, Place
@@ -360,7 +361,7 @@ def test_fuzzed_datagrams_never_hurt_and_valid_ones_between_them_are_answered(lo
     ]
     valid = dns.message.make_query(f"shop.{name}", "A", options=[subnet])
     server = DnsServer(make_zones(), make_view(), None, draw=lambda: 0)
-    rounds, batch, read = 250, 100, 0
+    rounds, batch, read = 250 * TIMES, 100, 0
     with (
         running(server, loop=loop) as here,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as fuzzer,

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from tests.scale import seeds
 from tests.simulation.story import BACK_SECONDS, FIVE, OUT, OUT_SECONDS, THREE, simulate
 from tests.simulation.world import World
 
@@ -134,17 +135,17 @@ def _heal(world: World, name: str) -> None:
         world.resume(name)
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", seeds(30))
 def test_three_regions_survive_one_fault_at_a_time(seed: int) -> None:
     simulate(seed, THREE, one_after_the_other)
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", seeds(10))
 def test_five_nodes_survive_one_fault_at_a_time(seed: int) -> None:
     simulate(seed, FIVE, one_after_the_other)
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", seeds(10))
 def test_three_regions_stay_safe_under_many_faults(seed: int) -> None:
     simulate(seed, THREE, all_at_once)
 
@@ -184,7 +185,7 @@ async def all_but_one_lost(world: World) -> None:
         world.violations.append(f"one observer withdrew: {standings}")
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(3))
 def test_one_observer_region_withdraws_nothing(seed: int) -> None:
     simulate(seed, FIVE, second_region_lost)
     simulate(seed, {"a1": "eu", "a2": "eu", "b": "us"}, one_region_of_two_lost)

@@ -4,11 +4,12 @@
 """
 
 import pytest
+from tests.scale import seeds
 from tests.simulation.limits.scenario import play
 from tests.simulation.limits.utilisation import measure
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", seeds(40))
 def test_nothing_is_admitted_above_the_bound(seed: int) -> None:
     world = play(seed)
     assert not world.violations, f"seed {seed}: {world.violations}; {world.faults_done}"
@@ -19,7 +20,7 @@ def test_the_same_seed_does_the_same() -> None:
     assert play(7).admitted == play(7).admitted
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", seeds(20))
 def test_skewed_load_uses_the_limit(seed: int) -> None:
     found = measure(seed)
     assert found.admitted >= 0.95, found
