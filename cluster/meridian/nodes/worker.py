@@ -47,7 +47,7 @@ class Duties(Protocol):
         """Serve on, but tell clients to go elsewhere."""
 
     def tick(self, send: Callable[[Frame], None]) -> None:
-        """Each 200 ms: spans, outcomes, the access log."""
+        """Each 200 ms: spans and the access log."""
 
     def series(self) -> Sequence[Series]:
         """All metrics as they stand."""

@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Frame(_message.Message):
-    __slots__ = ("sequence", "hello", "config", "verdict", "endpoint_health", "limit_share", "drain", "config_ack", "outcomes", "spans", "metrics")
+    __slots__ = ("sequence", "hello", "config", "verdict", "endpoint_health", "limit_share", "drain", "config_ack", "spans", "metrics")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     HELLO_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FIELD_NUMBER: _ClassVar[int]
@@ -17,7 +17,6 @@ class Frame(_message.Message):
     LIMIT_SHARE_FIELD_NUMBER: _ClassVar[int]
     DRAIN_FIELD_NUMBER: _ClassVar[int]
     CONFIG_ACK_FIELD_NUMBER: _ClassVar[int]
-    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
     SPANS_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
     sequence: int
@@ -28,10 +27,9 @@ class Frame(_message.Message):
     limit_share: LimitShare
     drain: Drain
     config_ack: ConfigAck
-    outcomes: Outcomes
     spans: Spans
     metrics: Metrics
-    def __init__(self, sequence: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., config: _Optional[_Union[Config, _Mapping]] = ..., verdict: _Optional[_Union[_health_pb2.Verdict, _Mapping]] = ..., endpoint_health: _Optional[_Union[EndpointHealth, _Mapping]] = ..., limit_share: _Optional[_Union[LimitShare, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., config_ack: _Optional[_Union[ConfigAck, _Mapping]] = ..., outcomes: _Optional[_Union[Outcomes, _Mapping]] = ..., spans: _Optional[_Union[Spans, _Mapping]] = ..., metrics: _Optional[_Union[Metrics, _Mapping]] = ...) -> None: ...
+    def __init__(self, sequence: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., config: _Optional[_Union[Config, _Mapping]] = ..., verdict: _Optional[_Union[_health_pb2.Verdict, _Mapping]] = ..., endpoint_health: _Optional[_Union[EndpointHealth, _Mapping]] = ..., limit_share: _Optional[_Union[LimitShare, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., config_ack: _Optional[_Union[ConfigAck, _Mapping]] = ..., spans: _Optional[_Union[Spans, _Mapping]] = ..., metrics: _Optional[_Union[Metrics, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("protocol", "kind", "slot", "config_version", "pid")
@@ -99,26 +97,6 @@ class Drain(_message.Message):
     ON_FIELD_NUMBER: _ClassVar[int]
     on: bool
     def __init__(self, on: _Optional[bool] = ...) -> None: ...
-
-class Outcomes(_message.Message):
-    __slots__ = ("endpoints",)
-    ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
-    endpoints: _containers.RepeatedCompositeFieldContainer[EndpointOutcome]
-    def __init__(self, endpoints: _Optional[_Iterable[_Union[EndpointOutcome, _Mapping]]] = ...) -> None: ...
-
-class EndpointOutcome(_message.Message):
-    __slots__ = ("upstream", "address", "succeeded", "failed", "ejected")
-    UPSTREAM_FIELD_NUMBER: _ClassVar[int]
-    ADDRESS_FIELD_NUMBER: _ClassVar[int]
-    SUCCEEDED_FIELD_NUMBER: _ClassVar[int]
-    FAILED_FIELD_NUMBER: _ClassVar[int]
-    EJECTED_FIELD_NUMBER: _ClassVar[int]
-    upstream: str
-    address: str
-    succeeded: int
-    failed: int
-    ejected: bool
-    def __init__(self, upstream: _Optional[str] = ..., address: _Optional[str] = ..., succeeded: _Optional[int] = ..., failed: _Optional[int] = ..., ejected: _Optional[bool] = ...) -> None: ...
 
 class Spans(_message.Message):
     __slots__ = ("spans",)
