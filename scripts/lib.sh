@@ -118,7 +118,8 @@ isolated() {
 # make_test_bed: everything that tests and proofs need; servers and clients that are not ours are what we are measured
 # against.
 make_test_bed() {
-    need ip=iproute2 etcd=etcd-server nginx=nginx-light h2load=nghttp2-client wrk=wrk dig=dnsutils curl=curl chromium=chromium
+    need ip=iproute2 etcd=etcd-server etcdctl=etcd-client nginx=nginx-light h2load=nghttp2-client wrk=wrk dig=dnsutils \
+        curl=curl chromium=chromium
     make_venv
     install_requirements dev
     cd "$ROOT"

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import dns.exception
@@ -81,12 +80,9 @@ async def test_a_killed_worker_costs_only_its_own_connections(cluster: LocalClus
     workers = gateway_pids(node)
     assert len(workers) == 2
     host, _, port = node.http.rpartition(":")
-    with held_connections(host, int(port), 24) as held:
-        owners = {pid: owned_sockets(pid) for pid in workers}
+    with contextlib.ExitStack() as held:
+        mine, others = spread_connections(held, host, int(port), workers)
         victim = workers[0]
-        mine = [sock for sock in held if inode_of_peer(sock, owners) == victim]
-        others = [sock for sock in held if inode_of_peer(sock, owners) not in (victim, None)]
-        assert mine and others, "the connections were spread over both workers"
         os.kill(victim, signal.SIGKILL)
         queued = [socket.create_connection((host, int(port)), timeout=5) for _ in range(20)]
         for sock in (*others, *queued):
@@ -158,17 +154,23 @@ def gateway_pids(node: LocalNode) -> list[int]:
     return found
 
 
-@contextlib.contextmanager
-def held_connections(host: str, port: int, count: int) -> Iterator[list[socket.socket]]:
-    """Keep-alive connections that have each had an answer."""
-    held = [socket.create_connection((host, port), timeout=5) for _ in range(count)]
-    try:
-        for sock in held:
-            assert get(sock) == 200
-        yield held
-    finally:
-        for sock in held:
-            sock.close()
+def spread_connections(
+    held: contextlib.ExitStack, host: str, port: int, workers: list[int]
+) -> tuple[list[socket.socket], list[socket.socket]]:
+    """Keep-alive connections that have each had an answer: the first worker's, the other's. Whoever wakes first
+    accepts, so that a worker whose core is taken may get none for a while: more are opened until both hold some."""
+    opened: list[socket.socket] = []
+    for _ in range(40):
+        for _ in range(12):
+            opened.append(held.enter_context(socket.create_connection((host, port), timeout=5)))
+            assert get(opened[-1]) == 200
+        owners = {pid: owned_sockets(pid) for pid in workers}
+        owner_of = {sock: owner_of_peer(sock, owners) for sock in opened}
+        mine = [sock for sock in opened if owner_of[sock] == workers[0]]
+        others = [sock for sock in opened if owner_of[sock] == workers[1]]
+        if mine and others:
+            return mine, others
+    raise AssertionError(f"of {len(opened)} connections one worker got all")
 
 
 def get(sock: socket.socket) -> int:
@@ -197,7 +199,7 @@ def owned_sockets(pid: int) -> set[str]:
     return found
 
 
-def inode_of_peer(sock: socket.socket, owners: dict[int, set[str]]) -> int | None:
+def owner_of_peer(sock: socket.socket, owners: dict[int, set[str]]) -> int | None:
     """Which process holds the other end of a loopback connection."""
     (own_host, own_port), (host, port) = sock.getsockname(), sock.getpeername()
     local, remote = (f"{encoded(host)}:{port:04X}", f"{encoded(own_host)}:{own_port:04X}")
