@@ -4,7 +4,6 @@ A step must not guess when the load is under way: the generator says on stderr w
 ran undisturbed is measured from there. There is one at a time; Chaos Toolkit's steps share nothing but this module.
 """
 
-import contextlib
 import json
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from chaosmeridian.lab import LabError
 from chaosmeridian.tally import Tally
 
 BEGIN_SECONDS = 30.0  # for the generator to import its libraries on a busy machine
+LAST_WORDS_SECONDS = 5.0  # to end by itself after it said that it will not begin
 END_SECONDS = 30.0  # for what is under way, beyond its own timeout
 
 _running: "RunningLoad | None" = None
@@ -31,25 +31,24 @@ class RunningLoad:
             (sys.executable, "-m", "chaosmeridian.load", "--json", "--announce", *arguments),
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
-        watchdog = threading.Timer(BEGIN_SECONDS, self._process.kill)
-        watchdog.start()
         try:
-            assert self._process.stderr is not None
-            line = self._process.stderr.readline()
-        finally:
-            watchdog.cancel()
-        try:
+            line = self._words(BEGIN_SECONDS, whole=False)
             self.began_at = float(json.loads(line)["began_at"])
         except (ValueError, KeyError, TypeError):
-            reason = (line + self._last_words()).strip().splitlines()[-1:]
+            reason = (line + self._words(LAST_WORDS_SECONDS, whole=True)).strip().splitlines()[-1:]
+            self._process.communicate()
             raise LabError(f"the load generator failed: {''.join(reason)}") from None
 
-    def _last_words(self) -> str:
-        """The rest of its stderr; it is ending by itself, or is made to."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return self._process.communicate(timeout=5.0)[1]
-        self._process.kill()
-        return self._process.communicate()[1]
+    def _words(self, seconds: float, *, whole: bool) -> str:
+        """A line of its stderr, or all up to its end; it is killed if they take longer. Read through the one stream,
+        because `communicate` does not see what that has buffered."""
+        assert self._process.stderr is not None
+        watchdog = threading.Timer(seconds, self._process.kill)
+        watchdog.start()
+        try:
+            return self._process.stderr.read() if whole else self._process.stderr.readline()
+        finally:
+            watchdog.cancel()
 
     def wait_until(self, seconds: float) -> None:
         """Waits until it has offered for so long; raises LabError if it ended before."""
