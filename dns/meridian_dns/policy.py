@@ -168,7 +168,7 @@ def fill(plan: Plan, view: RegionView, client: Client, draw: int) -> Answer:
             if any(choice.client_matters for choice in choices):
                 scope = max(scope, order.scope)
             if rdatas:
-                out.append(RRset(records.owner, records.type, records.ttl_seconds, rdatas))
+                out.append(RRset(records.owner, records.type, _ttl_seconds(records, view, order), rdatas))
             elif out is filled[0]:
                 open_sets += 1
                 if not has_addresses(view, order):
@@ -177,6 +177,12 @@ def fill(plan: Plan, view: RegionView, client: Client, draw: int) -> Answer:
                 error = FAILED_OPEN
     authority = (plan.negative_soa,) if open_sets and plan.negative_soa is not None else plan.authority
     return Answer(plan.rcode, plan.authoritative, tuple(filled[0]), authority, tuple(filled[1]), scope, draws, error)
+
+
+def _ttl_seconds(records: SteeredSet, view: RegionView, order: Order) -> int:
+    """Short while a region that has a part in the answer is in doubt: what is answered now may be wrong in a moment."""
+    in_doubt = any(view.regions[name].in_doubt for name in order.names)
+    return min(records.ttl_seconds, view.doubt_ttl_seconds) if in_doubt else records.ttl_seconds
 
 
 def _fill_one(records: SteeredSet, view: RegionView, order: Order, draw: int) -> tuple[tuple[bytes, ...], list[Choice]]:

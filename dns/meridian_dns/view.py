@@ -29,7 +29,8 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A place with members. `suspect`: its health is in doubt, so it is answered last, but not left out.
+    """A place with members. `suspect`: its health is in doubt, so it is answered last, but not left out. `in_doubt`: it
+    is suspect or has changed lately, and answers in which it has a part are kept for less long.
 
     `near` entries are `continent/EU`, `country/TR` or a CIDR; `fallback` names regions in order. Raises ValueError
     for a malformed `near` entry.
@@ -41,6 +42,7 @@ class Region:
     suspect: bool = False
     near: tuple[str, ...] = ()
     fallback: tuple[str, ...] = ()
+    in_doubt: bool = False
 
     def __post_init__(self) -> None:
         for entry in self.near:
@@ -49,10 +51,16 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class RegionView:
-    """All regions by name at one version of the verdict; the mapping's order is the order of "all regions"."""
+    """All regions by name at one version of the verdict; the mapping's order is the order of "all regions".
+
+    `fallback` tells what this server's node merged itself upon that version from it (0); `doubt_ttl_seconds` is the
+    longest time to live of a steered answer about a region in doubt.
+    """
 
     version: int
     regions: Mapping[str, Region]
+    fallback: int = 0
+    doubt_ttl_seconds: int = 5
 
 
 def parse_near(entry: str) -> tuple[str, str] | Network:

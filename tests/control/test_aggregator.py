@@ -29,10 +29,22 @@ class Desk:
         self.clock = asyncio.get_running_loop().time
         self.store = FlakyStore(self.clock)
         self.board = Board(self.posted.append)
+        self.resigned_at: list[float] = []
         self.beats: list[tuple[float, int, int]] = []
         self.aggregator = Aggregator(
-            self.store, KEYS, "a", self.board, self.evidence, lambda: self.fence, self.clock, self.beat
+            self.store,
+            KEYS,
+            "a",
+            self.board,
+            self.evidence,
+            lambda: self.fence,
+            self.clock,
+            beat=self.beat,
+            resign=self.resign,
         )
+
+    def resign(self) -> None:
+        self.resigned_at.append(self.clock())
 
     def beat(self, fence: int, version: int) -> None:
         self.beats.append((self.clock(), fence, version))

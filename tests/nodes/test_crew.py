@@ -93,7 +93,7 @@ async def test_every_worker_gets_its_state_and_a_successor_all_of_it_anew() -> N
     crew = ProcessCrew({"gateway": 2, "dns": 1}, Reporting())
     crew.send(config_frame(5, b"{}", {"key.pem": b"secret"}), "gateway")
     crew.send(config_frame(5, b"{}", {}), "dns")
-    crew.send(verdict_frame(Verdict(1, 2)))
+    crew.send(verdict_frame(Verdict(1, 2), 0.0))
     crew.send(health_frame({"app": frozenset({"a:1", "b:2"})}), "gateway")
     crew.send(drain_frame(True), "gateway")
     crew.send_share(4, (0, 2, 3))

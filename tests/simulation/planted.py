@@ -6,7 +6,7 @@
 import argparse
 import logging
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from tests.simulation.test_simulation import second_region_lost
 
 from meridian.control.driver import ControlPlane
 from meridian.control.fallback import Fallback
-from meridian.core.verdicts import Case, Evidence, Heard, Report, Verdict
+from meridian.core.verdicts import Case, Evidence, Report, Verdict
 
 
 class NoFallback(ControlPlane):
@@ -68,8 +68,8 @@ class OnlyTheLeadersEars(ControlPlane):
     """Rule 4: silent is whom the leader does not hear, whatever others hear."""
 
     class rules(Case):  # noqa: N801  # the seam's name
-        def _newest_signs(self, eligible: Iterable[Heard]) -> dict[str, float]:
-            return super()._newest_signs([])
+        def _signs_told(self, name: str) -> list[float]:
+            return []
 
 
 class GrayForEver(ControlPlane):
@@ -108,7 +108,7 @@ class OneVote(ControlPlane):
     """Rule 7: with one observer region left, it withdraws alone."""
 
     class rules(Case):  # noqa: N801  # the seam's name
-        def _outvoted(self, region: str, down: Iterable[str]) -> bool:
+        def _outvoted(self, region: str, down: Collection[str]) -> bool:
             others = {report.region for report in self.voters} - {region}
             return len(others) == 1 or super()._outvoted(region, down)
 

@@ -8,8 +8,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-# The verdict's four standings in lower case, and "unknown" for a member that no verdict has named yet.
-Standing = Literal["serving", "suspect", "draining", "withdrawn", "unknown"]
+# The verdict's four standings in lower case, "unknown" for a member that no verdict has named yet, and "witness" for
+# one that serves nobody and is never judged.
+Standing = Literal["serving", "suspect", "draining", "withdrawn", "unknown", "witness"]
 
 
 class _Frozen(BaseModel):
@@ -24,14 +25,21 @@ class StoreStatus(_Frozen):
 
 
 class VerdictStatus(_Frozen):
-    """Which judgement is in force here; the greater (fence, version) is the newer."""
+    """Which judgement is in force here; the greater (fence, version) is the newer.
+
+    `fallback` counts what this node merged itself upon that version while no leader was heard; else it is 0.
+    """
 
     fence: int = 0
     version: int = 0
+    fallback: int = 0
 
 
 class NodeStatus(_Frozen):
-    """One node. `addresses` are what DNS answers for it; http, https, dns and admin are host:port, empty if absent."""
+    """One node. `addresses` are what DNS answers for it; http, https, dns and admin are host:port, empty if absent.
+
+    `verdict_version` is the fenced verdict in force there, as it last told the node that answers; 0 if it told nothing.
+    """
 
     name: str
     region: str
@@ -46,6 +54,7 @@ class NodeStatus(_Frozen):
     config_version: int = 0
     config_refused: str = ""
     seat: int | None = None
+    verdict_version: int = 0
 
 
 class RegionStatus(_Frozen):

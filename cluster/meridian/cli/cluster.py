@@ -16,7 +16,19 @@ if TYPE_CHECKING:
 Target = Annotated[str, typer.Argument(metavar="NAME", help="A node or a region.")]
 Timeout = Annotated[float, typer.Option("--timeout", min=0.0, help="Seconds to wait until the verdict says so.")]
 WATCH_SECONDS = 1.0
-_COLUMNS = ("node", "region", "standing", "leader", "version", "http", "https", "dns", "answered by DNS", "why")
+_COLUMNS = (
+    "node",
+    "region",
+    "standing",
+    "leader",
+    "version",
+    "verdict",
+    "http",
+    "https",
+    "dns",
+    "answered by DNS",
+    "why",
+)
 
 
 def status(
@@ -58,6 +70,8 @@ def render(found: "Status") -> Any:
 
     store = "[green]reachable[/]" if found.store.reachable else f"[red]not reachable[/] ({escape(found.store.detail)})"
     verdict = f"{found.verdict.fence}.{found.verdict.version}"
+    if found.verdict.fallback:
+        verdict += f" [yellow]and {found.verdict.fallback} merged here, as no leader is heard[/]"
     head = (
         f"cluster [bold]{escape(found.cluster)}[/], asked {escape(found.node)}; store {store}; "
         f"leader {escape(found.leader) or '[yellow]none[/]'}; verdict {verdict}; version {found.config_version}"
@@ -69,6 +83,7 @@ def render(found: "Status") -> Any:
             node.standing,
             "yes" if node.leader else "",
             f"{node.config_version}{' refused' if node.config_refused else ''}",
+            f"{node.verdict_version}",
             node.http,
             node.https,
             node.dns,

@@ -30,6 +30,9 @@ def up(
     document: Annotated[Path | None, typer.Option("--document", help="By default examples/shop.yaml.")] = None,
     services: Annotated[Path | None, typer.Option("--services", help="By default examples/shop_services.py.")] = None,
     workers: Annotated[int, typer.Option("--workers", min=1, max=256, help="Gateway workers of each node.")] = 2,
+    witness: Annotated[
+        bool, typer.Option("--witness", help="Also a fourth node, which votes and serves nobody.")
+    ] = False,
     foreground: Annotated[bool, typer.Option("--foreground", help="Stay, follow the logs, end it on Ctrl-C.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -47,6 +50,7 @@ def up(
         (services or demo_file("shop_services.py")).absolute(),
         workers,
         (lambda _: None) if as_json else note,
+        witness=witness,
     )
     if as_json:
         _show_status(paths, cluster, True)
@@ -131,6 +135,7 @@ def _show_status(paths: LocalPaths, cluster: LocalCluster, as_json: bool) -> Non
     show_table("", ("node", "state", "leader", "http", "https", "dns", "admin", "processes", "why"), rows)
     others = [*((row["name"], row["endpoint"], row) for row in found["etcd"])]
     others += [(row["name"], row["address"], row) for row in found["services"]]
+    others += [(row["name"], row["admin"], {"pid": next(iter(row["pids"]), 0)}) for row in found["witnesses"]]
     show_table(
         "", ("process", "state", "at", "pid"), [(n, _up(row), at, str(row["pid"] or "")) for n, at, row in others]
     )

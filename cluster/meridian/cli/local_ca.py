@@ -37,7 +37,7 @@ def prepare_secrets(paths: LocalPaths, cluster: LocalCluster) -> None:
     # etcd compares a peer's certificate with the address it comes from, which on loopback is 127.0.0.1 whatever the
     # peer listens on; and a name in the certificate would be looked up in DNS each time.
     identities = {member.name: (member.address, "127.0.0.1") for member in cluster.etcd}
-    identities |= {node.name: (node.name, node.address) for node in cluster.nodes}
+    identities |= {node.name: (node.name, node.address) for node in cluster.agents}
     missing = [name for name in identities if not paths.key(name).exists()]
     if not missing:
         return

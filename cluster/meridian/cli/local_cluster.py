@@ -42,13 +42,22 @@ def locked(paths: LocalPaths) -> Iterator[None]:
         yield
 
 
-def up(paths: LocalPaths, document: Path, services_file: Path | None, workers: int, report: Report) -> LocalCluster:
+def up(
+    paths: LocalPaths,
+    document: Path,
+    services_file: Path | None,
+    workers: int,
+    report: Report,
+    *,
+    witness: bool = False,
+) -> LocalCluster:
     """Makes the local cluster run and serve `document`. Raises Mistake, or Failed with what explains it."""
     deadline = monotonic() + UP_SECONDS
     content = read_document(document, paths)
     with locked(paths):
-        cluster = plan_cluster(content.document, document.absolute(), services_file, workers)
         before = load_cluster(paths)
+        witness = witness or bool(before is not None and before.witnesses)  # what was started once belongs to it
+        cluster = plan_cluster(content.document, document.absolute(), services_file, workers, witness=witness)
         if before is not None and before.workers != workers and _runs(paths, before):
             report(f"nodes that run keep {before.workers} workers; for {workers} in all: meridian local down, then up")
         local_ca.prepare_secrets(paths, cluster)
@@ -81,7 +90,7 @@ def down(paths: LocalPaths) -> list[str]:
         if cluster is None:
             return []
         ended: list[str] = []
-        nodes = {node.name for node in cluster.nodes}
+        nodes = {node.name for node in cluster.agents}
         for group in ([n for n in cluster.names() if n in nodes], [n for n in cluster.names() if n not in nodes]):
             marks = {name: mark for name in group if (mark := processes.read_mark(paths.mark(name))) is not None}
             running = {name: mark for name, mark in marks.items() if processes.session_pids(mark)}

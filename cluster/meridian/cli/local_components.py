@@ -10,14 +10,17 @@ import meridian
 from meridian.cli import local_probe
 from meridian.cli.errors import Mistake
 from meridian.cli.local_state import (
+    ADMIN_PORT,
     CLUSTER,
     DNS_PORT,
+    PEER_PORT,
     SERVICE_PORTS,
     LocalCluster,
     LocalEtcd,
     LocalNode,
     LocalPaths,
     LocalServices,
+    LocalWitness,
 )
 
 CHECKOUT = Path(meridian.__file__).resolve().parents[2]
@@ -49,7 +52,8 @@ def components(paths: LocalPaths, cluster: LocalCluster) -> list[Component]:
     """What runs, in the order in which it is started."""
     found = [_etcd_component(paths, cluster, member) for member in cluster.etcd]
     found += [_services_component(cluster, services) for services in cluster.services]
-    return found + [_node_component(paths, cluster, node) for node in cluster.nodes]
+    found += [_node_component(paths, cluster, node) for node in cluster.nodes]
+    return found + [_witness_component(paths, cluster, witness) for witness in cluster.witnesses]
 
 
 def _etcd_component(paths: LocalPaths, cluster: LocalCluster, member: LocalEtcd) -> Component:
@@ -87,7 +91,28 @@ def _services_component(cluster: LocalCluster, services: LocalServices) -> Compo
 
 
 def _node_component(paths: LocalPaths, cluster: LocalCluster, node: LocalNode) -> Component:
-    flags = {
+    flags = _common_flags(paths, cluster, node) | {
+        "advertise": node.address,
+        "workers": str(cluster.workers),
+        "dns-port": str(DNS_PORT),
+        "limit-nodes": str(len(cluster.nodes)),
+    }
+    if geo_file().exists():
+        flags["geo-file"] = str(geo_file())
+    return Component(node.name, _launch(flags), lambda: local_probe.node_ports_taken(node))
+
+
+def _witness_component(paths: LocalPaths, cluster: LocalCluster, witness: LocalWitness) -> Component:
+    def ports_taken() -> list[str]:
+        ports = (ADMIN_PORT, PEER_PORT)
+        return [reason for port in ports if (reason := local_probe.taken(witness.address, port))]
+
+    return Component(witness.name, (*_launch(_common_flags(paths, cluster, witness)), "--witness"), ports_taken)
+
+
+def _common_flags(paths: LocalPaths, cluster: LocalCluster, node: LocalNode | LocalWitness) -> dict[str, str]:
+    """What every node is told, whether it serves or not."""
+    return {
         "name": node.name,
         "region": node.region,
         "cluster": CLUSTER,
@@ -96,21 +121,18 @@ def _node_component(paths: LocalPaths, cluster: LocalCluster, node: LocalNode) -
         "etcd-cert": str(paths.certificate(node.name)),
         "etcd-key": str(paths.key(node.name)),
         "address": node.address,
-        "advertise": node.address,
-        "workers": str(cluster.workers),
-        "dns-port": str(DNS_PORT),
         "admin-host": node.address,
-        "admin-port": node.admin.rsplit(":", 1)[1],
-        "peer-port": node.peer.rsplit(":", 1)[1],
+        "admin-port": str(ADMIN_PORT),
+        "peer-port": str(PEER_PORT),
         "peer-ca": str(paths.cluster_ca),
         "peer-cert": str(paths.certificate(node.name)),
         "peer-key": str(paths.key(node.name)),
         "state": str(paths.data(node.name)),
         "cluster-key-file": str(paths.cluster_key),
         "token-file": str(paths.token),
-        "limit-nodes": str(len(cluster.nodes)),
     }
-    if geo_file().exists():
-        flags["geo-file"] = str(geo_file())
-    command = (sys.executable, "-m", "meridian.nodes.launcher", *(f"--{name}={value}" for name, value in flags.items()))
-    return Component(node.name, command, lambda: local_probe.node_ports_taken(node))
+
+
+def _launch(flags: dict[str, str]) -> tuple[str, ...]:
+    words = (f"--{name}={value}" for name, value in flags.items())
+    return (sys.executable, "-m", "meridian.nodes.launcher", *words)

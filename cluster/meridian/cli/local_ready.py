@@ -7,7 +7,7 @@ from meridian.admin.status import Status
 from meridian.cli import local_probe
 from meridian.cli.client import AdminClient, Answered, Target, Unreachable
 from meridian.cli.documents import DocumentFiles
-from meridian.cli.local_state import SERVICE_PORTS, LocalCluster, LocalPaths, write_whole
+from meridian.cli.local_state import SERVICE_PORTS, LocalCluster, LocalPaths, LocalWitness, write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +98,7 @@ def _unready(cluster: LocalCluster, status: Status) -> list[str]:
             found.append(f"{node.name} has version {known.config_version} of {status.config_version}{refusal}")
         elif known.standing != "serving":
             found.append(f"{node.name} is {known.standing}{': ' + known.reason if known.reason else ''}")
+    found += [f"{one.name} has not joined yet" for one in cluster.witnesses if one.name not in seen]
     if not found and not status.leader:
         found.append("no leader is elected yet")
     return found
@@ -111,6 +112,9 @@ def missing_one(paths: LocalPaths, cluster: LocalCluster, name: str) -> str:
     for services in cluster.services:
         if services.name == name:
             return local_probe.http_answers(f"{services.address}:{SERVICE_PORTS[0]}", "/healthz")
+    for witness in cluster.witnesses:
+        if witness.name == name:
+            return _absent_witness(paths, witness)
     node = next(node for node in cluster.nodes if node.name == name)
     alone = LocalCluster((node,), (), (), cluster.document, "", cluster.workers)
     unready: list[str] = []
@@ -126,3 +130,13 @@ def missing_one(paths: LocalPaths, cluster: LocalCluster, name: str) -> str:
         if status.store.reachable:
             unready += _unready(alone, status)
     return next(iter([*unready, *local_probe.silent_ports(alone, "")]), "")
+
+
+def _absent_witness(paths: LocalPaths, witness: LocalWitness) -> str:
+    """Why a witness does not take part yet; empty if it does."""
+    try:
+        status = AdminClient(Target((witness.admin,), paths.token.read_text())).status()
+    except (Unreachable, Answered) as error:
+        return error.message
+    joined = any(node.name == witness.name for node in status.nodes)
+    return "" if joined or not status.store.reachable else f"{witness.name} has not joined yet"

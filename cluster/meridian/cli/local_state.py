@@ -21,6 +21,7 @@ ADMIN_PORT = 9900
 PEER_PORT = 9901
 ETCD_CLIENT_PORT = 23790
 ETCD_PEER_PORT = 23800
+WITNESS = ("witness-1", "witness", "127.0.0.14")  # name, region, address
 SERVICE_PORTS = (7001, 7002, 7003)  # of examples/shop_services.py
 
 
@@ -65,6 +66,19 @@ class LocalNode:
 
 
 @dataclass(frozen=True, slots=True)
+class LocalWitness:
+    """A node that serves nobody, in a region of its own."""
+
+    name: str
+    region: str
+    address: str
+
+    @property
+    def admin(self) -> str:
+        return f"{self.address}:{ADMIN_PORT}"
+
+
+@dataclass(frozen=True, slots=True)
 class LocalEtcd:
     name: str
     address: str
@@ -97,11 +111,18 @@ class LocalCluster:
     document: str
     services_file: str
     workers: int
+    witnesses: tuple[LocalWitness, ...] = ()
+
+    @property
+    def agents(self) -> tuple[LocalNode | LocalWitness, ...]:
+        """Everyone who speaks to the others, whether it serves or not."""
+        return (*self.nodes, *self.witnesses)
 
     def names(self) -> list[str]:
         """Of all parts, each one process (a node: one and its children)."""
         nodes, members = [node.name for node in self.nodes], [member.name for member in self.etcd]
-        return nodes + members + [services.name for services in self.services]
+        witnesses = [witness.name for witness in self.witnesses]
+        return nodes + members + [services.name for services in self.services] + witnesses
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +194,9 @@ class LocalPaths:
         return self.root / "lock"
 
 
-def plan_cluster(document: "Document", document_path: Path, services_file: Path | None, workers: int) -> LocalCluster:
+def plan_cluster(
+    document: "Document", document_path: Path, services_file: Path | None, workers: int, *, witness: bool = False
+) -> LocalCluster:
     """Lays out the local cluster for a document."""
     http, https = _listener_ports(document)
     return LocalCluster(
@@ -188,6 +211,7 @@ def plan_cluster(document: "Document", document_path: Path, services_file: Path 
         document=str(document_path),
         services_file=str(services_file or ""),
         workers=workers,
+        witnesses=(LocalWitness(*WITNESS),) if witness else (),
     )
 
 
@@ -225,6 +249,7 @@ def load_cluster(paths: LocalPaths) -> LocalCluster | None:
             document=found["document"],
             services_file=found["services_file"],
             workers=found["workers"],
+            witnesses=tuple(LocalWitness(**witness) for witness in found.get("witnesses", ())),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

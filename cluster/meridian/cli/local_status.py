@@ -30,6 +30,16 @@ def local_status(paths: LocalPaths, cluster: LocalCluster) -> dict[str, Any]:
             {"name": part.name, "region": part.region, "address": part.address, "pid": next(iter(pids[part.name]), 0)}
             for part in cluster.services
         ],
+        "witnesses": [
+            {
+                "name": one.name,
+                "region": one.region,
+                "admin": one.admin,
+                "pids": pids[one.name],
+                "leader": bool(pids[one.name] and one.name in seen and seen[one.name].leader),
+            }
+            for one in cluster.witnesses
+        ],
         "store": {
             "reachable": bool(status and status.store.reachable),
             "detail": status.store.detail if status else "",

@@ -9,6 +9,9 @@ A new leader waits one report period before judging. Without it, the silence of 
 leader would look like the death of their region. The same holds after this process itself stood still for longer than
 a period: then the silence was its own.
 
+A leader that hears of fewer than half of those whom the store holds alive is cut off: it judges nobody and beats no
+more, and if that lasts it resigns, so that one who hears them leads.
+
 After each judgement that needed no write, or whose write was answered, it beats: so a leader that cannot write is as
 silent as a dead one, and nobody waits for it (control/fallback).
 """
@@ -23,11 +26,12 @@ from google.protobuf.message import DecodeError
 from meridian.control.board import Board
 from meridian.control.fallback import BEAT_SECONDS
 from meridian.control.messages import decode_verdict, encode_verdict
-from meridian.core.verdicts import REPORT_PERIOD_SECONDS, Case, Evidence, Verdict, judge
+from meridian.core.verdicts import REPORT_PERIOD_SECONDS, Case, Evidence, Verdict, cut_off, judge
 from meridian.store.keys import Keys
 from meridian.store.port import Compare, CreatedAt, Item, ModifiedAt, OutcomeUnknown, Put, Store, StoreError
 
 TICK_SECONDS = 0.05
+CUT_OFF_SECONDS = 2.0  # by then the member keys of the dead are gone, and who is the last one alive is not cut off
 AGAIN_SECONDS = 0.2  # after the store failed: its own attempts have taken longer than that already
 
 _log = logging.getLogger("meridian.control")
@@ -44,8 +48,8 @@ class Stored:
 class Aggregator:
     """`evidence(since)` gives what is known now, `fence()` whether this node leads, both asked anew each time.
 
-    `beat(fence, version)` is called each BEAT_SECONDS while this node leads and its verdict is up to date. `rules` is
-    for tests that plant a bug.
+    `beat(fence, version)` is called each BEAT_SECONDS while this node leads and its verdict is up to date,
+    `resign` when it should lead no longer. `rules` is for tests that plant a bug.
     """
 
     def __init__(
@@ -57,7 +61,9 @@ class Aggregator:
         evidence: Callable[[float], Evidence],
         fence: Callable[[], int | None],
         clock: Callable[[], float],
+        *,
         beat: Callable[[int, int], None] = lambda fence, version: None,
+        resign: Callable[[], None] = lambda: None,
         rules: type[Case] = Case,
     ) -> None:
         self._store = store
@@ -69,6 +75,7 @@ class Aggregator:
         self._fence = fence
         self._clock = clock
         self._beat = beat
+        self._resign = resign
         self._rules = rules
         self._beat_at = 0.0
         self._since = clock()  # listening without a break since then
@@ -76,6 +83,7 @@ class Aggregator:
         self._term: int | None = None  # the fence under which `_warm_at` and `_stored` were set
         self._warm_at = 0.0
         self._stored: Stored | None = None
+        self._cut_off_at: float | None = None  # cut off since then
 
     async def run(self) -> None:
         """Ticks until cancelled."""
@@ -96,17 +104,30 @@ class Aggregator:
         self._ticked = now
         fence = self._fence()
         if fence is None:
-            self._term = self._stored = None
+            self._term = self._stored = self._cut_off_at = None
             return
         if fence != self._term:
             self._term, self._warm_at = fence, now + REPORT_PERIOD_SECONDS
-        if now < max(self._warm_at, self._since + REPORT_PERIOD_SECONDS):
+        if now < max(self._warm_at, self._since + REPORT_PERIOD_SECONDS) or self._is_cut_off(now):
             return
         if self._stored is None:
             self._stored = self._read(await self._store.get(self._verdict_key))
             self._board.post(self._stored.verdict)
         await self._judge(self._stored, fence)
         self._ticked = self._clock()  # the store may have been slow, the reports were not
+
+    def _is_cut_off(self, now: float) -> bool:
+        """Whether this leader hears too few to judge; resigns once that has lasted."""
+        if not cut_off(self._evidence(self._since), self._name, now):
+            self._cut_off_at = None
+            return False
+        if self._cut_off_at is None:
+            self._cut_off_at = now
+        elif now - self._cut_off_at > CUT_OFF_SECONDS:
+            _log.warning("%s leads and is cut off from most others: it resigns", self._name)
+            self._cut_off_at = now
+            self._resign()
+        return True
 
     async def _judge(self, stored: Stored, fence: int) -> None:
         now = self._clock()

@@ -47,13 +47,16 @@ _log = logging.getLogger("meridian.control")
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who this node is. `boot_id` is new with every start; `addresses` are what DNS answers for the node."""
+    """Who this node is. `boot_id` is new with every start; `addresses` are what DNS answers for the node. A `witness`
+    has none: it looks, votes and leads, serves nobody, and takes no part in limits.
+    """
 
     name: str
     region: str
     boot_id: str
     addresses: tuple[str, ...]
     endpoints: Endpoints = NOWHERE
+    witness: bool = False
 
     @property
     def node_id(self) -> str:
@@ -108,7 +111,14 @@ class ControlPlane:
         self._identity = identity
         self._handlers = handlers or Handlers()
         disk = disk or NoDisk()
-        record = MemberRecord(identity.name, identity.node_id, identity.region, identity.addresses, identity.endpoints)
+        record = MemberRecord(
+            identity.name,
+            identity.node_id,
+            identity.region,
+            identity.addresses,
+            identity.endpoints,
+            witness=identity.witness,
+        )
         self._membership = Membership(store, keys, record, clock)
         self._members: dict[str, MemberRecord] = {}
         self._links: dict[str, str] = {}
@@ -130,8 +140,9 @@ class ControlPlane:
             self._evidence,
             self.leadership.fence,
             clock,
-            self._beat,
-            self.rules,
+            beat=self._beat,
+            resign=self.leadership.resign,
+            rules=self.rules,
         )
         self._fallback = Fallback(self._board, self._evidence, self._merge, clock)
         cut = Cut(settings.limit_nodes, settings.workers)
@@ -143,7 +154,8 @@ class ControlPlane:
 
     async def run(self) -> None:
         """Runs every part until cancelled. First what the disk has: a node serves before it asks anybody."""
-        await self._grants.load()
+        if not self._identity.witness:
+            await self._grants.load()
         await self._config.load()
         async with asyncio.TaskGroup() as tasks:
             for part in (
@@ -159,10 +171,11 @@ class ControlPlane:
                 self._drains.run(),
                 self._follow_members(),
                 self._follow_verdict(),
-                self._grants.run(),
                 self._follow_store(),
             ):
                 tasks.create_task(part)
+            if not self._identity.witness:
+                tasks.create_task(self._grants.run())
 
     def status(self) -> ControlStatus:
         """Returns what this node knows at this moment."""
@@ -185,6 +198,7 @@ class ControlPlane:
             seat_detail=self._grants.detail,
             draining=record.draining,
             heard=tuple((name, now - heard.made) for name, heard in sorted(self._inbox.heard.items())),
+            in_force={name: heard.report.version for name, heard in self._inbox.heard.items()},
         )
 
     def acknowledge(self, version: int, refused: str = "") -> None:
@@ -258,6 +272,9 @@ class ControlPlane:
             heard={name: age for name, age in self._inbox.ages().items() if name != own.name},
             dark=self._nodes.dark(DARK_SECONDS),
             withdrawn=self._board.withdrawn_here(),
+            witness=own.witness,
+            fence=self._board.fenced.fence,
+            version=self._board.fenced.version,
         )
 
     async def _report(self) -> None:

@@ -32,7 +32,9 @@ NOWHERE = Endpoints()
 
 @dataclass(frozen=True, slots=True)
 class MemberRecord:
-    """One node. `addresses` are what DNS answers for it; `config_version` is what all its workers serve."""
+    """One node. `addresses` are what DNS answers for it; `config_version` is what all its workers serve. A `witness`
+    looks, votes and leads, but serves nobody: it has no addresses and no workers.
+    """
 
     name: str
     node_id: str
@@ -43,6 +45,7 @@ class MemberRecord:
     config_refused: str = ""
     draining: bool = False
     seat: int | None = None
+    witness: bool = False
 
 
 _decoder = msgspec.json.Decoder(MemberRecord)
@@ -68,4 +71,4 @@ def read_members(view: Mapping[str, Item]) -> dict[str, MemberRecord]:
 
 def for_judgement(records: Mapping[str, MemberRecord]) -> dict[str, Member]:
     """Returns what core/verdicts needs of the records."""
-    return {name: Member(name, record.region, record.addresses) for name, record in records.items()}
+    return {name: Member(name, record.region, record.addresses, record.witness) for name, record in records.items()}

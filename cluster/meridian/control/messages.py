@@ -103,6 +103,9 @@ def report_to_proto(report: Report, age_seconds: float) -> pb.Report:
         heard=report.heard,
         dark=sorted(report.dark),
         withdrawn=sorted(report.withdrawn),
+        witness=report.witness,
+        fence=report.fence,
+        version=report.version,
     )
 
 
@@ -121,4 +124,7 @@ def report_from_proto(message: pb.Report) -> Report:
         heard=dict(message.heard),
         dark=frozenset(message.dark),
         withdrawn=frozenset(message.withdrawn),
+        witness=message.witness,
+        fence=message.fence,
+        version=message.version,
     )

@@ -9,7 +9,7 @@ import functools
 import ssl
 from collections.abc import Iterable, Mapping
 
-from meridian.control.members import MemberRecord
+from meridian.control.members import Endpoints, MemberRecord
 from meridian.control.prober import Subject
 from meridian.core.health import Policy
 from meridian.core.model import Upstream, split_host_port
@@ -85,16 +85,21 @@ def endpoint_subjects(upstreams: Iterable[Upstream]) -> dict[tuple[str, str], Su
 def node_subjects(own: MemberRecord, members: Mapping[str, MemberRecord], verdict: Verdict) -> dict[str, Subject]:
     """Returns the other nodes to probe, by name, on the address that DNS publishes.
 
-    A node that the store has forgotten but the verdict still names is probed on this node's own port: address records
-    carry no port, so all nodes of a cluster use the same.
+    A node that the store has forgotten but the verdict still names is probed on the port of this node, or of any that
+    has one (a witness has none): address records carry no port, so all nodes of a cluster use the same.
     """
     subjects = {}
+    common = next((one.endpoints for one in (own, *members.values()) if _serves(one.endpoints)), own.endpoints)
     for name in sorted({*members, *verdict.nodes} - {own.name}):
         member = members.get(name)
         addresses = member.addresses if member else verdict.nodes[name].addresses
-        endpoints = member.endpoints if member and (member.endpoints.http or member.endpoints.https) else own.endpoints
+        endpoints = member.endpoints if member and _serves(member.endpoints) else common
         where = endpoints.http or endpoints.https
         if addresses and where:
             _, port = split_host_port(where)
             subjects[name] = Subject(addresses[0], port, NODE_PATH, NODE_POLICY, tls=not endpoints.http)
     return subjects
+
+
+def _serves(endpoints: Endpoints) -> bool:
+    return bool(endpoints.http or endpoints.https)

@@ -1,5 +1,6 @@
 """What the control room tells about itself: plain data for the admin API and for tests."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from meridian.control.members import MemberRecord
@@ -32,3 +33,4 @@ class ControlStatus:
     seat_detail: str
     draining: bool
     heard: tuple[tuple[str, float], ...]  # observer and age in seconds of its latest report
+    in_force: Mapping[str, int]  # by observer, the version of the fenced verdict that it said it serves

@@ -13,6 +13,7 @@ from meridian.core.standings import Evidence, Report, Standing, Verdict
 
 SILENT_SECONDS = 1.5
 STALE_SECONDS = 2.0
+BACK_SECONDS = 1.0
 GUARD_SECONDS = 30.0
 PENALTY_HALF_SECONDS, PENALTY_MAX, HELD_SECONDS_MAX = 60.0, 3.0, 600.0
 
@@ -120,15 +121,22 @@ def judgement_violations(before: Verdict, after: Verdict, evidence: Evidence, no
             continue
         if was.standing is Standing.DRAINING:
             continue  # it served nobody
-        others = set(evidence.regions or {node.region for node in after.nodes.values()}) - {region.name}
+        configured = set(evidence.regions or {node.region for node in after.nodes.values()})
+        others = configured - {region.name}
         gone = [
             n.name
             for n in after.nodes.values()
             if n.region == region.name and before.nodes[n.name].standing in (Standing.SERVING, Standing.SUSPECT)
         ]
-        votes = {r.region for r in fresh.values() if all(r.sights.get(name) is Sight.DOWN for name in gone)} & others
+        voices = {n: r for n, r in fresh.items() if not _back_for_less(BACK_SECONDS, before, n, now)}
+        against = {r.region for r in voices.values() if all(r.sights.get(name) is Sight.DOWN for name in gone)}
+        votes = against & others
+        witnesses = {r.region for n, r in voices.items() if r.witness and n not in lost} - configured
+        joined = votes | (against & witnesses)
+        own_majority = len(votes) >= 2 and 2 * len(votes) > len(others)
+        joint_majority = votes and len(joined) >= 2 and 2 * len(joined) > len(others) + len(witnesses)
         told = all(_told(name, fresh) for name in gone)
-        if (len(votes) < 2 or 2 * len(votes) <= len(others)) and not told:
+        if not own_majority and not joint_majority and not told:
             found.append(f"region {region.name} was withdrawn by {len(votes)} of {len(others)} other regions")
         guards = [r for r in before.regions.values() if r.standing is Standing.WITHDRAWN and r.name != region.name]
         up = [n for n, r in fresh.items() if n not in lost and any(r.sights.get(name) is Sight.UP for name in gone)]
@@ -158,6 +166,12 @@ def _returns_too_soon(before: Verdict, after: Verdict, speaking: Set[str], now: 
         if old.standing is Standing.WITHDRAWN and held:
             found.append(f"{name} came back with a penalty of {rest:.2f}")
     return found
+
+
+def _back_for_less(seconds: float, before: Verdict, name: str, now: float) -> bool:
+    """Whether the node was withdrawn and serves again only since so many seconds."""
+    node = before.nodes.get(name)
+    return node is not None and node.standing is Standing.SERVING and node.penalty > 0 and now - node.changed < seconds
 
 
 def _told(name: str, fresh: Mapping[str, Report]) -> bool:

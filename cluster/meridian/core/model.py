@@ -290,6 +290,14 @@ class Tracing(Word):
     otlp_endpoint: str | None = Field(default=None, description="http://host:4317; https for TLS")
 
 
+class Steering(Word):
+    """How steered answers of all zones react to doubt: they are kept for less long while a region is suspect, or has
+    come to stand otherwise lately, so that the next change reaches clients sooner."""
+
+    doubt_ttl_seconds: int = Field(default=5, ge=0, le=86400, description="time to live of steered answers in doubt")
+    doubt_lasts_seconds: float = Field(default=60.0, ge=0, le=86400, description="after a region's last change")
+
+
 class Document(Word):
     """Everything, validated, versioned and applied as a whole."""
 
@@ -301,6 +309,7 @@ class Document(Word):
     routes: tuple[Route, ...] = ()
     zones: tuple[Zone, ...] = ()
     tracing: Tracing = Tracing()
+    steering: Steering = Steering()
 
     def problems(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """Yields (place, message) for each reference that leads nowhere and each name used twice."""

@@ -47,9 +47,11 @@ def diff(old: Document | None, new: Document) -> Plan:
                 changes.append(Change("changed", section, name, details))
         if len(removed) > max(1, REMOVED_MAX * len(before)):
             objections.append(f"removes {len(removed)} of {len(before)} {section}: {', '.join(removed[:5])}")
-    if old and old.tracing != new.tracing:
-        details = tuple(_details("", old.tracing.model_dump(), new.tracing.model_dump()))
-        changes.append(Change("changed", "tracing", "tracing", details))
+    for single in ("tracing", "steering"):
+        one, other = getattr(old, single, None), getattr(new, single)
+        if one is not None and one != other:
+            details = tuple(_details("", one.model_dump(), other.model_dump()))
+            changes.append(Change("changed", single, single, details))
     return Plan(tuple(changes), tuple(objections))
 
 

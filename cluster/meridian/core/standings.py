@@ -78,7 +78,11 @@ class Report:
 
     `heard`: by node, the age in seconds of the newest report that this observer holds of it. `dark`: nodes that it sees
     DOWN and has not reached for DARK_SECONDS. `withdrawn`: nodes that its fallback withdrew beyond the last fenced
-    verdict, told so that the next leader does not bring them back without the slow path.
+    verdict, told so that the next leader does not bring them back without the slow path. `fence` and `version` are
+    those of the fenced verdict in force there. A `witness` serves nobody: it only looks, votes and leads.
+
+    `down` and `lost` (sees several, and every one of them down) follow from `sights`. They are made once, here: a judge
+    of 500 nodes holds 250,000 sights and reads them twenty times a second.
     """
 
     observer: str
@@ -93,6 +97,18 @@ class Report:
     heard: Mapping[str, float] = field(default_factory=dict)
     dark: frozenset[str] = frozenset()
     withdrawn: frozenset[str] = frozenset()
+    witness: bool = False
+    fence: int = 0
+    version: int = 0
+    down: frozenset[str] = field(init=False, compare=False, repr=False)
+    lost: bool = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        down = frozenset(name for name, sight in self.sights.items() if sight is Sight.DOWN)
+        # Who sees one up is not lost, and that is found at once in nearly every report.
+        lost = len(down) >= 2 and not any(sight is Sight.UP for sight in self.sights.values())
+        object.__setattr__(self, "down", down)
+        object.__setattr__(self, "lost", lost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +121,12 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """What the judgement needs of a member record."""
+    """What the judgement needs of a member record. A witness is never judged: nobody is sent to it."""
 
     name: str
     region: str
     addresses: tuple[str, ...]
+    witness: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,3 +156,17 @@ def newer(report: Report, held: Heard | None, now: float) -> bool:
     if held is None or (report.epoch, report.sequence) > (held.report.epoch, held.report.sequence):
         return True
     return report.node_id != held.report.node_id and now - held.made > STALE_SECONDS
+
+
+def cut_off(evidence: Evidence, own: str, now: float) -> bool:
+    """Whether the node `own` hears of fewer than half of those whom the store holds alive: then it is no judge of them.
+
+    Counted are regions, as in the votes, or nodes if all stand in one region. Whoever is dead has no member key for
+    long, so that the last one alive is not cut off, however alone.
+    """
+    members = evidence.members
+    heard = {name for name, last in evidence.heard.items() if now - last.made <= STALE_SECONDS} | {own}
+    regions = {member.region for member in members.values()}
+    if len(regions) > 1:
+        return 2 * len({members[name].region for name in heard & members.keys()}) < len(regions)
+    return 2 * len(heard & members.keys()) < len(members)

@@ -7,10 +7,12 @@ Invariant (5 of the architecture): what serves is never judged away by one voice
 - A node that speaks and says well goes when its data path is dead (**gray**): every eligible observer, and two at
   least, has not reached it for DARK_SECONDS.
 - The last nodes of a **region** go only by a majority of all other regions, one vote each, and never fewer than two
-  votes: with one observer region left they are SUSPECT instead, which DNS answers last, but answers. Within
+  votes: with one observer region left they are SUSPECT instead, which DNS answers last, but answers. A **witness** (a
+  node that serves nobody, in a region of its own) has a vote as a region has, but never without one of them. Within
   GUARD_SECONDS of another region's withdrawal every eligible observer must agree.
 - Nobody goes unless a node that is well remains. So when all is down, the last good set stays.
-- No report means unknown, never down. Who sees all of several others down abstains: it is he who is cut off.
+- No report means unknown, never down. Who sees all of several others down abstains: it is he who is cut off. So does
+  who was withdrawn until BACK_SECONDS ago: what it saw while it was away is no evidence.
 - The way back is slow: a node that was judged down or SUSPECT returns when it speaks for itself and more of those who
   report see it up than down; the counting (`rise`) happens in the observers' probes (core/health). Who was withdrawn
   again and again stays out until its penalty has worn off, unless nobody else is well.
@@ -23,8 +25,8 @@ takes the stored verdict goes on where the old one stopped. While no leader is h
 the same rules and upon the last verdict; what it withdrew so is told in its reports and is no news to the next leader.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Set
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import replace
 from enum import Enum
 
@@ -43,6 +45,7 @@ from meridian.core.standings import (
     Report,
     Standing,
     Verdict,
+    cut_off,
     greater,
     newer,
 )
@@ -62,6 +65,7 @@ __all__ = [
     "Report",
     "Standing",
     "Verdict",
+    "cut_off",
     "greater",
     "judge",
     "merge",
@@ -70,6 +74,7 @@ __all__ = [
 
 VOTES_MIN = 2  # for a region: one observer is never enough without a witness outside both
 GONE_MAX = 256  # withdrawn nodes without a member key that are remembered; machines come and go under new names
+BACK_SECONDS = 2 * REPORT_PERIOD_SECONDS
 GUARD_SECONDS = 30.0  # after a region went, the next needs all voices: what takes two at once may be the network
 PENALTY_HALF_SECONDS = 60.0
 PENALTY_MAX = 3.0  # each withdrawal weighs 1: the fourth within two minutes exceeds it
@@ -131,15 +136,12 @@ class Case:
         self.now = now
         self.judge = judge
         fresh = [(name, h) for name, h in sorted(evidence.heard.items()) if now - h.made <= STALE_SECONDS]
-        eligible = [(name, h) for name, h in fresh if not self._was(name, Standing.WITHDRAWN)]
-        self.observers = [heard.report for _, heard in eligible]
-        self.voters = [report for report in self.observers if not self._abstains(report)]
-        self.ups = _count(self.observers, Sight.UP)
-        self.downs = _count(self.observers, Sight.DOWN)
-        self.witnesses = _count((report for report in self.voters if report.observer != judge), Sight.DOWN)
-        self.signs = self._newest_signs([heard for _, heard in eligible])
-        others = [report for report in self.observers if report.observer != judge]
-        self.heard_by_others = frozenset[str]().union(*(report.heard.keys() - {report.observer} for report in others))
+        self.eligible = [heard for name, heard in fresh if not self._was(name, Standing.WITHDRAWN)]
+        self.observers = [heard.report for heard in self.eligible]
+        self.voters = [r for r in self.observers if not self._abstains(r) and not self._just_back(r.observer)]
+        self.downs = _downs(self.observers)
+        self.accusers = _downs(report for report in self.voters if report.observer != judge)
+        self.in_the_dark = frozenset[str]().union(*(report.dark for report in self.voters))
         self.claimed = frozenset[str]().union(*(r.withdrawn - {r.observer} for r in self.observers))
         self.standing = {n for n, node in previous.nodes.items() if node.standing is not Standing.WITHDRAWN}
         self.wishes = {name: wish for name in self._names() if (wish := self._wish(name)) is not None}
@@ -154,8 +156,11 @@ class Case:
             self.wishes = {n: _Wish.SERVE if wish is _Wish.HELD else wish for n, wish in self.wishes.items()}
             well = {name for name, wish in self.wishes.items() if wish is _Wish.SERVE and self._speaks(name)}
         guarding = self._withdrawn_of_late()
-        for region in sorted({self._region(name) for name in self.wishes}):
-            within = self._standings_in(region, well, guarding - {region})
+        regions: defaultdict[str, dict[str, _Wish]] = defaultdict(dict)
+        for name, wish in self.wishes.items():
+            regions[self._region(name)][name] = wish
+        for region, wishes in sorted(regions.items()):
+            within = self._standings_in(region, wishes, well, guarding - {region})
             standings |= within
             if within and {standing for standing, _ in within.values()} == {Standing.WITHDRAWN}:
                 falls = any(self.wishes[name] in _FALLING | {_Wish.TOLD} for name in within)
@@ -165,9 +170,11 @@ class Case:
         nodes = {name: node for name, node in nodes.items() if name not in forgotten}
         return nodes, self._regions(nodes)
 
-    def _standings_in(self, region: str, well: Set[str], guarding: Set[str]) -> dict[str, tuple[Standing, str]]:
+    def _standings_in(
+        self, region: str, asked: Mapping[str, _Wish], well: Set[str], guarding: Set[str]
+    ) -> dict[str, tuple[Standing, str]]:
         """The rule of two levels: down nodes go while their region has one that is well, else with their region."""
-        wishes = {n: w for n, w in self.wishes.items() if self._region(n) == region and w is not _Wish.DRAIN}
+        wishes = {name: wish for name, wish in asked.items() if wish is not _Wish.DRAIN}
         down = {name: wish for name, wish in wishes.items() if wish in _FALLING}
         doubted = [name for name, wish in wishes.items() if wish is _Wish.DOUBT]
         told = [name for name, wish in wishes.items() if wish is _Wish.TOLD]
@@ -188,16 +195,23 @@ class Case:
         """Whether somebody is left to serve when others go."""
         return bool(well)
 
-    def _outvoted(self, region: str, down: Iterable[str]) -> bool:
-        """Whether a majority of all other regions, and at least two, see every one of `down` down."""
-        others = set(self.evidence.regions) or {self._region(name) for name in self.wishes}
-        others -= {region}
-        votes = 0
-        for other in others:
-            voices = [report for report in self.voters if report.region == other]
-            against = sum(all(report.sights.get(name) is Sight.DOWN for name in down) for report in voices)
-            votes += 2 * against > len(voices)
-        return votes >= max(VOTES_MIN, len(others) // 2 + 1)
+    def _outvoted(self, region: str, down: Collection[str]) -> bool:
+        """Whether a majority of all other regions, and at least two, see every one of `down` down; or such a majority
+        of regions and of witnesses that are heard, with a region among them.
+        """
+        regions = set(self.evidence.regions) or {self._region(name) for name in self.wishes}
+        others = regions - {region}
+        votes = sum(self._votes_against(down, other) for other in others)
+        if votes >= max(VOTES_MIN, len(others) // 2 + 1):
+            return True
+        witnesses = {report.region for report in self.voters if report.witness} - regions
+        seconded = votes + sum(self._votes_against(down, witness) for witness in witnesses)
+        return votes > 0 and seconded >= max(VOTES_MIN, (len(others) + len(witnesses)) // 2 + 1)
+
+    def _votes_against(self, down: Collection[str], region: str) -> bool:
+        """Whether most voices of `region` see every one of `down` down."""
+        voices = [report for report in self.voters if report.region == region]
+        return 2 * sum(report.down.issuperset(down) for report in voices) > len(voices)
 
     def _unanimous(self, region: str, down: Iterable[str]) -> bool:
         """Whether no eligible observer outside sees any of `down` up. Who has not seen it counts neither way."""
@@ -215,31 +229,36 @@ class Case:
     def _wish(self, name: str) -> _Wish | None:
         """None: not in the verdict (not yet, or left on purpose)."""
         before = self.previous.nodes.get(name)
-        back = self._speaks(name) and self._welcome(name)
         if before is None:
-            return _Wish.SERVE if name in self.evidence.members and back and not self._says_draining(name) else None
+            joins = name in self.evidence.members and self._back(name) and not self._says_draining(name)
+            return _Wish.SERVE if joins else None
         if before.standing is Standing.DRAINING and name not in self.evidence.members:
             return None
-        if before.standing is Standing.WITHDRAWN and not back:
+        if before.standing is Standing.WITHDRAWN and not self._back(name):
             return _Wish.AWAY
         if before.standing is Standing.WITHDRAWN and self._penalised(before):
             return _Wish.HELD
         if before.standing is not Standing.DRAINING:
             if self._silent(name) and name in self.claimed:
                 return _Wish.TOLD
-            if self._silent(name) or (name in self.claimed and not back):
-                if self.witnesses[name] or (self._judge_is_the_only_other(name) and self._judge_sees_down(name)):
+            if self._silent(name) or (name in self.claimed and not self._back(name)):
+                if self.accusers[name] or (self._judge_is_the_only_other(name) and self._judge_sees_down(name)):
                     return _Wish.DOWN
                 if self.downs[name]:
                     return _Wish.DOUBT
             elif self._dark(name):
                 return _Wish.GRAY
-        if before.standing is Standing.SUSPECT and not back:
+        if before.standing is Standing.SUSPECT and not self._back(name):
             return _Wish.DOUBT
         return _Wish.DRAIN if self._says_draining(name) else _Wish.SERVE
 
+    def _back(self, name: str) -> bool:
+        """Whether it speaks for itself, and the others see it."""
+        return self._speaks(name) and self._welcome(name)
+
     def _names(self) -> list[str]:
-        return sorted({*self.previous.nodes, *self.evidence.members})
+        witnesses = {member.name for member in self.evidence.members.values() if member.witness}
+        return sorted({*self.previous.nodes, *self.evidence.members} - witnesses)
 
     def _drains(self, well: Set[str]) -> dict[str, tuple[Standing, str]]:
         """All who ask drain. If nobody else is well, one must stay: not one that drains already, so no taking turns."""
@@ -259,19 +278,34 @@ class Case:
         member = self.evidence.members.get(name)
         return member.region if member else self.previous.nodes[name].region
 
-    def _newest_signs(self, eligible: Iterable[Heard]) -> dict[str, float]:
-        """Returns, by node, when it last gave a sign of life to anyone: to the judge, or to an eligible observer."""
-        signs = {name: heard.made for name, heard in self.evidence.heard.items()}
-        for heard in eligible:
-            for name, age_seconds in heard.report.heard.items():
-                if name != heard.report.observer:
-                    signs[name] = max(signs.get(name, float("-inf")), heard.made - age_seconds)
-        return signs
+    def _last_sign(self, name: str) -> float | None:
+        """When it last gave a sign of life to anyone: to the judge, or to an eligible observer."""
+        own = self.evidence.heard.get(name)
+        return max([*([own.made] if own is not None else ()), *self._signs_told(name)], default=None)
+
+    def _signs_told(self, name: str) -> list[float]:
+        """When eligible observers say that they heard it last."""
+        return [
+            heard.made - age_seconds
+            for heard in self.eligible
+            if heard.report.observer != name and (age_seconds := heard.report.heard.get(name)) is not None
+        ]
+
+    def _heard_by_another(self, name: str) -> bool:
+        return any(name in r.heard for r in self.observers if r.observer not in (name, self.judge))
+
+    def _hears(self, name: str) -> bool:
+        """Whether its own report is young enough, so that nobody else need be asked."""
+        heard = self.evidence.heard.get(name)
+        return heard is not None and self.now - heard.made <= SILENT_SECONDS
 
     def _speaks(self, name: str) -> bool:
         """Whether the node's own signal says that it serves."""
         heard = self.evidence.heard.get(name)
-        return heard is not None and heard.report.serving and self.now - self.signs[name] <= SILENT_SECONDS
+        if heard is None or not heard.report.serving:
+            return False
+        sign = heard.made if self._hears(name) else self._last_sign(name)
+        return sign is not None and self.now - sign <= SILENT_SECONDS
 
     def _silent(self, name: str) -> bool:
         """Whether its signal stopped, or says that it does not serve. Neither speaking nor silent: not heard yet.
@@ -281,12 +315,16 @@ class Case:
         heard = self.evidence.heard.get(name)
         if heard is not None and not heard.report.serving:
             return True
-        since = self.evidence.since
-        sign = self.signs.get(name, since)
-        return self.now - (sign if name in self.heard_by_others else max(sign, since)) > SILENT_SECONDS
+        if self._hears(name):
+            return False
+        since, sign = self.evidence.since, self._last_sign(name)
+        sign = since if sign is None else sign
+        return self.now - (sign if self._heard_by_another(name) else max(sign, since)) > SILENT_SECONDS
 
     def _dark(self, name: str) -> bool:
         """Whether everyone eligible who looks at it has not reached it for DARK_SECONDS; one voice is never enough."""
+        if name not in self.in_the_dark:
+            return False
         looking = [
             report
             for report in self.voters
@@ -301,8 +339,13 @@ class Case:
 
     def _abstains(self, report: Report) -> bool:
         """Whether an observer of several nodes holds every one of them down: then it is he who is cut off."""
-        known = [sight for sight in report.sights.values() if sight is not Sight.UNKNOWN]
-        return len(known) >= 2 and all(sight is Sight.DOWN for sight in known)
+        return report.lost
+
+    def _just_back(self, name: str) -> bool:
+        """Whether it was withdrawn until a moment ago: only a withdrawal leaves a penalty."""
+        node = self.previous.nodes.get(name)
+        back = node is not None and node.standing is Standing.SERVING and node.penalty > 0.0
+        return back and node is not None and self.now - node.changed < BACK_SECONDS
 
     def _says_draining(self, name: str) -> bool:
         heard = self.evidence.heard.get(name)
@@ -317,7 +360,8 @@ class Case:
     def _welcome(self, name: str) -> bool:
         """Whether more of the others see it up than down, or there are no others."""
         alone = all(report.observer == name for report in self.observers)
-        return alone or self.ups[name] > self.downs[name]
+        ups = sum(r.sights.get(name) is Sight.UP for r in self.observers if r.observer != name)
+        return alone or ups > self.downs[name]
 
     def _verdict(self, name: str, standing: Standing, reason: str) -> NodeVerdict:
         before, member = self.previous.nodes.get(name), self.evidence.members.get(name)
@@ -347,11 +391,9 @@ class Case:
         return regions
 
 
-def _count(reports: Iterable[Report], sight: Sight) -> Counter[str]:
-    """Returns, by node, how many others see it so."""
-    return Counter(
-        name for report in reports for name, seen in report.sights.items() if seen is sight and name != report.observer
-    )
+def _downs(reports: Iterable[Report]) -> Counter[str]:
+    """Returns, by node, how many others see it down."""
+    return Counter(name for report in reports for name in report.down if name != report.observer)
 
 
 def _decayed(node: NodeVerdict, now: float) -> float:

@@ -374,5 +374,5 @@ class Exchange(Tries):
             self._trace_id, status, why, live.route.name if live else "", live.route.upstream if live else "",
             endpoint, self._tries, started, seconds, self._first_byte - started if self._first_byte else 0.0,
             self._body.byte_count if self._body is not None else 0, self._response_bytes,
-            self.installed.snapshot.version, worker.verdict_version,
+            self.installed.snapshot.version, worker.verdict_version, worker.verdict_fallback,
         )  # fmt: skip

@@ -21,7 +21,7 @@ from meridian.gateway.outcome import Reports
 from meridian.gateway.stream import ANSWERED, Answered, DownstreamStream, Peer
 from meridian.gateway.tls import TlsContexts
 from meridian.gateway.worker import Worker
-from meridian.telemetry.metrics import Metrics, Series
+from meridian.telemetry.metrics import IN_FORCE, MERGED, Metrics, Series
 from meridian.wire.events import RequestHead
 
 CONNECTIONS_MAX = 10_000
@@ -103,9 +103,11 @@ class Gateway:
             self.tls.replace(snapshot.certificates)
         self._worker.install(snapshot)
 
-    def set_verdict(self, version: int, withdrawn_regions: frozenset[str]) -> None:
-        """The cluster's verdict on regions."""
-        self._worker.verdict_version = version
+    def set_verdict(self, version: int, withdrawn_regions: frozenset[str], fallback: int = 0) -> None:
+        """The cluster's verdict on regions; `fallback` as in core/standings: what this node merged itself upon it."""
+        self._worker.verdict_version, self._worker.verdict_fallback = version, fallback
+        for name, help, value in (("version", IN_FORCE, version), ("fallback", MERGED, fallback)):
+            self._worker.metrics.gauge(f"meridian_verdict_{name}", help).value = float(value)
         self._worker.health.set_verdict(withdrawn_regions)
 
     def set_endpoint_health(self, down: Mapping[str, frozenset[str]]) -> None:

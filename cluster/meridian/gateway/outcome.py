@@ -32,6 +32,7 @@ class Outcome:
     response_body_bytes: int
     config_version: int
     verdict_version: int
+    verdict_fallback: int  # what this node merged itself upon that version; 0 while a leader is heard
 
 
 def is_ordinary(status: int, tries: int) -> bool:

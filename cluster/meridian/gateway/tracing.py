@@ -95,6 +95,7 @@ class Trace:
             spans.MERIDIAN_TRIES: outcome.tries,
             spans.MERIDIAN_CONFIG_VERSION: outcome.config_version,
             spans.MERIDIAN_VERDICT_VERSION: outcome.verdict_version,
+            spans.MERIDIAN_VERDICT_FALLBACK: outcome.verdict_fallback,
         }
         if outcome.route:
             attributes[spans.MERIDIAN_ROUTE] = outcome.route

@@ -80,7 +80,7 @@ class Worker:
         self.health = Health(loop, region, metrics, self.coarse_now)
         self.limits = Limits()
         self.installed: Installed
-        self.verdict_version = 0
+        self.verdict_version = self.verdict_fallback = 0
         self.exchanges: set[Sweepable] = set()
         self.retrying = 0
         self.no_route = self._counters("")

@@ -115,7 +115,10 @@ class ConfigFlow:
 
     async def _settle(self) -> None:
         given = self._given
-        if given is None or (refused := answered(self._crew.workers, given.version)) is None:
+        if given is None:
+            return
+        refused = "" if self._settings.witness else answered(self._crew.workers, given.version)
+        if refused is None:
             return
         self._given = None
         if refused:
@@ -140,5 +143,7 @@ def read(version: int, payload: bytes, cluster_key: bytes, settings: Settings) -
         build_zones(found.zones, version)
     except (BundleError, document.DocumentError, SnapshotError, CertificateError, ZoneError) as error:
         raise Refused(str(error)) from None
+    if settings.witness:  # it reads the document to know the regions
+        return Reading(version, found, b"", {}, snapshot, ())
     sockets = tuple(wanted for listener in snapshot.listeners for wanted in sockets_of_listener(listener, settings))
     return Reading(version, found, found.model_dump_json(exclude_unset=True).encode(), bundle.files, snapshot, sockets)

@@ -173,9 +173,9 @@ def config_frame(version: int, document: bytes, files: Mapping[str, bytes]) -> F
     return Frame(config=Config(version=version, document=document, files=dict(files)))
 
 
-def verdict_frame(verdict: Verdict) -> Frame:
-    """A verdict for workers."""
-    return Frame(verdict=verdict_to_proto(verdict))
+def verdict_frame(verdict: Verdict, now: float) -> Frame:
+    """A verdict for workers, whose clock is this node's."""
+    return Frame(verdict=verdict_to_proto(verdict, now))
 
 
 def health_frame(down: Mapping[str, frozenset[str]]) -> Frame:

@@ -13,6 +13,7 @@ from meridian_dns.view import Member, Region, RegionView
 from meridian_dns.zone import RecordSpec, Zone, ZoneSet, build_zone
 
 _PUBLISHED = (Standing.SERVING, Standing.SUSPECT)
+NO_STEERING = model.Steering()
 SERIAL_MODULUS = 2**32  # of the SOA's serial, RFC 1035 section 3.3.13
 
 
@@ -21,8 +22,14 @@ def build_zones(zones: Sequence[model.Zone], version: int) -> ZoneSet:
     return ZoneSet([_zone(zone, version) for zone in zones])
 
 
-def build_view(regions: Sequence[model.Region], verdict: Verdict, own: NodeVerdict) -> RegionView:
-    """All regions of the document, then those that only the verdict knows.
+def build_view(
+    regions: Sequence[model.Region],
+    verdict: Verdict,
+    own: NodeVerdict,
+    now: float = 0.0,
+    steering: model.Steering = NO_STEERING,
+) -> RegionView:
+    """All regions of the document, then those that only the verdict knows; who is in doubt at `now` (node's clock).
 
     `own` is this node as it would describe itself. Before the first verdict (version 0) it is the only member known,
     and every region that has addresses in the document serves.
@@ -34,11 +41,22 @@ def build_view(regions: Sequence[model.Region], verdict: Verdict, own: NodeVerdi
         verdict.version,
         {
             name: _region(
-                described.get(name) or model.Region(name=name), verdict, [n for n in nodes if n.region == name]
+                described.get(name) or model.Region(name=name),
+                verdict,
+                [n for n in nodes if n.region == name],
+                now - steering.doubt_lasts_seconds,
             )
             for name in names
         },
+        verdict.fallback,
+        steering.doubt_ttl_seconds,
     )
+
+
+def doubt_ends(verdict: Verdict, now: float, steering: model.Steering) -> float | None:
+    """When the next region leaves its doubt by time alone; None if none will."""
+    ends = (region.changed + steering.doubt_lasts_seconds for region in verdict.regions.values())
+    return min((end for end in ends if end > now), default=None)
 
 
 def _zone(zone: model.Zone, version: int) -> Zone:
@@ -63,7 +81,7 @@ def _steer(steer: model.Steer) -> Steer:
     )
 
 
-def _region(region: model.Region, verdict: Verdict, nodes: Sequence[NodeVerdict]) -> Region:
+def _region(region: model.Region, verdict: Verdict, nodes: Sequence[NodeVerdict], since: float) -> Region:
     judged = verdict.regions.get(region.name)
     standing = judged.standing if judged is not None else Standing.SERVING
     members = tuple(Member(node.name, node.addresses, node.standing in _PUBLISHED) for node in nodes)
@@ -76,6 +94,7 @@ def _region(region: model.Region, verdict: Verdict, nodes: Sequence[NodeVerdict]
         members=members,
         serving=standing in _PUBLISHED,
         suspect=standing is Standing.SUSPECT,
+        in_doubt=judged is not None and (standing is Standing.SUSPECT or judged.changed > since),
         near=region.near,
         fallback=region.fallback,
     )

@@ -14,10 +14,10 @@ from meridian.core.verdicts import NodeVerdict, Standing, Verdict
 from meridian.nodes import clock, logs
 from meridian.nodes.child import Birth, run_child
 from meridian.nodes.compiling import Unfit, read_document
-from meridian.nodes.dns_state import build_view, build_zones
+from meridian.nodes.dns_state import build_view, build_zones, doubt_ends
 from meridian.nodes.settings import Settings
 from meridian.nodes.worker import BoundSockets, run_worker
-from meridian.telemetry.metrics import Series
+from meridian.telemetry.metrics import IN_FORCE, MERGED, Series
 from meridian_dns.edns import CookieJar
 from meridian_dns.geo import GeoData, GeoError
 from meridian_dns.records import TYPES
@@ -37,12 +37,15 @@ class DnsDuties:
         own = NodeVerdict(settings.name, settings.region, settings.advertise, Standing.SERVING)
         self._own = own
         self._regions: Sequence[model.Region] = ()
+        self._steering = model.Steering()
+        self._doubt_ends: float | None = None
+        self._in_force = RegionView(0, {})
         self._verdict = Verdict()
         # The secret lasts as long as this process: a client whose cookie another one made is given a new one.
         cookies = CookieJar([secrets.token_bytes(16)], lambda: clock.unix_nanoseconds() // 10**9)
         self._server = DnsServer(
             ZoneSet(),
-            RegionView(0, {}),
+            self._in_force,
             open_geo(settings.geo_file),
             server_id=settings.name.encode(),
             cookies=cookies,
@@ -58,14 +61,14 @@ class DnsDuties:
             zones = build_zones(document.zones, config.version)
         except ZoneError as error:
             raise Unfit(str(error)) from None
-        return lambda: self._put_in_force(document.regions, zones)
+        return lambda: self._put_in_force(document.regions, document.steering, zones)
 
-    def _put_in_force(self, regions: Sequence[model.Region], zones: ZoneSet) -> None:
+    def _put_in_force(self, regions: Sequence[model.Region], steering: model.Steering, zones: ZoneSet) -> None:
         try:
-            view = build_view(regions, self._verdict, self._own)
+            view = self._view(regions, steering)
         except ValueError as error:
             raise Unfit(str(error)) from None
-        self._regions = regions
+        self._regions, self._steering = regions, steering
         self._server.swap(zones=zones, view=view)
         self._documented.set()
 
@@ -81,11 +84,18 @@ class DnsDuties:
     def on_state(self, frame: Frame) -> None:
         """Only the verdict concerns DNS."""
         if frame.WhichOneof("body") == "verdict":
-            self._verdict = verdict_from_proto(frame.verdict)
+            self._verdict = verdict_from_proto(frame.verdict, clock.now())
             try:
-                self._server.swap(view=build_view(self._regions, self._verdict, self._own))
+                self._server.swap(view=self._view(self._regions, self._steering))
             except ValueError as error:  # an address that is none, from a node of another version
                 logs.log("error", "verdict not understood, answering by the one before", reason=str(error))
+
+    def _view(self, regions: Sequence[model.Region], steering: model.Steering) -> RegionView:
+        """What the server answers from now on; notes when it must be made again because a doubt ends by itself."""
+        now = clock.now()
+        self._doubt_ends = doubt_ends(self._verdict, now, steering)
+        self._in_force = build_view(regions, self._verdict, self._own, now, steering)
+        return self._in_force
 
     def on_sockets(self, sockets: BoundSockets) -> None:
         """The sockets that the launcher bound; they never change in a node's life."""
@@ -97,11 +107,16 @@ class DnsDuties:
         """Nothing: a server that leaves answers to the end, with what the verdict says, itself left out."""
 
     def tick(self, send: Callable[[Frame], None]) -> None:
-        """Nothing: metrics say it all."""
+        """Ends a doubt whose time is over."""
+        if self._doubt_ends is not None and clock.now() >= self._doubt_ends:
+            self._server.swap(view=self._view(self._regions, self._steering))
 
     def series(self) -> Sequence[Series]:
-        """The server's counters."""
-        return series_of(self._server)
+        """The server's counters, and the verdict that it answers by."""
+        view = self._in_force
+        verdict = (("version", IN_FORCE, view.version), ("fallback", MERGED, view.fallback))
+        gauges = [Series(f"meridian_verdict_{name}", "gauge", help, {}, float(value)) for name, help, value in verdict]
+        return [*series_of(self._server), *gauges]
 
     async def close(self, grace_seconds: float) -> None:
         """Nothing is under way for long; a resolver that finds nobody here asks another server."""

@@ -116,7 +116,7 @@ class GatewayDuties:
             case "verdict":
                 verdict = verdict_from_proto(frame.verdict)
                 left = frozenset(r.name for r in verdict.regions.values() if r.standing not in PUBLISHED)
-                self._gateway.set_verdict(verdict.version, left)
+                self._gateway.set_verdict(verdict.version, left, verdict.fallback)
             case "endpoint_health":
                 down: dict[str, set[str]] = {}
                 for endpoint in frame.endpoint_health.down:
@@ -257,6 +257,7 @@ def access_record(outcome: Outcome, ended: datetime) -> AccessRecord:
         trace_id=outcome.trace_id.hex(),
         config_version=outcome.config_version,
         verdict_version=outcome.verdict_version,
+        verdict_fallback=outcome.verdict_fallback,
     )
 
 

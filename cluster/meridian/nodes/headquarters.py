@@ -39,7 +39,7 @@ from meridian.store.keys import Keys
 from meridian.store.port import Store
 from meridian.telemetry.export import SpanExport
 from meridian.telemetry.exposition import render
-from meridian.telemetry.metrics import Series
+from meridian.telemetry.metrics import IN_FORCE, MERGED, Series
 from meridian.telemetry.spans import SpanRecord
 
 _log = structlog.get_logger("meridian.node")
@@ -62,7 +62,12 @@ class Headquarters:
         self._settings = settings
         keys = Keys(settings.cluster)
         identity = Identity(
-            settings.name, settings.region, uuid.uuid4().hex, settings.advertise, _endpoints(settings, None)
+            settings.name,
+            settings.region,
+            uuid.uuid4().hex,
+            settings.advertise,
+            _endpoints(settings, None),
+            settings.witness,
         )
         handlers = Handlers(
             on_config=lambda version, payload: self._flow.arrived(version, payload),
@@ -124,6 +129,8 @@ class Headquarters:
         DNS gave before: the longest time to live of a steered record; 0 if there is no other node to go to."""
         self._leaving = True
         await self.control.stop()
+        if self._settings.witness:
+            return 0.0
         reading = self._flow.current
         nodes = self.control.status().verdict.nodes.values()
         if reading is None or not any(n.name != self._settings.name and n.standing in PUBLISHED for n in nodes):
@@ -136,7 +143,7 @@ class Headquarters:
     def on_crew_changed(self) -> None:
         """A worker came, went, or answered to a document."""
         self._flow.look()
-        self.control.set_serving(serves(self._crew.workers))
+        self.control.set_serving(self._settings.witness or serves(self._crew.workers))
 
     def on_spans(self, spans: Iterable[SpanRecord]) -> None:
         """Spans that have ended."""
@@ -161,7 +168,7 @@ class Headquarters:
     # From the control plane and the document
 
     def _on_verdict(self, verdict: Verdict) -> None:
-        self._crew.send(verdict_frame(verdict))
+        self._crew.send(verdict_frame(verdict, clock.now()))
         own = verdict.nodes.get(self._settings.name)
         # Clients are told to leave only when DNS sends no new ones: that order cuts nobody's way.
         draining = self._leaving or (own is not None and own.standing is Standing.DRAINING)
@@ -172,7 +179,7 @@ class Headquarters:
 
     def _on_adopted(self, reading: Reading) -> None:
         document = reading.document
-        self.control.set_upstreams(document.upstreams)
+        self.control.set_upstreams(() if self._settings.witness else document.upstreams)
         self.control.set_regions(region.name for region in document.regions)
         self.control.set_endpoints(_endpoints(self._settings, reading))
         self.export.aim(document.tracing.otlp_endpoint)
@@ -184,7 +191,8 @@ def control_series(status: ControlStatus, export: SpanExport) -> list[Series]:
     return [
         _gauge("meridian_store_reachable", "Whether etcd answers.", status.store.reachable and status.store.leader),
         _gauge("meridian_leader", "Whether this node leads.", status.leads),
-        _gauge("meridian_verdict_version", "The verdict in force here.", status.verdict.version),
+        _gauge("meridian_verdict_version", IN_FORCE, status.verdict.version),
+        _gauge("meridian_verdict_fallback", MERGED, status.verdict.fallback),
         _gauge("meridian_config_version", "The document in force here.", status.config_version),
         _gauge("meridian_config_current", "The document in force in the cluster.", status.config_current),
         _gauge("meridian_limit_seat", "Whether this node may spend its part of limits.", status.seat is not None),
@@ -205,7 +213,7 @@ def _counter(name: str, help: str, value: int) -> Series:
 def _endpoints(settings: Settings, reading: Reading | None) -> Endpoints:
     """Where this node is reached, as other nodes and operators should dial it."""
     own = settings.address or settings.advertise[0]
-    listeners = reading.snapshot.listeners if reading is not None else ()
+    listeners = reading.snapshot.listeners if reading is not None and not settings.witness else ()
 
     def first(tls: bool) -> str:
         for listener in listeners:

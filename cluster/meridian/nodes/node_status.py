@@ -34,7 +34,9 @@ def build_status(cluster: str, control: ControlStatus, workers: Sequence[WorkerS
         node=control.node,
         store=StoreStatus(reachable=control.store.reachable and control.store.leader, detail=detail),
         leader=control.leader,
-        verdict=VerdictStatus(fence=control.verdict.fence, version=control.verdict.version),
+        verdict=VerdictStatus(
+            fence=control.verdict.fence, version=control.verdict.version, fallback=control.verdict.fallback
+        ),
         config_version=control.config_current or control.config_version,
         nodes=tuple(_node(name, members.get(name), control) for name in names),
         regions=tuple(
@@ -52,11 +54,12 @@ def build_status(cluster: str, control: ControlStatus, workers: Sequence[WorkerS
 def _node(name: str, member: MemberRecord | None, control: ControlStatus) -> NodeStatus:
     judged = control.verdict.nodes.get(name)
     endpoints = member.endpoints if member is not None else Endpoints()
+    witness = member is not None and member.witness
     return NodeStatus(
         name=name,
         region=member.region if member is not None else judged.region if judged is not None else "",
-        standing=_STANDINGS[judged.standing] if judged is not None else "unknown",
-        reason=judged.reason if judged is not None else "no verdict has named it yet",
+        standing=_STANDINGS[judged.standing] if judged is not None else "witness" if witness else "unknown",
+        reason=judged.reason if judged is not None else "" if witness else "no verdict has named it yet",
         leader=name == control.leader,
         addresses=judged.addresses if judged is not None else member.addresses if member is not None else (),
         http=endpoints.http,
@@ -66,4 +69,5 @@ def _node(name: str, member: MemberRecord | None, control: ControlStatus) -> Nod
         config_version=member.config_version if member is not None else 0,
         config_refused=member.config_refused if member is not None else "",
         seat=member.seat if member is not None else None,
+        verdict_version=control.in_force.get(name, 0),
     )

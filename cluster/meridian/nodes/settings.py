@@ -51,6 +51,7 @@ class Settings:
     geo_file: str | None = None
     limit_nodes: int = 3
     access_log: float = 0.0
+    witness: bool = False
     user: str | None = None
     agent_module: str = "meridian.nodes.agent"
     gateway_module: str = "meridian.nodes.gateway_worker"
@@ -84,7 +85,10 @@ def parse_settings(argv: Sequence[str]) -> Settings:
     """Reads a node's flags. Raises SettingsError for values that cannot be; argparse exits with 2 for unknown flags."""
     values = vars(_parser().parse_args(argv))
     settings = Settings(**{name: value for name, value in values.items() if value is not None})
-    if not settings.advertise and settings.address is not None:
+    if settings.witness:
+        # It serves nobody: no workers, and nothing for DNS to answer.
+        settings = dataclasses.replace(settings, workers=0, dns_port=0)
+    elif not settings.advertise and settings.address is not None:
         settings = dataclasses.replace(settings, advertise=(settings.address,))
     _check(settings)
     return settings
@@ -105,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     flag("--admin-host"), flag("--admin-port", type=int), flag("--peer-port", type=int)
     flag("--peer-ca"), flag("--peer-cert"), flag("--peer-key")
     flag("--state", metavar="DIR"), flag("--cluster-key-file"), flag("--token-file"), flag("--geo-file")
+    flag("--witness", action="store_true", help="look, vote and lead only: serve nobody; stands in a region of its own")
     flag("--limit-nodes", type=int, help="how many nodes share each limit")
     flag("--access-log", type=float, metavar="RATIO", help="how many of the requests that went well are logged, 0 to 1")
     flag("--user", help="who to become after binding ports")
@@ -125,9 +130,13 @@ def _check(settings: Settings) -> None:
         _check_ip("--address", settings.address)
     for address in settings.advertise:
         _check_ip("--advertise", address)
-    if not settings.advertise:
+    if settings.witness and settings.advertise:
+        raise SettingsError("--advertise: nobody is sent to a witness; leave it out")
+    if settings.witness and (settings.address is None or not settings.etcd):
+        raise SettingsError("--witness needs --etcd, and --address IP: where other nodes reach it")
+    if not settings.advertise and not settings.witness:
         raise SettingsError("--advertise IP is missing: the addresses that DNS answers for this node")
-    if not 1 <= settings.workers <= WORKERS_MAX:
+    if not settings.witness and not 1 <= settings.workers <= WORKERS_MAX:
         raise SettingsError(f"--workers {settings.workers}: must be between 1 and {WORKERS_MAX}")
     if not 0.0 <= settings.access_log <= 1.0:
         raise SettingsError(f"--access-log {settings.access_log}: must be between 0 and 1")

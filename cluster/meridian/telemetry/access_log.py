@@ -44,6 +44,7 @@ class AccessRecord(
     trace_id: str = ""
     config_version: int = 0
     verdict_version: int = 0
+    verdict_fallback: int = 0  # what this node merged itself upon that version
 
 
 def path_of(target: bytes) -> str:

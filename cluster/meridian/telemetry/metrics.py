@@ -16,6 +16,10 @@ DURATION_BOUNDS_SECONDS = (
 )  # fmt: skip
 SERIES_MAX = 10_000  # per worker, 2 MB in a report: a label that takes any value shows here, not as a full memory
 
+# Of the gauges that every process of a node has: what they say must be one.
+IN_FORCE = "The verdict in force here."
+MERGED = "What this node merged itself upon that verdict, as no leader was heard; else 0."
+
 SeriesKind = Literal["counter", "gauge", "histogram"]
 
 

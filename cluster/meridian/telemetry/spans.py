@@ -38,6 +38,7 @@ MERIDIAN_REQUEST_ID: Final = "meridian.request.id"
 MERIDIAN_TRIES: Final = "meridian.tries"  # int
 MERIDIAN_CONFIG_VERSION: Final = "meridian.config.version"  # int
 MERIDIAN_VERDICT_VERSION: Final = "meridian.verdict.version"  # int
+MERIDIAN_VERDICT_FALLBACK: Final = "meridian.verdict.fallback"  # int; 0: the verdict is as its leader wrote it
 
 
 class Kind(IntEnum):

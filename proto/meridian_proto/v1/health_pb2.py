@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emeridian_proto/v1/health.proto\x12\x0bmeridian.v1\"\x83\x03\n\x06Report\x12\x10\n\x08observer\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12\x0f\n\x07node_id\x18\x03 \x01(\t\x12\r\n\x05\x65poch\x18\x04 \x01(\x03\x12\x10\n\x08sequence\x18\x05 \x01(\x04\x12-\n\x05nodes\x18\x06 \x03(\x0b\x32\x1e.meridian.v1.Report.NodesEntry\x12\x10\n\x08\x64raining\x18\x07 \x01(\x08\x12\x13\n\x0b\x61ge_seconds\x18\x08 \x01(\x01\x12\x0f\n\x07serving\x18\t \x01(\x08\x12-\n\x05heard\x18\n \x03(\x0b\x32\x1e.meridian.v1.Report.HeardEntry\x12\x0c\n\x04\x64\x61rk\x18\x0b \x03(\t\x12\x11\n\twithdrawn\x18\x0c \x03(\t\x1a@\n\nNodesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12!\n\x05value\x18\x02 \x01(\x0e\x32\x12.meridian.v1.Sight:\x02\x38\x01\x1a,\n\nHeardEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\"\x9d\x01\n\x0bNodeVerdict\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12\x11\n\taddresses\x18\x03 \x03(\t\x12\'\n\x08standing\x18\x04 \x01(\x0e\x32\x15.meridian.v1.Standing\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x13\n\x0b\x61ge_seconds\x18\x06 \x01(\x01\x12\x0f\n\x07penalty\x18\x07 \x01(\x01\"k\n\rRegionVerdict\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x08standing\x18\x02 \x01(\x0e\x32\x15.meridian.v1.Standing\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x13\n\x0b\x61ge_seconds\x18\x04 \x01(\x01\"\xaf\x01\n\x07Verdict\x12\r\n\x05\x66\x65nce\x18\x01 \x01(\x03\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\'\n\x05nodes\x18\x03 \x03(\x0b\x32\x18.meridian.v1.NodeVerdict\x12+\n\x07regions\x18\x04 \x03(\x0b\x32\x1a.meridian.v1.RegionVerdict\x12\x0e\n\x06leader\x18\x05 \x01(\t\x12\x10\n\x08\x66\x61llback\x18\x06 \x01(\x03\x12\x0c\n\x04\x62\x65\x61t\x18\x07 \x01(\x08*8\n\x05Sight\x12\x11\n\rSIGHT_UNKNOWN\x10\x00\x12\x0c\n\x08SIGHT_UP\x10\x01\x12\x0e\n\nSIGHT_DOWN\x10\x02*e\n\x08Standing\x12\x14\n\x10STANDING_SERVING\x10\x00\x12\x14\n\x10STANDING_SUSPECT\x10\x01\x12\x15\n\x11STANDING_DRAINING\x10\x02\x12\x16\n\x12STANDING_WITHDRAWN\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emeridian_proto/v1/health.proto\x12\x0bmeridian.v1\"\xb4\x03\n\x06Report\x12\x10\n\x08observer\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12\x0f\n\x07node_id\x18\x03 \x01(\t\x12\r\n\x05\x65poch\x18\x04 \x01(\x03\x12\x10\n\x08sequence\x18\x05 \x01(\x04\x12-\n\x05nodes\x18\x06 \x03(\x0b\x32\x1e.meridian.v1.Report.NodesEntry\x12\x10\n\x08\x64raining\x18\x07 \x01(\x08\x12\x13\n\x0b\x61ge_seconds\x18\x08 \x01(\x01\x12\x0f\n\x07serving\x18\t \x01(\x08\x12-\n\x05heard\x18\n \x03(\x0b\x32\x1e.meridian.v1.Report.HeardEntry\x12\x0c\n\x04\x64\x61rk\x18\x0b \x03(\t\x12\x11\n\twithdrawn\x18\x0c \x03(\t\x12\x0f\n\x07witness\x18\r \x01(\x08\x12\r\n\x05\x66\x65nce\x18\x0e \x01(\x03\x12\x0f\n\x07version\x18\x0f \x01(\x03\x1a@\n\nNodesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12!\n\x05value\x18\x02 \x01(\x0e\x32\x12.meridian.v1.Sight:\x02\x38\x01\x1a,\n\nHeardEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\"\x9d\x01\n\x0bNodeVerdict\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12\x11\n\taddresses\x18\x03 \x03(\t\x12\'\n\x08standing\x18\x04 \x01(\x0e\x32\x15.meridian.v1.Standing\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x13\n\x0b\x61ge_seconds\x18\x06 \x01(\x01\x12\x0f\n\x07penalty\x18\x07 \x01(\x01\"k\n\rRegionVerdict\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x08standing\x18\x02 \x01(\x0e\x32\x15.meridian.v1.Standing\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x13\n\x0b\x61ge_seconds\x18\x04 \x01(\x01\"\xaf\x01\n\x07Verdict\x12\r\n\x05\x66\x65nce\x18\x01 \x01(\x03\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\'\n\x05nodes\x18\x03 \x03(\x0b\x32\x18.meridian.v1.NodeVerdict\x12+\n\x07regions\x18\x04 \x03(\x0b\x32\x1a.meridian.v1.RegionVerdict\x12\x0e\n\x06leader\x18\x05 \x01(\t\x12\x10\n\x08\x66\x61llback\x18\x06 \x01(\x03\x12\x0c\n\x04\x62\x65\x61t\x18\x07 \x01(\x08*8\n\x05Sight\x12\x11\n\rSIGHT_UNKNOWN\x10\x00\x12\x0c\n\x08SIGHT_UP\x10\x01\x12\x0e\n\nSIGHT_DOWN\x10\x02*e\n\x08Standing\x12\x14\n\x10STANDING_SERVING\x10\x00\x12\x14\n\x10STANDING_SUSPECT\x10\x01\x12\x15\n\x11STANDING_DRAINING\x10\x02\x12\x16\n\x12STANDING_WITHDRAWN\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,20 +35,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPORT_NODESENTRY']._serialized_options = b'8\001'
   _globals['_REPORT_HEARDENTRY']._loaded_options = None
   _globals['_REPORT_HEARDENTRY']._serialized_options = b'8\001'
-  _globals['_SIGHT']._serialized_start=884
-  _globals['_SIGHT']._serialized_end=940
-  _globals['_STANDING']._serialized_start=942
-  _globals['_STANDING']._serialized_end=1043
+  _globals['_SIGHT']._serialized_start=933
+  _globals['_SIGHT']._serialized_end=989
+  _globals['_STANDING']._serialized_start=991
+  _globals['_STANDING']._serialized_end=1092
   _globals['_REPORT']._serialized_start=48
-  _globals['_REPORT']._serialized_end=435
-  _globals['_REPORT_NODESENTRY']._serialized_start=325
-  _globals['_REPORT_NODESENTRY']._serialized_end=389
-  _globals['_REPORT_HEARDENTRY']._serialized_start=391
-  _globals['_REPORT_HEARDENTRY']._serialized_end=435
-  _globals['_NODEVERDICT']._serialized_start=438
-  _globals['_NODEVERDICT']._serialized_end=595
-  _globals['_REGIONVERDICT']._serialized_start=597
-  _globals['_REGIONVERDICT']._serialized_end=704
-  _globals['_VERDICT']._serialized_start=707
-  _globals['_VERDICT']._serialized_end=882
+  _globals['_REPORT']._serialized_end=484
+  _globals['_REPORT_NODESENTRY']._serialized_start=374
+  _globals['_REPORT_NODESENTRY']._serialized_end=438
+  _globals['_REPORT_HEARDENTRY']._serialized_start=440
+  _globals['_REPORT_HEARDENTRY']._serialized_end=484
+  _globals['_NODEVERDICT']._serialized_start=487
+  _globals['_NODEVERDICT']._serialized_end=644
+  _globals['_REGIONVERDICT']._serialized_start=646
+  _globals['_REGIONVERDICT']._serialized_end=753
+  _globals['_VERDICT']._serialized_start=756
+  _globals['_VERDICT']._serialized_end=931
 # @@protoc_insertion_point(module_scope)

@@ -28,7 +28,7 @@ STANDING_DRAINING: Standing
 STANDING_WITHDRAWN: Standing
 
 class Report(_message.Message):
-    __slots__ = ("observer", "region", "node_id", "epoch", "sequence", "nodes", "draining", "age_seconds", "serving", "heard", "dark", "withdrawn")
+    __slots__ = ("observer", "region", "node_id", "epoch", "sequence", "nodes", "draining", "age_seconds", "serving", "heard", "dark", "withdrawn", "witness", "fence", "version")
     class NodesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -55,6 +55,9 @@ class Report(_message.Message):
     HEARD_FIELD_NUMBER: _ClassVar[int]
     DARK_FIELD_NUMBER: _ClassVar[int]
     WITHDRAWN_FIELD_NUMBER: _ClassVar[int]
+    WITNESS_FIELD_NUMBER: _ClassVar[int]
+    FENCE_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
     observer: str
     region: str
     node_id: str
@@ -67,7 +70,10 @@ class Report(_message.Message):
     heard: _containers.ScalarMap[str, float]
     dark: _containers.RepeatedScalarFieldContainer[str]
     withdrawn: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, observer: _Optional[str] = ..., region: _Optional[str] = ..., node_id: _Optional[str] = ..., epoch: _Optional[int] = ..., sequence: _Optional[int] = ..., nodes: _Optional[_Mapping[str, Sight]] = ..., draining: _Optional[bool] = ..., age_seconds: _Optional[float] = ..., serving: _Optional[bool] = ..., heard: _Optional[_Mapping[str, float]] = ..., dark: _Optional[_Iterable[str]] = ..., withdrawn: _Optional[_Iterable[str]] = ...) -> None: ...
+    witness: bool
+    fence: int
+    version: int
+    def __init__(self, observer: _Optional[str] = ..., region: _Optional[str] = ..., node_id: _Optional[str] = ..., epoch: _Optional[int] = ..., sequence: _Optional[int] = ..., nodes: _Optional[_Mapping[str, Sight]] = ..., draining: _Optional[bool] = ..., age_seconds: _Optional[float] = ..., serving: _Optional[bool] = ..., heard: _Optional[_Mapping[str, float]] = ..., dark: _Optional[_Iterable[str]] = ..., withdrawn: _Optional[_Iterable[str]] = ..., witness: _Optional[bool] = ..., fence: _Optional[int] = ..., version: _Optional[int] = ...) -> None: ...
 
 class NodeVerdict(_message.Message):
     __slots__ = ("name", "region", "addresses", "standing", "reason", "age_seconds", "penalty")
