@@ -103,6 +103,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/prove")
     parser.add_argument("--times", type=int, default=20, help="how many times more seeds and examples than in CI")
     parser.add_argument("--kills", type=int, default=20, help="how many nodes are killed")
+    parser.add_argument("--region-kills", type=int, default=67, help="of each of three cases")
     parser.add_argument("--no-commit", action="store_true")
     options = parser.parse_args()
     hours = 3600.0 * 4
@@ -110,13 +111,28 @@ def main() -> int:
     parts = [
         run("Seeds and fuzzing", [*pytest, *BY_CHANCE], {"MERIDIAN_TIMES": str(options.times)}, hours),
         kills(options.kills),
+        run(
+            "Whole regions die",
+            [
+                sys.executable,
+                "-m",
+                "tests.region_kills",
+                "--each",
+                str(options.region_kills),
+                "--out",
+                str(REPORT.parent),
+            ],
+            {},
+            hours,
+        ),
         run("A proxy beside nginx", [sys.executable, "-m", "bench.proxy"], {}, 600),
         run("DNS beside a UDP echo", [sys.executable, "-m", "bench.dns_udp"], {}, 600),
     ]
     REPORT.write_text("\n".join(report(parts)) + "\n")
     if not options.no_commit:
-        subprocess.run(["git", "add", str(REPORT)], cwd=ROOT, check=True)
-        subprocess.run(["git", "commit", "--quiet", "--message", "Proof", "--", str(REPORT)], cwd=ROOT, check=True)
+        written = [str(REPORT), *(str(path) for path in sorted(REPORT.parent.glob("region-kills.*")))]
+        subprocess.run(["git", "add", *written], cwd=ROOT, check=True)
+        subprocess.run(["git", "commit", "--quiet", "--message", "Proof", "--", *written], cwd=ROOT, check=True)
     for part in parts:
         sys.stdout.write(f"{'passed' if part.passed else 'FAILED'}  {part.title}\n")
     return 0 if all(part.passed for part in parts) else 1

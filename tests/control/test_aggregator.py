@@ -24,6 +24,7 @@ class Desk:
     sight: Sight = Sight.UP
     heard: dict[str, Heard] = field(default_factory=dict)
     posted: list[Verdict] = field(default_factory=list)
+    others: dict[str, Member] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.clock = asyncio.get_running_loop().time
@@ -51,6 +52,7 @@ class Desk:
 
     def evidence(self, since: float) -> Evidence:
         members = {"a": Member("a", "eu", ("ip-a",)), "b": Member("b", "us", ("ip-b",))}
+        members |= self.others
         own = Report("a", "eu", "a.1", 1, 1, {"b": self.sight})
         return Evidence({"a": Heard(own, self.clock()), **self.heard}, members, frozenset(), since)
 
@@ -108,6 +110,26 @@ def test_nothing_is_written_without_the_key_or_over_another_verdict() -> None:
             desk.heard["b"] = Heard(Report("b", "us", "b.1", 1, 2, {}, draining=True), desk.clock() + 100.0)
             await asyncio.sleep(1.0)
             assert desk.board.verdict.version == held.version + 6  # judged anew, from what is stored
+
+    run_virtual(story)
+
+
+def test_a_leader_that_hears_too_few_judges_nobody_and_resigns() -> None:
+    async def story() -> None:
+        desk = Desk()
+        desk.others = {"c": Member("c", "ap", ("ip-c",))}
+        async with running(desk.aggregator.run()):
+            await desk.lead()
+            led_at = desk.clock()
+            await asyncio.sleep(2.0)
+            assert (desk.posted, desk.beats, desk.resigned_at) == ([], [], [])
+            await asyncio.sleep(1.0)
+            assert desk.resigned_at
+            assert 2.4 < desk.resigned_at[0] - led_at < 2.8  # warm, and cut off for two seconds
+            desk.hear_b()
+            await asyncio.sleep(0.2)
+            assert desk.beats
+            assert set(desk.board.verdict.nodes) >= {"b"}
 
     run_virtual(story)
 

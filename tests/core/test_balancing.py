@@ -107,3 +107,11 @@ def test_every_endpoint_is_tried_once_and_never_none_before(
         assert endpoint is not None and endpoint.index not in tried
         tried = (*tried, endpoint.index)
     assert choose(of, state, lambda: chance, tried) is None
+
+
+def test_a_suspect_region_comes_after_those_that_are_well_and_before_withdrawn_ones() -> None:
+    of = upstream(1, 1, 1, regions=("gone", "doubted", "well"))
+    state = UpstreamState.of(of)
+    tiers = build_tiers(of, state, "here", frozenset({"gone"}), frozenset({"doubted"}))
+    order = [tuple(endpoint.region for endpoint in tier.endpoints) for tier in tiers]
+    assert order == [("well",), ("doubted",), ("gone",), ("gone", "doubted", "well")]

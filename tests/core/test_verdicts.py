@@ -343,7 +343,7 @@ def cases(draw: st.DrawFn) -> tuple[Verdict, Evidence]:
         zip("abcdef", draw(st.lists(st.sampled_from(["eu", "us", "ap"]), min_size=1, max_size=6)), strict=False)
     )
     before = verdict(names, "".join(draw(st.sampled_from("SSSSS?DW.")) for _ in names))
-    ago = st.sampled_from([1.0, 40.0, 700.0])
+    ago = st.sampled_from([0.5, 1.0, 40.0, 700.0])
     regions_before = {n: replace(region, changed=NOW - draw(ago)) for n, region in before.regions.items()}
     nodes_before = {
         n: replace(node, changed=NOW - draw(ago), penalty=draw(st.sampled_from([0.0, 2.0, 9.0])))
@@ -365,6 +365,10 @@ def cases(draw: st.DrawFn) -> tuple[Verdict, Evidence]:
             )
             heard[name] = Heard(report, NOW - draw(st.sampled_from([0.0, 0.4, 1.6, 3.0])))
     members = {name: Member(name, region, (f"ip-{name}",)) for name, region in names.items() if draw(st.integers(0, 4))}
+    for witness in draw(st.sampled_from([(), (), ("w1",), ("w1", "w2")])):
+        report = Report(witness, f"r-{witness}", "w.1", 1, 1, {name: draw(sight) for name in names}, witness=True)
+        heard[witness] = Heard(report, NOW - draw(st.sampled_from([0.0, 0.4, 3.0])))
+        members[witness] = Member(witness, f"r-{witness}", (), witness=True)
     regions = frozenset({"eu", "us", "ap"}) if draw(st.booleans()) else frozenset(names.values())
     return before, Evidence(heard, members, regions, since=NOW - draw(st.sampled_from([0.6, 60.0])))
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.dns.transcript import play
@@ -58,3 +59,14 @@ def test_answers_all_that_serve_and_fails_open(
     assert answered == (addresses(serving=True) or addresses(serving=False))
     assert sum(len(records.rdatas) for records in got.answer) == len(answered)
     assert answer(ZONE, view, question, client, draw + got.draws) == got
+
+
+@pytest.mark.parametrize(("doubted", "ttl_seconds"), [((), 30), (("us",), 7), (("eu", "us"), 7)])
+def test_answers_about_a_region_in_doubt_are_kept_for_less_long(doubted: tuple[str, ...], ttl_seconds: int) -> None:
+    regions = {
+        name: Region(name, (Member(name, (f"192.0.2.{i}",), True),), True, in_doubt=name in doubted)
+        for i, name in enumerate(("eu", "us"))
+    }
+    found = RegionView(1, regions, doubt_ttl_seconds=7)
+    got = answer(ZONE, found, Question.of("shop.gw.example.com", "A"), Client("10.1.2.3", None, "DE", "EU"), 0)
+    assert [records.ttl_seconds for records in got.answer] == [ttl_seconds]

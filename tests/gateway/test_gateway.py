@@ -128,10 +128,11 @@ async def test_probes_and_verdicts_decide_where_requests_go() -> None:
                 return {(await ask(running.port, get()))[1] for _ in range(8)}
 
             assert await answers() == {b"near"}
-            running.gateway.set_verdict(7, frozenset({"lost"}))
+            running.gateway.set_verdict(7, frozenset({"lost"}), fallback=2)
             running.gateway.set_endpoint_health({"app": frozenset({f"127.0.0.1:{near}"})})
             assert await answers() == {b"far"}
-            assert running.seen.outcomes[-1].verdict_version == 7
+            outcome = running.seen.outcomes[-1]
+            assert (outcome.verdict_version, outcome.verdict_fallback) == (7, 2)
             running.gateway.set_endpoint_health({"app": frozenset(f"127.0.0.1:{port}" for port in (near, far))})
             assert await answers() == {b"lost"}
             running.gateway.set_endpoint_health({"app": frozenset(f"127.0.0.1:{port}" for port in (near, far, lost))})

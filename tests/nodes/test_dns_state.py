@@ -4,7 +4,7 @@ import pytest
 
 from meridian.core import model
 from meridian.core.verdicts import NodeVerdict, RegionVerdict, Standing, Verdict
-from meridian.nodes.dns_state import build_view, build_zones
+from meridian.nodes.dns_state import build_view, build_zones, doubt_ends
 from meridian_dns.names import name_from_text
 from meridian_dns.records import HTTPS, MX, A, RRset
 from meridian_dns.steering import Steer
@@ -134,3 +134,29 @@ def test_all_the_words_of_steering_reach_the_library() -> None:
 def test_records_that_contradict_themselves_are_refused(problem: str, record: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=problem):
         model.Record.model_validate({"name": "a", **record})
+
+
+@pytest.mark.parametrize(
+    ("standing", "age_seconds", "in_doubt"),
+    [
+        (Standing.SERVING, 59.0, True),
+        (Standing.SERVING, 61.0, False),
+        (Standing.SUSPECT, 61.0, True),
+        (Standing.WITHDRAWN, 59.0, True),
+        (Standing.WITHDRAWN, 61.0, False),
+    ],
+)
+def test_a_region_is_in_doubt_while_suspect_and_for_a_time_after_any_change(
+    standing: Standing, age_seconds: float, in_doubt: bool
+) -> None:
+    now, steering = 1000.0, model.Steering(doubt_ttl_seconds=3)
+    found = verdict()
+    found.regions["eu"] = RegionVerdict("eu", standing, "", now - age_seconds)  # type: ignore[index]  # a dict
+    view = build_view([EU, US], found, OWN, now, steering)
+    assert view.regions["eu"].in_doubt is in_doubt and not view.regions["us"].in_doubt
+    assert view.doubt_ttl_seconds == 3
+    assert doubt_ends(found, now, steering) == (now + 1.0 if age_seconds == 59.0 else None)
+
+
+def test_before_the_first_verdict_nothing_is_in_doubt() -> None:
+    assert not build_view([EU], Verdict(), OWN, 10.0).regions["eu"].in_doubt

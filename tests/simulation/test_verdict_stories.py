@@ -1,11 +1,14 @@
 """The rules of verdicts on whole control planes. A failure names its seed and its story."""
 
+from collections.abc import Mapping
+
 import pytest
 from tests.simulation import verdict_stories as stories
 from tests.simulation.kills import CASES, TARGET_SECONDS, measure
 from tests.simulation.lossy_day import lossy
 from tests.simulation.planted import PLANTED, finds
-from tests.simulation.story import THREE, Story, simulate
+from tests.simulation.planted_more import PLANTED_MORE
+from tests.simulation.story import THREE, Story, simulate, tell
 
 from meridian.control.driver import ControlPlane
 
@@ -40,6 +43,26 @@ def test_two_nodes_in_each_region(story: Story, seed: int) -> None:
 @pytest.mark.parametrize("story", [stories.guarded, stories.one_hears_it])
 def test_seven_regions(story: Story, seed: int) -> None:
     simulate(seed, stories.SEVEN, story)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("story", "names"),
+    [
+        (stories.witnessed, stories.TWO_AND_WITNESS),
+        (stories.witnessed, stories.THREE_AND_WITNESS),
+        (stories.witness_lost, stories.TWO_AND_WITNESS),
+        (stories.deaf_leader, THREE),
+    ],
+)
+def test_witnesses_and_deaf_leaders(story: Story, names: Mapping[str, str], seed: int) -> None:
+    simulate(seed, names, story)
+
+
+@pytest.mark.parametrize("bug", PLANTED_MORE)
+def test_a_planted_bug_of_theirs_is_found(bug: type[ControlPlane]) -> None:
+    names, story = PLANTED_MORE[bug]
+    assert any(tell(seed, names, story, bug)[1] for seed in range(4))
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -6,7 +6,7 @@ Each is a test of its own (test_verdict_stories) and bait for planted bugs (plan
 import asyncio
 
 from tests.simulation.story import BACK_SECONDS, OUT, OUT_SECONDS
-from tests.simulation.world import World
+from tests.simulation.world import WITNESS, World
 
 from meridian.core.verdicts import PUBLISHED, Standing
 
@@ -235,3 +235,52 @@ async def split(world: World) -> None:
     world.sides.clear()
     world.cut_from_store.clear()
     await world.until("all serve after the split", world.all_serving, BACK_SECONDS)
+
+
+TWO_AND_WITNESS = {"a": "eu", "b": "us", "w": WITNESS}
+THREE_AND_WITNESS = {"a": "eu", "b": "us", "c": "ap", "w": WITNESS}
+
+
+async def witnessed(world: World) -> None:
+    """Region after region dies, until one is left: a witness stands for those that are gone. The last one stays."""
+    serving = [name for name, region in world.names.items() if region != WITNESS]
+    world.random.shuffle(serving)
+    last, *victims = serving
+    for victim in victims:
+        world.kill(victim)
+        await world.until(f"{victim} is out", lambda name=victim: world.agreed(name, *OUT), OUT_SECONDS)
+        await world.calm(world.random.uniform(0.0, 4.0))
+    world.nodes["w"].plane.resign()
+    await world.stays(lambda: world.agreed(last, *KEPT), 5.0, f"{last} is the last one and was withdrawn")
+    for victim in victims:
+        world.start(victim)
+    await world.until("all serve", world.all_serving, BACK_SECONDS)
+
+
+async def witness_lost(world: World) -> None:
+    """Without its witness the last one keeps both, and says which is in doubt."""
+    world.kill("w")
+    await world.calm(3.0)
+    victim = world.random.choice([name for name, region in world.names.items() if region != WITNESS])
+    world.kill(victim)
+    await world.until(f"{victim} is suspect", lambda: world.agreed(victim, Standing.SUSPECT), OUT_SECONDS)
+    await world.stays(lambda: world.agreed(victim, *KEPT), 5.0, f"{victim} was withdrawn by one voice")
+    world.start("w")
+    await world.until(f"{victim} is out", lambda: world.agreed(victim, *OUT), OUT_SECONDS)
+    world.start(victim)
+    await world.until("all serve", world.all_serving, BACK_SECONDS)
+
+
+async def deaf_leader(world: World) -> None:
+    """A leader that hears nobody, but reaches the store, makes room for one that hears; and who dies then goes."""
+    leader = leader_of(world)
+    world.deaf = {(leader, name) for name in world.names}
+    others = [name for name in world.names if name != leader]
+    await world.until("another leads", lambda: leader_of(world) in others, 8.0)
+    world.deaf = set()
+    await world.calm(3.0)
+    victim = world.random.choice(others)
+    world.kill(victim)
+    await world.until(f"{victim} is out", lambda: world.agreed(victim, *OUT), OUT_SECONDS)
+    world.start(victim)
+    await world.until("all serve", world.all_serving, BACK_SECONDS)

@@ -38,6 +38,7 @@ from meridian.store.port import (
 )
 
 KEYS = Keys("sim")
+WITNESS = "witness"  # the region of a node that serves nobody
 SAMPLE_SECONDS = 0.02
 CALM_SECONDS = 4.0  # after a fault, so long may a verdict be about it
 
@@ -202,11 +203,18 @@ class Node:
 
     def __post_init__(self) -> None:
         self.peers = MemoryPeers(self.world, self)
-        host = self.world.host(self.name)
+        host, witness = self.world.host(self.name), self.region == WITNESS
         self.plane = self.world.plane(
             FaultyStore(self.world, self),
             KEYS,
-            Identity(self.name, self.region, str(self.boot), (host,), Endpoints(f"{host}:80", peer=f"{host}:9")),
+            Identity(
+                self.name,
+                self.region,
+                str(self.boot),
+                () if witness else (host,),
+                Endpoints("" if witness else f"{host}:80", peer=f"{host}:9"),
+                witness,
+            ),
             Settings(limit_nodes=len(self.world.names)),
             self.peers,
             clock=self.world.loop.time,
@@ -216,7 +224,7 @@ class Node:
             probe_node=self.probe,
             probe_endpoint=self.probe,
         )
-        self.plane.set_regions(set(self.world.names.values()))
+        self.plane.set_regions(set(self.world.names.values()) - {WITNESS})
 
     def judged(self, verdict: Verdict) -> None:
         """A verdict is in force here from now on."""
@@ -335,7 +343,8 @@ class World:
         return all(node.standing_of(name) in standings for node in self.running())
 
     def all_serving(self) -> bool:
-        return len(self.running()) == len(self.names) and all(self.agreed(n, Standing.SERVING) for n in self.names)
+        serving = [name for name, region in self.names.items() if region != WITNESS]
+        return len(self.running()) == len(self.names) and all(self.agreed(n, Standing.SERVING) for n in serving)
 
     async def until(self, what: str, condition: Any, within_seconds: float) -> float:
         """Returns how long it took; a violation if the deadline passed."""

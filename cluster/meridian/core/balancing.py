@@ -1,9 +1,9 @@
 """Which endpoint takes a try. Own region first, spill over to others, and never nothing.
 
 Endpoints stand in tiers: (1) usable ones of the node's own region or of no region, (2) usable ones of regions that
-the verdict holds up, (3) usable ones of withdrawn regions, (4) all, when probes and outcomes speak against every one
-(fail open, as with DNS: a wrong verdict must not turn a slow service into no service). The first tier that is not
-empty is balanced. An endpoint already tried for this exchange is left out while another remains.
+the verdict holds up, (3) usable ones of suspect regions, (4) usable ones of withdrawn regions, (5) all, when probes and
+outcomes speak against every one (fail open, as with DNS: a wrong verdict must not turn a slow service into no service).
+It is the order in which DNS answers regions, by the same verdict. The first tier that is not empty is balanced. An endpoint already tried for this exchange is left out while another remains.
 
 What is known of an endpoint (`EndpointState`) belongs to its address, not to a snapshot: a new snapshot takes it
 over, so that exchanges of both count on the same numbers.
@@ -63,15 +63,21 @@ def tier_of(endpoints: Sequence[Endpoint]) -> Tier:
 
 
 def build_tiers(
-    upstream: Upstream, state: UpstreamState, own_region: str, withdrawn_regions: frozenset[str]
+    upstream: Upstream,
+    state: UpstreamState,
+    own_region: str,
+    withdrawn: frozenset[str],
+    suspect: frozenset[str] = frozenset(),
 ) -> tuple[Tier, ...]:
-    """The tiers of the module's head, without empty ones. Rebuilt when health or verdict change, not per request."""
+    """The tiers of the module's head, without empty ones; regions by the verdict. Rebuilt when health or verdict change, not per request."""
     known = state.endpoints
     usable = [e for e in upstream.endpoints if not known[e.index].probed_down and not known[e.index].ejected]
     near = tuple(e for e in usable if e.region in (None, own_region))
-    spill = tuple(e for e in usable if e.region not in (None, own_region) and e.region not in withdrawn_regions)
-    last = tuple(e for e in usable if e.region not in (None, own_region) and e.region in withdrawn_regions)
-    return tuple(tier_of(tier) for tier in (near, spill, last, upstream.endpoints) if tier)
+    far = [e for e in usable if e.region not in (None, own_region)]
+    spill = tuple(e for e in far if e.region not in withdrawn | suspect)
+    doubted = tuple(e for e in far if e.region in suspect)
+    last = tuple(e for e in far if e.region in withdrawn)
+    return tuple(tier_of(tier) for tier in (near, spill, doubted, last, upstream.endpoints) if tier)
 
 
 def choose(upstream: Upstream, state: UpstreamState, draw: Draw, tried: Sequence[int] = ()) -> Endpoint | None:

@@ -11,8 +11,8 @@ Invariant (5 of the architecture): what serves is never judged away by one voice
   node that serves nobody, in a region of its own) has a vote as a region has, but never without one of them. Within
   GUARD_SECONDS of another region's withdrawal every eligible observer must agree.
 - Nobody goes unless a node that is well remains. So when all is down, the last good set stays.
-- No report means unknown, never down. Who sees all of several others down abstains: it is he who is cut off. So does
-  who was withdrawn until BACK_SECONDS ago: what it saw while it was away is no evidence.
+- No report means unknown, never down. Who sees all of several others down, and hears no witness, abstains: it is he
+  who is cut off. So does who was withdrawn until BACK_SECONDS ago: what it saw while it was away is no evidence.
 - The way back is slow: a node that was judged down or SUSPECT returns when it speaks for itself and more of those who
   report see it up than down; the counting (`rise`) happens in the observers' probes (core/health). Who was withdrawn
   again and again stays out until its penalty has worn off, unless nobody else is well.
@@ -138,6 +138,7 @@ class Case:
         fresh = [(name, h) for name, h in sorted(evidence.heard.items()) if now - h.made <= STALE_SECONDS]
         self.eligible = [heard for name, heard in fresh if not self._was(name, Standing.WITHDRAWN)]
         self.observers = [heard.report for heard in self.eligible]
+        self.witnesses = [report.observer for report in self.observers if report.witness]
         self.voters = [r for r in self.observers if not self._abstains(r) and not self._just_back(r.observer)]
         self.downs = _downs(self.observers)
         self.accusers = _downs(report for report in self.voters if report.observer != judge)
@@ -338,8 +339,11 @@ class Case:
         return held_seconds <= HELD_SECONDS_MAX and _decayed(node, self.now) > PENALTY_MAX
 
     def _abstains(self, report: Report) -> bool:
-        """Whether an observer of several nodes holds every one of them down: then it is he who is cut off."""
-        return report.lost
+        """Whether an observer of several nodes holds every one of them down: then it is he who is cut off, unless he
+        hears a witness.
+        """
+        others = (name for name in self.witnesses if name != report.observer)
+        return report.lost and not any(report.heard.get(name, STALE_SECONDS) <= SILENT_SECONDS for name in others)
 
     def _just_back(self, name: str) -> bool:
         """Whether it was withdrawn until a moment ago: only a withdrawal leaves a penalty."""

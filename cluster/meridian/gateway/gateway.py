@@ -103,12 +103,14 @@ class Gateway:
             self.tls.replace(snapshot.certificates)
         self._worker.install(snapshot)
 
-    def set_verdict(self, version: int, withdrawn_regions: frozenset[str], fallback: int = 0) -> None:
+    def set_verdict(
+        self, version: int, withdrawn: frozenset[str], suspect: frozenset[str] = frozenset(), fallback: int = 0
+    ) -> None:
         """The cluster's verdict on regions; `fallback` as in core/standings: what this node merged itself upon it."""
         self._worker.verdict_version, self._worker.verdict_fallback = version, fallback
         for name, help, value in (("version", IN_FORCE, version), ("fallback", MERGED, fallback)):
             self._worker.metrics.gauge(f"meridian_verdict_{name}", help).value = float(value)
-        self._worker.health.set_verdict(withdrawn_regions)
+        self._worker.health.set_verdict(withdrawn, suspect)
 
     def set_endpoint_health(self, down: Mapping[str, frozenset[str]]) -> None:
         """Addresses that probes find down, by upstream: the whole of it."""

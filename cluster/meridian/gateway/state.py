@@ -68,6 +68,7 @@ class Health:
         self._pools: set[Pool] = set()  # also of endpoints that have left, until their last exchange is over
         self._ejected: set[LiveEndpoint] = set()  # they wait until they may be probed
         self._withdrawn: frozenset[str] = frozenset()
+        self._suspect: frozenset[str] = frozenset()
         self._down: Mapping[str, frozenset[str]] = {}
 
     def replace(self, snapshot: Snapshot) -> None:
@@ -100,10 +101,10 @@ class Health:
             self._pools.add(live.pool)
         return live.pool
 
-    def set_verdict(self, withdrawn_regions: frozenset[str]) -> None:
-        """Which regions traffic should leave alone."""
-        if withdrawn_regions != self._withdrawn:
-            self._withdrawn = withdrawn_regions
+    def set_verdict(self, withdrawn: frozenset[str], suspect: frozenset[str]) -> None:
+        """Which regions traffic should leave alone, and which it should try after the others."""
+        if (withdrawn, suspect) != (self._withdrawn, self._suspect):
+            self._withdrawn, self._suspect = withdrawn, suspect
             for upstream in self._upstreams.values():
                 self._rebuild(upstream)
 
@@ -199,4 +200,4 @@ class Health:
         """Also of the same upstream in the present snapshot, if an exchange of an older one has learned something."""
         present = self._upstreams.get(upstream.upstream.name, upstream)
         for one in (upstream,) if present is upstream else (upstream, present):
-            one.state.tiers = build_tiers(one.upstream, one.state, self._region, self._withdrawn)
+            one.state.tiers = build_tiers(one.upstream, one.state, self._region, self._withdrawn, self._suspect)

@@ -11,7 +11,7 @@ from random import random
 
 from meridian.control.messages import verdict_from_proto
 from meridian.core.snapshot import Listener, Snapshot, SnapshotError, compile_snapshot
-from meridian.core.verdicts import PUBLISHED
+from meridian.core.verdicts import PUBLISHED, Standing
 from meridian.gateway.gateway import Gateway
 from meridian.gateway.outcome import Outcome
 from meridian.gateway.quic import QuicListener
@@ -115,8 +115,9 @@ class GatewayDuties:
         match kind:
             case "verdict":
                 verdict = verdict_from_proto(frame.verdict)
+                doubted = frozenset(r.name for r in verdict.regions.values() if r.standing is Standing.SUSPECT)
                 left = frozenset(r.name for r in verdict.regions.values() if r.standing not in PUBLISHED)
-                self._gateway.set_verdict(verdict.version, left, verdict.fallback)
+                self._gateway.set_verdict(verdict.version, left, doubted, verdict.fallback)
             case "endpoint_health":
                 down: dict[str, set[str]] = {}
                 for endpoint in frame.endpoint_health.down:
