@@ -119,6 +119,16 @@ async def test_a_peer_that_comes_again_is_found_again() -> None:
                 await wait_until(arrived, within_seconds=5, what=f"boot {boot} hears", every_seconds=0.1)
 
 
+async def test_a_renewed_link_is_told_the_verdict_again() -> None:
+    a, b, heard = peers(), peers(), Ear()
+    async with running(a.run(heard), b.run(Ear())):
+        b.publish(Verdict(5, 7))
+        a.set_peers({"b": f"{HOST}:{await port_of(b)}"})
+        await wait_until(lambda: len(heard.verdicts) == 1, within_seconds=5, what="the verdict")
+        a.renew()
+        await wait_until(lambda: len(heard.verdicts) == 2, within_seconds=5, what="the same verdict again")
+
+
 async def test_a_certificate_of_another_authority_is_not_heard() -> None:
     stranger, b, heard = peers(issue(trustme.CA())), peers(), Ear()
     async with running(stranger.run(Ear()), b.run(heard)):

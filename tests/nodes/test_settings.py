@@ -23,6 +23,12 @@ def test_the_address_replaces_a_wildcard_of_its_family(host: str, bound: str) ->
     assert parse_settings(LEAST).bound_host(host) == bound
 
 
+def test_a_witness_has_no_workers_and_nothing_for_dns() -> None:
+    settings = parse_settings([*LEAST, "--etcd=https://a:1", "--witness", "--workers=3"])
+    assert (settings.workers, settings.dns_port, settings.advertise) == (0, 0, ())
+    assert Settings.from_json(settings.to_json()) == settings
+
+
 @pytest.mark.parametrize(
     "flags",
     [
@@ -30,6 +36,9 @@ def test_the_address_replaces_a_wildcard_of_its_family(host: str, bound: str) ->
         (*LEAST, "--advertise=0.0.0.0"),
         (*LEAST, "--dns-port=70000"),
         (*LEAST, "--limit-nodes=0"),
+        (*LEAST, "--witness"),
+        ("--name=one", "--region=eu", "--etcd=https://a:1", "--witness"),
+        (*LEAST, "--etcd=https://a:1", "--witness", "--advertise=192.0.2.1"),
         (*LEAST, "--access-log=2"),
         (*LEAST, "--token-file=/no/such/file"),
     ],

@@ -71,14 +71,12 @@ async def test_a_dead_data_path_behind_a_living_agent_leaves_dns_and_comes_back(
 
 
 async def test_the_last_one_and_a_witness_judge_without_a_store_and_all_say_so(
-    local_cluster: LocalCluster, tmp_path: Path
+    cluster: LocalCluster, tmp_path: Path
 ) -> None:
     """Two of three regions die one after the other while etcd stands still: the survivor and the witness agree, and
     status, metrics of every process, and spans tell the same merged verdict."""
-    local_cluster.down()  # its addresses are needed
-    cluster = LocalCluster(tmp_path / "witnessed")
+    cluster.up("--witness")
     try:
-        cluster.up("--witness")
         last, *victims = cluster.nodes().values()
         assert {row["name"]: row["standing"] for row in cluster.status()["nodes"]}["witness-1"] == "witness"
         assert answers_of(last) == sorted(node.host for node in (last, *victims))
@@ -95,7 +93,9 @@ async def test_the_last_one_and_a_witness_judge_without_a_store_and_all_say_so(
                     show(f"without a store {victim.name} was out in {seconds:.2f} s")
                 await the_same_everywhere(cluster, last, receiver)
     finally:
-        cluster.down()
+        cluster.up("--no-witness")
+        cluster.run("apply", "--now", str(cluster.document))
+    assert len(cluster.status()["nodes"]) == 3
 
 
 async def the_same_everywhere(cluster: LocalCluster, node: LocalNode, receiver: OtlpReceiver) -> None:

@@ -31,8 +31,8 @@ def up(
     services: Annotated[Path | None, typer.Option("--services", help="By default examples/shop_services.py.")] = None,
     workers: Annotated[int, typer.Option("--workers", min=1, max=256, help="Gateway workers of each node.")] = 2,
     witness: Annotated[
-        bool, typer.Option("--witness", help="Also a fourth node, which votes and serves nobody.")
-    ] = False,
+        bool | None, typer.Option("--witness/--no-witness", help="Also a fourth node, which votes and serves nobody.")
+    ] = None,
     foreground: Annotated[bool, typer.Option("--foreground", help="Stay, follow the logs, end it on Ctrl-C.")] = False,
     as_json: Json = False,
 ) -> None:

@@ -49,15 +49,20 @@ def up(
     workers: int,
     report: Report,
     *,
-    witness: bool = False,
+    witness: bool | None = None,
 ) -> LocalCluster:
-    """Makes the local cluster run and serve `document`. Raises Mistake, or Failed with what explains it."""
+    """Makes the local cluster run and serve `document`, with a witness or without (None: as it was). Raises Mistake, or
+    Failed with what explains it.
+    """
     deadline = monotonic() + UP_SECONDS
     content = read_document(document, paths)
     with locked(paths):
         before = load_cluster(paths)
-        witness = witness or bool(before is not None and before.witnesses)  # what was started once belongs to it
-        cluster = plan_cluster(content.document, document.absolute(), services_file, workers, witness=witness)
+        known = before.witnesses if before is not None else ()
+        wanted = bool(known) if witness is None else witness
+        cluster = plan_cluster(content.document, document.absolute(), services_file, workers, witness=wanted)
+        marks = [processes.read_mark(paths.mark(one.name)) for one in known if one not in cluster.witnesses]
+        processes.end([mark for mark in marks if mark is not None], within_seconds=STOP_SECONDS)
         if before is not None and before.workers != workers and _runs(paths, before):
             report(f"nodes that run keep {before.workers} workers; for {workers} in all: meridian local down, then up")
         local_ca.prepare_secrets(paths, cluster)

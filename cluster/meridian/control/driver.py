@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 
 from meridian.control.aggregator import Aggregator
 from meridian.control.board import Board
+from meridian.control.catching_up import CatchingUp
 from meridian.control.config_watch import ConfigWatch
 from meridian.control.disk import NoDisk, SnapshotDisk
 from meridian.control.drains import Drains
@@ -34,7 +35,7 @@ from meridian.control.status import ControlStatus
 from meridian.control.waiting import signalled
 from meridian.core.health import Sight
 from meridian.core.model import Upstream
-from meridian.core.verdicts import DARK_SECONDS, Case, Evidence, Report, Verdict, merge
+from meridian.core.verdicts import DARK_SECONDS, Case, Evidence, Member, Report, Verdict, merge
 from meridian.store.keys import Keys
 from meridian.store.mirror import mirror
 from meridian.store.port import Store, StoreHealth
@@ -121,6 +122,7 @@ class ControlPlane:
         )
         self._membership = Membership(store, keys, record, clock)
         self._members: dict[str, MemberRecord] = {}
+        self._judged: dict[str, Member] = {}
         self._links: dict[str, str] = {}
         self._regions: frozenset[str] = frozenset()
         self._serving = True
@@ -145,6 +147,7 @@ class ControlPlane:
             rules=self.rules,
         )
         self._fallback = Fallback(self._board, self._evidence, self._merge, clock)
+        self._catching_up = CatchingUp(self._board, lambda: self._inbox.heard, peers.renew, clock)
         cut = Cut(settings.limit_nodes, settings.workers)
         self._grants = Grants(store, keys, identity.name, cut, disk, self._granted)
         self._config = ConfigWatch(store, keys, disk, self._handlers.on_config)
@@ -167,6 +170,7 @@ class ControlPlane:
                 self._report(),
                 self._aggregator.run(),
                 self._fallback.run(),
+                self._catching_up.run(),
                 self._config.run(),
                 self._drains.run(),
                 self._follow_members(),
@@ -287,7 +291,7 @@ class ControlPlane:
         self._peers.send(report)
 
     def _evidence(self, since: float) -> Evidence:
-        return Evidence(self._inbox.heard, for_judgement(self._members), self._regions, since)
+        return Evidence(self._inbox.heard, self._judged, self._regions, since)
 
     def _merge(self, held: Verdict, evidence: Evidence, now: float) -> Verdict:
         return merge(held, evidence, now, merger=self._identity.name, rules=self.rules)
@@ -353,6 +357,7 @@ class ControlPlane:
         async with aclosing(mirror(self._store, self._keys.members())) as views:
             async for view in views:
                 self._members = read_members(view)
+                self._judged = for_judgement(self._members)
                 self._membership.observe(view.get(own_key))
                 self._link()
                 self._look_at_nodes()

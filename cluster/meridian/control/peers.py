@@ -49,6 +49,10 @@ class PeerTransport(Protocol):
         """Tells every connected peer that this node leads; who cannot be told now is not told later."""
         ...
 
+    def renew(self) -> None:
+        """Begins every link anew: a new one is told at once which verdict the peer holds."""
+        ...
+
 
 class PeerPortTaken(Exception):
     """Another program listens on the address for peers."""
@@ -71,3 +75,6 @@ class NoPeers:
 
     def beat(self, fence: int, version: int) -> None:
         """Nobody listens."""
+
+    def renew(self) -> None:
+        """Nobody tells anything."""

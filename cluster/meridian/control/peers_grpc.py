@@ -96,6 +96,12 @@ class GrpcPeers:
     def beat(self, fence: int, version: int) -> None:
         self._service.beat(fence, version)
 
+    def renew(self) -> None:
+        for link in self._links.values():
+            link.task.cancel()
+        self._links.clear()
+        self._news.set()
+
     async def run(self, receiver: Receiver) -> None:
         self._service.receiver = receiver
         server = await self._listen()

@@ -3,7 +3,8 @@
 Endpoints stand in tiers: (1) usable ones of the node's own region or of no region, (2) usable ones of regions that
 the verdict holds up, (3) usable ones of suspect regions, (4) usable ones of withdrawn regions, (5) all, when probes and
 outcomes speak against every one (fail open, as with DNS: a wrong verdict must not turn a slow service into no service).
-It is the order in which DNS answers regions, by the same verdict. The first tier that is not empty is balanced. An endpoint already tried for this exchange is left out while another remains.
+It is the order in which DNS answers regions, by the same verdict. The first tier that is not empty is balanced. An
+endpoint already tried for this exchange is left out while another remains.
 
 What is known of an endpoint (`EndpointState`) belongs to its address, not to a snapshot: a new snapshot takes it
 over, so that exchanges of both count on the same numbers.
@@ -69,7 +70,7 @@ def build_tiers(
     withdrawn: frozenset[str],
     suspect: frozenset[str] = frozenset(),
 ) -> tuple[Tier, ...]:
-    """The tiers of the module's head, without empty ones; regions by the verdict. Rebuilt when health or verdict change, not per request."""
+    """The tiers of the module's head, without empty ones. Rebuilt when health or verdict change, not per request."""
     known = state.endpoints
     usable = [e for e in upstream.endpoints if not known[e.index].probed_down and not known[e.index].ejected]
     near = tuple(e for e in usable if e.region in (None, own_region))
