@@ -13,6 +13,9 @@ from meridian.control.board import Board
 from meridian.core.standings import STALE_SECONDS, Heard
 
 BEHIND_SECONDS = 1.0  # a write's way to all watches across 150 ms takes a third of it
+AGAIN_SECONDS_MAX = (
+    30.0  # every question makes all links anew; one that speaks of a verdict nobody has must not cost that
+)
 LOOK_SECONDS = 0.25
 
 _log = logging.getLogger("meridian.control")
@@ -33,9 +36,10 @@ class CatchingUp:
         self._ask = ask
         self._clock = clock
         self._behind_at: float | None = None
+        self._patience_seconds = BEHIND_SECONDS
 
     async def run(self) -> None:
-        """Looks until cancelled. Asks once in BEHIND_SECONDS while this node is behind."""
+        """Looks until cancelled. Asks while this node is behind, each time after twice as long."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             self._look(self._clock())
@@ -45,10 +49,11 @@ class CatchingUp:
         fresh = (h.report for h in self._heard().values() if now - h.made <= STALE_SECONDS)
         newest = max(((report.fence, report.version) for report in fresh), default=held)
         if newest <= held:
-            self._behind_at = None
+            self._behind_at, self._patience_seconds = None, BEHIND_SECONDS
         elif self._behind_at is None:
             self._behind_at = now
-        elif now - self._behind_at > BEHIND_SECONDS:
+        elif now - self._behind_at > self._patience_seconds:
             self._behind_at = now
+            self._patience_seconds = min(2 * self._patience_seconds, AGAIN_SECONDS_MAX)
             _log.warning("others serve verdict %s, this node %s: it asks them", newest, held)
             self._ask()
