@@ -115,6 +115,7 @@ def _regions(cluster: LocalCluster, etcdctl: Etcdctl) -> tuple[list[Region], Reg
 def kill_region(cluster: LocalCluster, case: str) -> float:
     """Kills the region of the case and returns the seconds until every other server answers without it."""
     victim = find_victim(cluster, case)
+    _wait_for_all(list(cluster.nodes().values()))
     survivors = [node for node in cluster.nodes().values() if node.name != victim.node.name]
     began = time.monotonic()
     for pid in victim.pids:
@@ -134,6 +135,18 @@ def kill_region(cluster: LocalCluster, case: str) -> float:
                 moved_at.pop(node.name, None)  # it said so and took it back: the time runs on
         pause(max(0.0, asked_at + ASK_EVERY_SECONDS - time.monotonic()))
     return max(moved_at.values()) - began
+
+
+def _wait_for_all(nodes: Sequence[LocalNode]) -> None:
+    """Until every server answers with every node: after a merge their views differ for a moment, and who is not
+    answered cannot be seen leaving.
+    """
+    everyone = {node.host for node in nodes}
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while not all(everyone <= set(_answer(node)) for node in nodes):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not every server answers with all nodes within {SETTLE_SECONDS:g} s")
+        pause(ASK_EVERY_SECONDS)
 
 
 def _answer(server: LocalNode) -> list[str]:
