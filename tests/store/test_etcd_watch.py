@@ -129,3 +129,14 @@ async def test_closing_the_store_ends_a_watch() -> None:
         await store.close()
         with pytest.raises(StoreUnavailable, match="closed"):
             await anext(stream)
+
+
+async def test_a_store_begun_anew_ends_the_watch_and_a_member_that_lags_does_not() -> None:
+    young = [answer(created=True, header=3), answer(header=4)]
+    async with serving(young) as (store, _), aclosing(store.watch("/p/", after_revision=50)) as batches:
+        with pytest.raises(Compacted, match="another store in its place") as caught:
+            await anext(batches)
+        assert caught.value.revision == 4
+    late = [answer(created=True, header=49), answer(51, header=51)]
+    async with serving(late) as (store, _), aclosing(store.watch("/p/", after_revision=50)) as batches:
+        assert (await anext(batches)).revision == 51

@@ -6,6 +6,10 @@ events still to come; parts of one answer are joined before they are delivered; 
 
 A watch is opened with require-leader, so that a member cut off from its quorum ends it. A member that hangs, or a
 machine that vanished, ends nothing: hence we ask for progress each second and leave when even that is not answered.
+
+A store that was lost and begun anew has lower revisions than those that were seen, and a watch above them would wait
+for years. A member that merely lags says a low revision too, but not a second later: so two such answers in a row end
+the watch as a compaction does, and the caller lists again.
 """
 
 import asyncio
@@ -27,6 +31,7 @@ PROGRESS_EVERY_SECONDS = 1.0
 SILENCE_SECONDS_MAX = 3.5
 # Events of one answer that comes in parts; etcd sends at most 1000 revisions of at most 128 operations in one.
 JOINED_EVENTS_MAX = 128_000
+BEHIND_MAX = 2  # answers in a row below what was seen: the one that opens the watch, and one a second later
 
 
 class _Ended(Exception):
@@ -50,9 +55,13 @@ async def watch(
         try:
             async with _stream(member, messages.watch_request(prefix, position + 1), metadata) as call:
                 parts: list[Event] = []
+                behind = 0
                 while True:
                     answer = await _read(call)
                     _raise_if_cancelled(answer, member, position)
+                    behind = behind + 1 if answer.header.revision < position else 0
+                    if behind == BEHIND_MAX:
+                        raise _another_store(answer.header.revision, member, position)
                     search.restart()
                     refused = None
                     parts += messages.events(answer.events)
@@ -72,6 +81,13 @@ async def watch(
 
 def _batch(events: Sequence[Event]) -> Batch:
     return Batch(tuple(events), events[-1].mod_revision)
+
+
+def _another_store(revision: int, member: Member, position: int) -> Compacted:
+    return Compacted(
+        f"{member.endpoint} is at revision {revision}, and {position} was seen: another store in its place; list again",
+        revision,
+    )
 
 
 def _raise_if_cancelled(answer: pb.WatchResponse, member: Member, position: int) -> None:
