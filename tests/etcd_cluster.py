@@ -21,9 +21,11 @@ HOST = "127.0.0.1"
 class EtcdCluster:
     """`size` members; with `mtls`, both sides of every connection need a certificate of the cluster's authority."""
 
-    def __init__(self, folder: Path, size: int = 3, *, mtls: bool = True) -> None:
+    def __init__(self, folder: Path, size: int = 3, *, mtls: bool = True, quota_bytes: int = 0) -> None:
         self._folder = folder
         self._token = folder.name
+        # Of two flags of one name etcd takes the last.
+        self._more = [f"--quota-backend-bytes={quota_bytes}"] if quota_bytes else []
         self.tls: EtcdTls | None = None
         files: EtcdFiles | None = None
         if mtls:
@@ -55,7 +57,7 @@ class EtcdCluster:
             environment = {name: value for name, value in os.environ.items() if not name.startswith("ETCD")}
             with (self._folder / f"m{i}.log").open("ab") as log:
                 self._processes[i] = subprocess.Popen(
-                    etcd_command(self.members[i], self.members, self._token),
+                    [*etcd_command(self.members[i], self.members, self._token), *self._more],
                     stderr=log,
                     stdout=log,
                     env=environment,

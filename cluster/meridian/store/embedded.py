@@ -144,6 +144,12 @@ class EmbeddedStore:
     async def health(self) -> StoreHealth:
         return StoreHealth(not self._closed, not self._closed, "embedded", f"in memory, revision {self._revision}")
 
+    async def defragment(self, endpoint: str) -> None:
+        """Has no file."""
+
+    async def disarm(self) -> None:
+        """Knows no alarm."""
+
     async def close(self) -> None:
         self._closed = True
         self._wake()

@@ -16,6 +16,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from meridian.core.upkeep import MemberHealth
 from meridian.store import etcd_messages as messages
 from meridian.store import etcd_watch
 from meridian.store.etcd_errors import CLOSED, Fate, judge
@@ -32,6 +33,7 @@ from meridian.store.port import (
     Put,
     Refused,
     StoreHealth,
+    StoreUnavailable,
     TxnResult,
     check_lease,
     check_txn,
@@ -42,6 +44,8 @@ from meridian_proto.v1 import etcd_pb2 as pb
 
 ATTEMPT_SECONDS = 1.0
 DEADLINE_SECONDS = 5.0
+# A file of some GiB on a slow disk. The member answers nobody else meanwhile.
+DEFRAGMENT_SECONDS = 60.0
 # A token that is refused right after it was made is no matter of age.
 TOKEN_RENEWALS_MAX = 2
 
@@ -132,11 +136,34 @@ class EtcdStore:
         if self._members.closed:
             return StoreHealth(False, False, members[0].endpoint, CLOSED.reason)
         found = await asyncio.gather(*(self._status(member) for member in members))
-        detail = "; ".join(f"{member.endpoint}: {said}" for member, (_, _, said) in zip(members, found, strict=True))
+        detail = "; ".join(f"{told.endpoint}: {told.detail}" for told in found)
         # The healthiest first; among equals the one that we talk to.
-        best = max(range(len(members)), key=lambda i: (*found[i][:2], members[i] is self._members.current))
-        reachable, leader, _ = found[best]
-        return StoreHealth(reachable, leader, members[best].endpoint, detail)
+        best = max(
+            range(len(members)),
+            key=lambda i: (found[i].reachable, found[i].knows_leader, members[i] is self._members.current),
+        )
+        return StoreHealth(found[best].reachable, found[best].knows_leader, found[best].endpoint, detail, tuple(found))
+
+    async def defragment(self, endpoint: str) -> None:
+        member = next((member for member in self._members if member.endpoint == endpoint), None)
+        if member is None:
+            raise Refused(f"{endpoint} is not a member that this node was given: name one that --etcd names")
+        metadata = await self._metadata()
+        # Not through the search: it is this member that is meant, and it may take longer than any other call.
+        try:
+            await member.maintenance.Defragment(pb.DefragmentRequest(), metadata=metadata, timeout=DEFRAGMENT_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            reason = judge(error.code(), error.details()).reason
+            raise StoreUnavailable(f"{endpoint} was not defragmented: {reason}") from None
+
+    async def disarm(self) -> None:
+        listed: pb.AlarmResponse = await self._call(
+            lambda member: member.maintenance.Alarm, pb.AlarmRequest(action=pb.AlarmRequest.GET)
+        )
+        for raised in listed.alarms:
+            if raised.alarm == pb.NOSPACE:  # each member's by its id: etcd takes no "all"
+                request = pb.AlarmRequest(action=pb.AlarmRequest.DEACTIVATE, memberID=raised.memberID, alarm=pb.NOSPACE)
+                await self._call(lambda member: member.maintenance.Alarm, request)
 
     async def close(self) -> None:
         await self._members.close()
@@ -144,13 +171,12 @@ class EtcdStore:
     def _search(self) -> Search:
         return Search(self._members, attempt_seconds=self._attempt_seconds, deadline_seconds=self._deadline_seconds)
 
-    async def _status(self, member: Member) -> tuple[bool, bool, str]:
+    async def _status(self, member: Member) -> MemberHealth:
         try:
             answer = await member.status(self._attempt_seconds)
         except grpc.aio.AioRpcError as error:
-            return False, False, judge(error.code(), error.details()).reason
-        known = "knows a leader" if answer.leader else "sees no leader"
-        return True, bool(answer.leader), f"etcd {answer.version}, {known}"
+            return MemberHealth(member.endpoint, False, judge(error.code(), error.details()).reason)
+        return messages.member_health(member.endpoint, answer)
 
     async def _metadata(self, refused: Metadata | None = None) -> Metadata:
         """Returns what goes with every call; with a new token if `refused` is what we would send. One token for all."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from meridian.core.upkeep import MemberHealth
 from meridian.store.port import (
     Absent,
     Compare,
@@ -41,6 +42,24 @@ def item(kv: pb.KeyValue) -> Item:
 
 def events(messages: Iterable[pb.Event]) -> list[Event]:
     return [_event(message) for message in messages]
+
+
+def member_health(endpoint: str, status: pb.StatusResponse) -> MemberHealth:
+    """Returns what a member's status says, in words and numbers."""
+    alarms = tuple(sorted({text.rpartition("alarm:")[2].strip() for text in status.errors if "alarm:" in text}))
+    known = "knows a leader" if status.leader else "sees no leader"
+    raised = "".join(f", alarm {alarm}" for alarm in alarms)
+    return MemberHealth(
+        endpoint,
+        True,
+        f"etcd {status.version}, {known}{raised}",
+        knows_leader=bool(status.leader),
+        leads=bool(status.leader) and status.leader == status.header.member_id,
+        db_bytes=status.dbSize,
+        used_bytes=status.dbSizeInUse,
+        quota_bytes=status.dbSizeQuota,
+        alarms=alarms,
+    )
 
 
 def _event(message: pb.Event) -> Event:

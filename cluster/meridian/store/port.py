@@ -10,7 +10,9 @@ sent, so that both stores refuse the same requests.
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
+
+from meridian.core.upkeep import MemberHealth
 
 # etcd's own defaults (--max-txn-ops, --max-request-bytes 1.5 MiB less room for field tags and the Raft entry around).
 OPS_MAX = 128
@@ -164,6 +166,7 @@ class StoreHealth:
     leader: bool
     endpoint: str
     detail: str
+    members: tuple[MemberHealth, ...] = ()
 
 
 class Store(Protocol):
@@ -218,6 +221,19 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Ends the connections; watches still open end with StoreUnavailable."""
+        ...
+
+
+@runtime_checkable
+class Housekept(Protocol):
+    """A store whose files want care. Only `control/upkeep` calls these; each raises as the methods of Store."""
+
+    async def defragment(self, endpoint: str) -> None:
+        """Makes the file of one member as small as its content. That member answers nothing meanwhile, for seconds."""
+        ...
+
+    async def disarm(self) -> None:
+        """Takes the alarm NOSPACE back, so that writes are taken again; without room it is soon raised anew."""
         ...
 
 
