@@ -65,3 +65,24 @@ def test_a_version_that_cannot_be_read_leaves_the_last_good_one() -> None:
             assert watch.detail == ""
 
     run_virtual(story)
+
+
+def test_another_version_under_a_number_that_was_seen_is_taken_and_the_same_one_is_not_handed_on_twice() -> None:
+    async def story() -> None:
+        store, disk = FlakyStore(asyncio.get_running_loop().time), Memory()
+        watch, arrived = build(store, disk)
+        await write_version(store, KEYS, b"one", META, expected_current=0)
+        async with running(watch.run()):
+            await asyncio.sleep(0.1)
+            await store.txn([], [DeletePrefix(KEYS.config_prefix())])
+            await asyncio.sleep(5)
+            assert arrived == [(1, b"one")]  # an emptied store is no order to serve nothing
+            await write_version(store, KEYS, b"one", META, expected_current=0)
+            await asyncio.sleep(1)
+            assert arrived == [(1, b"one")]
+            await store.txn([], [DeletePrefix(KEYS.config_prefix())])
+            await write_version(store, KEYS, b"another", META, expected_current=0)
+            await asyncio.sleep(1)
+            assert arrived == [(1, b"one"), (1, b"another")]
+
+    run_virtual(story)

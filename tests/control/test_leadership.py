@@ -6,6 +6,7 @@ from tests.control.parts import KEYS, FlakyStore, running
 from tests.simulation.virtual import run_virtual
 
 from meridian.control.leadership import Leadership
+from meridian.store.port import Delete, Put
 
 
 def build(*names: str) -> tuple[FlakyStore, list[Leadership]]:
@@ -77,5 +78,27 @@ def test_a_create_whose_answer_was_lost_is_undone_and_tried_again() -> None:
             assert await store.get(KEYS.leader()) is None
             await asyncio.sleep(1.0)
             assert nodes[0].fence() is not None
+
+    run_virtual(story)
+
+
+def test_a_restored_store_is_led_under_a_greater_fence_though_its_revisions_began_anew() -> None:
+    async def story() -> None:
+        store, (node,) = build("a")
+        for _ in range(100):
+            await store.put("/other", b"")
+        async with running(node.run()):
+            await asyncio.sleep(0.5)
+            before = node.fence()
+        restored, nodes = build("a", "b")
+        async with running(*(node.run() for node in nodes)):
+            await asyncio.sleep(0.5)
+            (leader,) = leaders(nodes)
+            assert before is not None
+            assert (leader.fence() or 0) < before  # nobody believes this one
+            await restored.txn([], [Put(KEYS.generation(), b"1"), Delete(KEYS.leader())])
+            await asyncio.sleep(1.0)
+            (leader,) = leaders(nodes)
+            assert (leader.fence() or 0) > before
 
     run_virtual(story)

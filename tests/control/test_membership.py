@@ -1,6 +1,7 @@
 """The member record in the store, whatever the store does."""
 
 import asyncio
+from dataclasses import replace
 
 from tests.control.parts import KEYS, FlakyStore, running
 from tests.simulation.virtual import run_virtual
@@ -110,5 +111,36 @@ def test_a_write_whose_answer_was_lost_is_repeated() -> None:
             found = await stored(store)
             assert found is not None
             assert found.seat == 1
+
+    run_virtual(story)
+
+
+def test_a_node_with_no_protocol_in_common_stays_out_until_the_others_are_upgraded() -> None:
+    async def story() -> None:
+        store, membership = build()
+        membership.update(software="9", protocols=(3, 4))
+        other = MemberRecord("b", "b.1", "us", ("192.0.2.2",), software="8", protocols=(1, 2))
+        await store.put(KEYS.member("b.1"), encode(other))
+        async with running(membership.run()):
+            await asyncio.sleep(5)
+            assert await stored(store) is None
+            assert "9 is too new" in membership.refused
+            await store.put(KEYS.member("b.1"), encode(replace(other, protocols=(2, 3))))
+            await asyncio.sleep(2.5)
+            assert await stored(store) == membership.record
+            assert membership.refused == ""
+
+    run_virtual(story)
+
+
+def test_a_node_that_restarts_is_not_compared_with_its_own_former_boot() -> None:
+    async def story() -> None:
+        store, membership = build()
+        membership.update(protocols=(3, 4))
+        former = MemberRecord("a", "a.0", "eu", ("192.0.2.1",), protocols=(1, 2))
+        await store.put(KEYS.member("a.0"), encode(former))
+        async with running(membership.run()):
+            await asyncio.sleep(0.5)
+            assert membership.epoch > 0
 
     run_virtual(story)

@@ -82,3 +82,18 @@ def test_numbers_from_a_newer_node_are_read_as_harmless() -> None:
 def test_workers_can_use_it_without_grpc() -> None:
     program = "import sys, meridian.control.messages; sys.exit('grpc' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], timeout=30).returncode == 0
+
+
+def test_what_a_newer_leader_wrote_survives_an_older_one() -> None:
+    node = {name: NodeVerdict(name, "eu", ("192.0.2.1",), Standing.SERVING, "") for name in "ab"}
+    verdict = Verdict(3, 4, node, {"eu": RegionVerdict("eu", Standing.SERVING, "")}, "a")
+    message = health_pb2.Verdict.FromString(encode_verdict(verdict))
+    future = bytes([0xFA, 0x3F, 3]) + b"new"  # field 1023, of three bytes
+    message.MergeFromString(future)
+    for entry in (*message.nodes, *message.regions):
+        entry.MergeFromString(future)
+    older = Verdict(5, 5, {"a": node["a"]}, {"eu": RegionVerdict("eu", Standing.WITHDRAWN, "gone")}, "b")
+    written = encode_verdict(older, over=message.SerializeToString())
+    assert decode_verdict(written) == older
+    assert written.count(future) == 3  # of the whole, of a, of eu; what is named no more is gone
+    assert encode_verdict(older).count(future) == 0

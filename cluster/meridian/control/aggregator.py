@@ -25,6 +25,7 @@ from google.protobuf.message import DecodeError
 
 from meridian.control.board import Board
 from meridian.control.fallback import BEAT_SECONDS
+from meridian.control.fences import revision_of
 from meridian.control.messages import decode_verdict, encode_verdict
 from meridian.core.verdicts import REPORT_PERIOD_SECONDS, Case, Evidence, Verdict, cut_off, judge
 from meridian.store.keys import Keys
@@ -39,10 +40,14 @@ _log = logging.getLogger("meridian.control")
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The verdict as the store holds it, and its mod revision (0: there is none yet)."""
+    """The verdict as the store holds it, its mod revision (0: there is none yet), and its bytes.
+
+    What a newer leader wrote and this software does not know is kept in them, and goes into the next verdict.
+    """
 
     verdict: Verdict
     revision: int
+    value: bytes = b""
 
 
 class Aggregator:
@@ -138,9 +143,13 @@ class Aggregator:
         if verdict is stored.verdict:
             self._say_beat(verdict, now)
             return
-        when: list[Compare] = [CreatedAt(self._leader_key, fence), ModifiedAt(self._verdict_key, stored.revision)]
+        when: list[Compare] = [
+            CreatedAt(self._leader_key, revision_of(fence)),
+            ModifiedAt(self._verdict_key, stored.revision),
+        ]
+        value = encode_verdict(verdict, now, over=stored.value)
         try:
-            result = await self._store.txn(when, [Put(self._verdict_key, encode_verdict(verdict, now))])
+            result = await self._store.txn(when, [Put(self._verdict_key, value)])
         except OutcomeUnknown:
             self._stored = None
             return
@@ -149,7 +158,7 @@ class Aggregator:
             self._stored = None
             await asyncio.sleep(AGAIN_SECONDS)
             return
-        self._stored = Stored(verdict, result.revision)
+        self._stored = Stored(verdict, result.revision, value)
         _log.info("verdict %d under fence %d: %s", verdict.version, fence, _told(stored.verdict, verdict))
         self._board.post(verdict)
 
@@ -170,7 +179,7 @@ class Aggregator:
         held = self._board.fenced
         # What this node has held for some time it knows the age of better than one who reads it now.
         same = (stored.fence, stored.version) == (held.fence, held.version)
-        return Stored(held if same else stored, item.mod_revision)
+        return Stored(held if same else stored, item.mod_revision, item.value)
 
 
 def _told(before: Verdict, after: Verdict) -> str:

@@ -4,6 +4,7 @@ Invariant: what is handed on was read in full and verified by its hashes; a vers
 good one in force. The copy on disk is the newest that was handed on, so that a cold start without the store serves it.
 """
 
+import hashlib
 import logging
 from collections.abc import Callable
 from contextlib import aclosing
@@ -31,6 +32,8 @@ class ConfigWatch:
         self._keys = keys
         self._disk = disk
         self._arrived = arrived
+        self._digest = ""  # of what was handed on last
+        self._pointed = 0  # the revision of the pointer that was last compared
 
     async def load(self) -> None:
         """Hands on the copy on disk, if there is one."""
@@ -41,6 +44,7 @@ class ConfigWatch:
             return
         if content is not None and len(content) > VERSION_BYTES:
             self.version = int.from_bytes(content[:VERSION_BYTES])
+            self._digest = hashlib.sha256(content[VERSION_BYTES:]).hexdigest()
             self._arrived(self.version, content[VERSION_BYTES:])
 
     async def run(self) -> None:
@@ -56,14 +60,21 @@ class ConfigWatch:
                 except StoreError as error:
                     _log.error("the pointer to the document cannot be read: %s", error)
                     continue
-                if self.wanted != self.version:
+                # The number alone does not tell: a store that was restored may have another version under it.
+                if self.wanted != self.version or item.mod_revision != self._pointed:
                     await self._take(self.wanted)
+                    self._pointed = item.mod_revision
 
     async def _take(self, version: int) -> None:
         pause = Pause(0.1, 2.0)
         while True:
             try:
-                _, payload = await documents.read_version(self._store, self._keys, version)
+                if version == self.version and self._digest == await documents.read_digest(
+                    self._store, self._keys, version
+                ):
+                    self.detail = ""
+                    return
+                meta, payload = await documents.read_version(self._store, self._keys, version)
                 break
             except StoreUnavailable as error:
                 self.detail = str(error)
@@ -72,7 +83,7 @@ class ConfigWatch:
                 self.detail = str(error)
                 _log.error("version %d cannot be read; version %d stays in force: %s", version, self.version, error)
                 return
-        self.version, self.detail = version, ""
+        self.version, self.detail, self._digest = version, "", meta.digest
         self._arrived(version, payload)
         try:
             await self._disk.save("config", version.to_bytes(VERSION_BYTES) + payload)

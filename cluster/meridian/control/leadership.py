@@ -13,11 +13,22 @@ from dataclasses import dataclass
 
 import msgspec
 
+from meridian.control.fences import make_fence, read_generation
 from meridian.control.waiting import signalled
 from meridian.core import election
 from meridian.store.keys import Keys
 from meridian.store.mirror import mirror
-from meridian.store.port import Absent, Item, LeaseLost, Put, Store, StoreError, StoreUnavailable
+from meridian.store.port import (
+    Absent,
+    Compare,
+    Item,
+    LeaseLost,
+    Put,
+    Store,
+    StoreError,
+    StoreUnavailable,
+    ValueIs,
+)
 
 LEASE_SECONDS = 2  # etcd grants no less with an election timeout of 1 s
 IDLE_SECONDS = 3600.0  # a follower has no deadline; this is one
@@ -45,6 +56,9 @@ class Leadership:
         self.state: election.State = election.Follower()
         self._store = store
         self._key = keys.leader()
+        self._generation_key = keys.generation()
+        self._generation: Item | None = None  # as last seen
+        self._under = 0  # the generation in which this node campaigned last
         self._me = LeaderRecord(name, node_id)
         self._clock = clock
         self._news = asyncio.Event()
@@ -53,7 +67,8 @@ class Leadership:
 
     def fence(self) -> int | None:
         """Returns the fence if this node may act as leader right now, else None."""
-        return election.leads(self.state, self._clock())
+        revision = election.leads(self.state, self._clock())
+        return None if revision is None else make_fence(self._under, revision)
 
     def resign(self, *, for_good: bool = False) -> None:
         """Gives the leadership up, so that another takes it within a moment; `for_good` before a planned stop."""
@@ -70,6 +85,7 @@ class Leadership:
         async with aclosing(mirror(self._store, self._key)) as views:
             async for view in views:
                 item = view.get(self._key)
+                self._generation = view.get(self._generation_key)
                 record = _read(item) if item is not None else _NOBODY
                 self.leader = record.name
                 self._seen = election.KeySeen(record.node_id, item.create_revision if item is not None else 0)
@@ -112,11 +128,16 @@ class Leadership:
     async def _campaign(self) -> election.Event:
         asked = self._clock()
         lease_id = 0
+        generation = self._generation
+        when: list[Compare] = [Absent(self._key)]
+        when.append(
+            Absent(self._generation_key) if generation is None else ValueIs(self._generation_key, generation.value)
+        )
         try:
             lease = await self._store.grant_lease(LEASE_SECONDS)
             lease_id = lease.id
             value = msgspec.json.encode(self._me)
-            result = await self._store.txn([Absent(self._key)], [Put(self._key, value, lease_id)])
+            result = await self._store.txn(when, [Put(self._key, value, lease_id)])
         except StoreError as error:
             # If the create was sent and its answer lost, revoking its lease undoes it or keeps it from happening; if
             # even that fails, the key ends with its lease, and nobody acts under it.
@@ -126,6 +147,7 @@ class Leadership:
         if not result.succeeded:
             await self._release(lease_id)
             return election.Failed()
+        self._under = read_generation(generation)
         return election.Won(self._me.node_id, result.revision, lease_id, asked, lease.ttl_seconds)
 
     async def _renew(self, lease: int) -> election.Event:

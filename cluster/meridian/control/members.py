@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from meridian.core.speech import Speaker
 from meridian.core.verdicts import Member
 from meridian.store.port import Item
 
@@ -46,6 +47,14 @@ class MemberRecord:
     draining: bool = False
     seat: int | None = None
     witness: bool = False
+    software: str = ""
+    protocols: tuple[int, int] = (1, 1)  # the oldest and the newest it reads
+    capabilities: tuple[str, ...] = ()
+
+    @property
+    def speaker(self) -> Speaker:
+        """What the node can; the defaults are those of nodes that do not say it."""
+        return Speaker(self.software, *self.protocols, frozenset(self.capabilities))
 
 
 _decoder = msgspec.json.Decoder(MemberRecord)

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from meridian.control.members import MemberRecord, encode
+from meridian.control.members import MemberRecord, encode, read_members
 from meridian.control.waiting import Pause, signalled
+from meridian.core.speech import why_not_join
 from meridian.store.keys import Keys
 from meridian.store.port import Item, LeaseLost, Store, StoreError, StoreUnavailable
 
@@ -21,17 +22,29 @@ LEASE_SECONDS = 2
 RENEWALS = 3
 AGAIN_SECONDS = 0.2  # after a keep-alive that got no answer: twice more before the lease ends
 LEAVE_SECONDS = 1.0
+REFUSED_SECONDS = 1.0  # between two looks at a cluster that this node may not join: the others may be upgraded
+
+
+class NotAdmitted(Exception):
+    """This node and the members have no protocol in common; the message says which, and the remedy."""
+
 
 _log = logging.getLogger("meridian.control")
 
 
 class Membership:
-    """One node's record. `epoch` is the create revision of its key, 0 before the store has been reached."""
+    """One node's record. `epoch` is the create revision of its key, 0 before the store has been reached.
+
+    `refused` says why the cluster has no place for this node's version, "" if it has. Without a record it is not
+    judged, not answered by DNS, and gets no seat; it tries again, since the others may be upgraded meanwhile.
+    """
 
     def __init__(self, store: Store, keys: Keys, record: MemberRecord, clock: Callable[[], float]) -> None:
         self.record = record
         self.epoch = 0
+        self.refused = ""
         self._store = store
+        self._members = keys.members()
         self._key = keys.member(record.node_id)
         self._clock = clock
         self._changed = asyncio.Event()
@@ -69,6 +82,11 @@ class Membership:
                 _log.warning("the lease of member key %s was lost; taking a new one", self._key)
             except StoreUnavailable:
                 await pause()
+            except NotAdmitted as error:
+                if str(error) != self.refused:
+                    _log.error("this node does not join: %s", error)
+                self.refused = str(error)
+                await asyncio.sleep(REFUSED_SECONDS)
 
     async def leave(self) -> None:
         """Removes the record. If the store is away, the lease's end will do it."""
@@ -81,7 +99,18 @@ class Membership:
         except (TimeoutError, StoreError) as error:
             _log.warning("member key %s could not be removed and goes with its lease: %s", self._key, error)
 
+    async def _admit(self) -> None:
+        """Raises NotAdmitted. Only before the first record: who is in has been read by those who came after."""
+        view = {item.key: item for item in (await self._store.list(self._members)).items}
+        others = [member.speaker for name, member in read_members(view).items() if name != self.record.name]
+        why = why_not_join(self.record.speaker, others)
+        if why is not None:
+            raise NotAdmitted(why)
+        self.refused = ""
+
     async def _register(self) -> None:
+        if not self.epoch:
+            await self._admit()
         lease = await self._store.grant_lease(LEASE_SECONDS)
         self._lease, self._ttl = lease.id, lease.ttl_seconds
         self._alive_at = self._clock()

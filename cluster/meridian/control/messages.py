@@ -5,7 +5,7 @@ Times travel as ages: `now` is the clock of whoever encodes or decodes. Who need
 Unknown numbers of an enum, from a newer node, are read as the harmless value: sights as unknown, standings as serving.
 """
 
-from typing import cast
+from typing import Any, cast
 
 from meridian.core.health import Sight
 from meridian.core.verdicts import NodeVerdict, RegionVerdict, Report, Standing, Verdict
@@ -78,9 +78,27 @@ def beat_to_proto(fence: int, version: int) -> pb.Verdict:
     return pb.Verdict(fence=fence, version=version, beat=True)
 
 
-def encode_verdict(verdict: Verdict, now: float = 0.0) -> bytes:
-    """Returns the bytes kept in the store."""
-    return bytes(verdict_to_proto(verdict, now).SerializeToString(deterministic=True))
+def encode_verdict(verdict: Verdict, now: float = 0.0, *, over: bytes = b"") -> bytes:
+    """Returns the bytes kept in the store, `over` those of the verdict before it.
+
+    Fields that this software does not know, of a newer leader's, are kept: of the whole, and of each node and region
+    that is still named.
+    """
+    message = verdict_to_proto(verdict, now)
+    before = pb.Verdict.FromString(over)
+    for news, olds in ((message.nodes, before.nodes), (message.regions, before.regions)):
+        unknown = {old.name: _unknown(old) for old in olds}
+        for entry in news:
+            entry.MergeFromString(unknown.get(entry.name, b""))
+    message.MergeFromString(_unknown(before))
+    return bytes(message.SerializeToString(deterministic=True))
+
+
+def _unknown(message: Any) -> bytes:
+    """Returns the fields of a message that this software's .proto does not name. Changes the message."""
+    for field in message.DESCRIPTOR.fields:
+        message.ClearField(field.name)
+    return bytes(message.SerializeToString(deterministic=True))
 
 
 def decode_verdict(value: bytes, now: float = 0.0) -> Verdict:

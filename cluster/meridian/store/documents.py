@@ -125,6 +125,14 @@ async def write_version(store: Store, keys: Keys, payload: bytes, meta: VersionM
     raise lost or StoreError(f"version {number} could not be written in {ATTEMPTS_MAX} attempts: apply again")
 
 
+async def read_digest(store: Store, keys: Keys, version: int) -> str:
+    """Returns the digest of a version's payload; raises VersionMissing or DocumentDamaged."""
+    item = await store.get(keys.version(version)) if version > 0 else None
+    if item is None:
+        raise VersionMissing(f"there is no version {version}: `meridian history` lists those that are kept")
+    return _decode(item).meta.digest
+
+
 async def read_version(store: Store, keys: Keys, version: int) -> tuple[VersionMeta, bytes]:
     """Returns a version's meta and payload, verified; raises VersionMissing or DocumentDamaged."""
     item = await store.get(keys.version(version)) if version > 0 else None
@@ -186,6 +194,22 @@ async def prune(store: Store, keys: Keys, *, keep: int = VERSIONS_KEPT) -> int:
     return removed
 
 
+def meta_of(record: bytes) -> VersionMeta:
+    """Returns the meta in a version's record; raises DocumentDamaged."""
+    return _decode_record(record, "the record").meta
+
+
+def chunks_of(record: bytes) -> tuple[str, ...]:
+    """Returns the hashes of the chunks that a version's record names; raises DocumentDamaged."""
+    return _decode_record(record, "the record").chunks
+
+
+def renumbered(record: bytes, meta: VersionMeta) -> bytes:
+    """Returns the record of the same content under another meta, as a restore writes it; raises DocumentDamaged."""
+    old = _decode_record(record, "the record")
+    return replace(old, meta=replace(meta, digest=old.meta.digest, payload_bytes=old.meta.payload_bytes)).encode()
+
+
 async def _commit(store: Store, keys: Keys, record: bytes, chunks: Sequence[str], expected: int) -> bool:
     current = keys.current()
     when: list[Compare] = [ValueIs(current, str(expected).encode()) if expected else Absent(current)]
@@ -215,12 +239,16 @@ def _digest(content: bytes) -> str:
 
 
 def _decode(item: Item) -> _Record:
+    return _decode_record(item.value, item.key)
+
+
+def _decode_record(value: bytes, where: str) -> _Record:
     try:
-        fields = json.loads(item.value)
+        fields = json.loads(value)
         chunks = tuple(str(name) for name in fields.pop("chunks"))
         return _Record(VersionMeta(**fields), chunks)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DocumentDamaged(f"{item.key} is not a version's record: restore from a backup") from error
+        raise DocumentDamaged(f"{where} is not a version's record: restore from a backup") from error
 
 
 def _unpack(packed: bytes, meta: VersionMeta) -> bytes:

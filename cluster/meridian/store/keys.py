@@ -64,6 +64,17 @@ class Keys:
     def leader(self) -> str:
         return f"{self.root()}leader"
 
+    def generation(self) -> str:
+        """Returns the key of the number of stores before this one; beside the leader's, so that one watch has both."""
+        return f"{self.leader()}_generation"
+
+    # What each region's store says of its members, for the other regions; only where there are regional stores.
+    def rosters(self) -> str:
+        return f"{self.root()}rosters/"
+
+    def roster(self, region: str) -> str:
+        return self.rosters() + _checked(region)
+
     # What the leader judged, and what an operator ordered to leave.
     def verdicts(self) -> str:
         return f"{self.root()}verdicts/"
