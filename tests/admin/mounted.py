@@ -10,8 +10,10 @@ import uvicorn
 
 from meridian.admin.app import build_app
 from meridian.admin.status import NodeStatus, RegionStatus, Status, StoreStatus
+from meridian.control.backup import Made, Restored, Seen, back_up, restore
 from meridian.control.configuration import Configuration
 from meridian.control.drains import DrainRefused
+from meridian.control.upkeep import Defragmented
 from meridian.store.embedded import EmbeddedStore
 from meridian.store.keys import Keys
 from meridian.store.port import Item, Store, StoreUnavailable
@@ -77,13 +79,26 @@ class ClusterPanel:
             config_refused=self.refusing.get(name, ""),
         )
 
-    async def drain(self, name: str, on: bool) -> None:
+    async def drain(self, name: str, on: bool, *, force: bool = False) -> None:
         if not on:
             self.draining.discard(name)
-        elif self.draining:
+        elif self.draining and not force:
             raise DrainRefused("nobody would be left serving")
         else:
             self.draining.add(name)
+
+    async def defragment(self) -> tuple[Defragmented, ...]:
+        if getattr(self.store, "away", False):
+            raise StoreUnavailable("no etcd member answered")
+        return (Defragmented("https://127.0.0.1:2379", 4096, 1024),)
+
+    async def back_up(self) -> tuple[Made, bytes]:
+        return await back_up(self.store, Keys("test"), CLUSTER_KEY)
+
+    async def restore(self, raw: bytes, *, author: str, force: bool) -> Restored:
+        done = await restore(self.store, Keys("test"), CLUSTER_KEY, raw, Seen(), author=author, force=force)
+        self.version = done.version
+        return done
 
     async def metrics(self) -> str:
         return "# TYPE meridian_requests_total counter\nmeridian_requests_total 1\n"

@@ -107,7 +107,7 @@ async def test_a_store_that_is_away_is_a_503_with_the_reason(api: Mounted, clien
         assert answer.status_code == 503
         assert "no etcd member answered" in error(answer)["message"]
     status = (await client.get("/v1/status")).json()
-    assert status["store"] == {"reachable": False, "detail": "no etcd member answered"}
+    assert status["store"] == {"reachable": False, "detail": "no etcd member answered", "members": []}
     assert (await client.get("/healthz")).text == "ok\n"
 
 
@@ -172,3 +172,42 @@ async def test_schema_and_description(client: httpx.AsyncClient) -> None:
 async def test_an_empty_token_is_no_token(api: Mounted) -> None:
     with pytest.raises(ValueError, match="token"):
         build_app(api.panel, "")
+
+
+async def test_a_backup_goes_out_and_comes_in(client: httpx.AsyncClient) -> None:
+    await client.put("/v1/config", json={"text": DOCUMENT})
+    raw = (await client.get("/v1/backup")).content
+    refused = await client.put("/v1/backup", content=raw)
+    assert refused.status_code == 409
+    assert "1 versions of the document" in error(refused)["message"]
+    restored = (await client.put("/v1/backup", params={"force": True, "author": "me"}, content=raw)).json()
+    assert (restored["version"], restored["was"]) == (2, 1)
+    assert (await client.get("/v1/config")).json()["text"] == DOCUMENT
+    damaged = await client.put("/v1/backup", params={"force": True}, content=raw[:-1])
+    assert damaged.status_code == 422
+    assert "cut off" in error(damaged)["message"]
+    large = await client.put("/v1/backup", content=bytes(17 * 1024 * 1024))  # more than a document may have
+    assert large.status_code == 422
+
+
+async def test_defragmenting_says_what_it_did_or_why_not(api: Mounted, client: httpx.AsyncClient) -> None:
+    (member,) = (await client.post("/v1/store/defragment")).json()["members"]
+    assert (member["before_bytes"], member["after_bytes"]) == (4096, 1024)
+    api.store.away = True
+    assert (await client.post("/v1/store/defragment")).status_code == 503
+
+
+async def test_the_last_may_be_ordered_to_drain_with_force(client: httpx.AsyncClient) -> None:
+    assert (await client.put("/v1/drains/eu-west")).status_code == 204
+    refused = await client.put("/v1/drains/us-east")
+    assert refused.status_code == 409
+    assert "--force" in error(refused)["remedy"]
+    assert (await client.put("/v1/drains/us-east", params={"force": True})).status_code == 204
+
+
+async def test_readiness_is_open_and_says_why_not(api: Mounted) -> None:
+    async with httpx.AsyncClient(base_url=api.url, trust_env=False) as stranger:
+        answer = await stranger.get("/readyz")
+        assert (answer.status_code, answer.text) == (503, "no gateway worker serves a document yet\n")
+        assert (await stranger.get("/healthz")).status_code == 200
+        assert (await stranger.get("/v1/backup")).status_code == 401

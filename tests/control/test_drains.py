@@ -52,6 +52,8 @@ def test_an_order_that_would_leave_nobody_is_refused_and_one_without_store_fails
         alone = Verdict(1, 1, {"a": VERDICT.nodes["a"]})
         with pytest.raises(DrainRefused, match="nobody serving"):
             await desk.drains.order("a", True, alone)
+        await desk.drains.order("a", True, alone, force=True)
+        assert await desk.store.get(KEYS.drain("a")) is not None
         with pytest.raises(DrainRefused, match="no node or region"):
             await desk.drains.order("x", True, VERDICT)
         desk.store.away = True

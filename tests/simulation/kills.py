@@ -8,13 +8,14 @@ for up to two seconds from the same moment.
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tests.simulation.story import OUT, tell
 from tests.simulation.world import World
 
 SIX = {"a1": "eu", "a2": "eu", "b1": "us", "b2": "us", "c1": "ap", "c2": "ap"}
+TEN = {**SIX, "d1": "sa", "d2": "sa", "e1": "af", "e2": "af"}
 ONE_WAY_SECONDS = (0.070, 0.080)  # and two of them for a write: the store's members stand in all regions
 CASES = ("leader elsewhere", "leader inside", "store's leader inside")
 TARGET_SECONDS = 3.0
@@ -51,12 +52,12 @@ class Kill:
             world.check_never_back(name)
 
 
-def measure(case: str, seeds: Sequence[int]) -> tuple[list[float], list[str]]:
+def measure(case: str, seeds: Sequence[int], names: Mapping[str, str] = SIX) -> tuple[list[float], list[str]]:
     """Returns the seconds of one kill for each seed, in rising order, and all violations with their seeds."""
     seconds, violations = [], []
     for seed in seeds:
         kill = Kill(case)
-        _, found = tell(seed, SIX, kill)
+        _, found = tell(seed, names, kill)
         seconds.append(kill.seconds)
         violations += [f"seed {seed}: {violation}" for violation in found]
     return sorted(seconds), violations
@@ -70,11 +71,13 @@ def percentile(rising: Sequence[float], share: float) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Kills of a whole region on virtual time.")
     parser.add_argument("--kills", type=int, default=200, help="for each of the three cases")
+    parser.add_argument("--regions", type=int, choices=(3, 5), default=3, help="each of two nodes")
     logging.disable()  # what nodes log about six hundred deaths
-    kills: int = parser.parse_args().kills
+    options = parser.parse_args()
+    kills: int = options.kills
     failed = False
     for case in CASES:
-        rising, violations = measure(case, range(kills))
+        rising, violations = measure(case, range(kills), TEN if options.regions == 5 else SIX)
         p50, p99 = percentile(rising, 0.5), percentile(rising, 0.99)
         sys.stdout.write(f"{case}: {kills} kills, p50 {p50:.2f} s, p99 {p99:.2f} s, most {rising[-1]:.2f} s\n")
         sys.stdout.writelines(f"  {violation}\n" for violation in violations[:10])

@@ -15,7 +15,8 @@ from meridian.admin import failures
 from meridian.admin.config_routes import config_router
 from meridian.admin.gate import Gate
 from meridian.admin.panel import Panel
-from meridian.admin.status import Status, laggards
+from meridian.admin.status import Status, laggards, why_not_ready
+from meridian.admin.store_routes import store_router
 
 POLL_SECONDS = 0.05  # of the node's own memory, while a client waits for a version
 WAIT_SECONDS_MAX = 60.0
@@ -39,6 +40,7 @@ def build_app(panel: Panel, token: str, hosts: Collection[str] = ("localhost",))
     app.add_middleware(Gate, token=token, hosts=hosts)
     failures.install(app)
     app.include_router(config_router(panel))
+    app.include_router(store_router(panel))
 
     @app.get("/v1/status", tags=["cluster"])
     async def status(
@@ -55,9 +57,9 @@ def build_app(panel: Panel, token: str, hosts: Collection[str] = ("localhost",))
         return found
 
     @app.put("/v1/drains/{name}", status_code=204, tags=["cluster"])
-    async def drain(name: str) -> None:
-        """Orders a node or a region to leave, with no failed request."""
-        await panel.drain(_known(panel.status(), name), True)
+    async def drain(name: str, force: bool = False) -> None:
+        """Orders a node or a region to leave, with no failed request. Force gives the order also to the last ones."""
+        await panel.drain(_known(panel.status(), name), True, force=force)
 
     @app.delete("/v1/drains/{name}", status_code=204, tags=["cluster"])
     async def undrain(name: str) -> None:
@@ -73,6 +75,12 @@ def build_app(panel: Panel, token: str, hosts: Collection[str] = ("localhost",))
     async def healthz() -> str:
         """Says ok while the agent runs. Losing the store is not unhealth: the node serves on."""
         return "ok\n"
+
+    @app.get("/readyz", response_class=PlainTextResponse, tags=["cluster"])
+    async def readyz() -> PlainTextResponse:
+        """Says ok while new clients may be sent to this node; 503 and why while it starts or drains."""
+        why = why_not_ready(panel.status())
+        return PlainTextResponse("ok\n" if why is None else f"{why}\n", 200 if why is None else 503)
 
     return app
 

@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import JSONResponse
 
 from meridian.admin.gate import error_body
+from meridian.control.backup import BackupError, NotEmpty
 from meridian.control.bundle import BundleError
 from meridian.control.configuration import NoSuchVersion, PlanRefused
 from meridian.control.drains import DrainRefused
@@ -27,7 +28,9 @@ _MAPPING: tuple[tuple[type[Exception], int, str], ...] = (
     (VersionConflict, 409, "somebody else applied meanwhile: look at the plan again, then apply"),
     (NoSuchVersion, 404, "the history lists the versions that exist"),
     (UnknownTarget, 404, "the status lists nodes and regions"),
-    (DrainRefused, 409, "bring another node back first"),
+    (DrainRefused, 409, "bring another node back first; --force gives the order all the same"),
+    (NotEmpty, 409, "if that is meant, restore again with force (--force); back up what is there first"),
+    (BackupError, 422, "nothing was changed"),
     (OutcomeUnknown, 503, "the answer was lost: read the current version before trying again"),
     (StoreError, 503, "nodes go on serving what they have; try again when the store answers"),
     (BundleError, 500, "give every node the same cluster key"),

@@ -15,11 +15,15 @@ from fastapi import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from meridian.control.backup import BACKUP_BYTES_MAX
+
 # The store's bound on a document. Nothing else that is sent here comes near it.
 BODY_BYTES_MAX = 16 * 1024 * 1024
 DISCARD_BYTES_MAX = 4 * BODY_BYTES_MAX
 # A load balancer's probe and a Prometheus scrape carry no token and learn no secret; both still pass the Host check.
-OPEN_PATHS = frozenset({"/healthz", "/metrics"})
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
+# The one upload that is larger; a node that takes it has that much memory to spare for a moment.
+BODY_BYTES_MAX_OF = {"/v1/backup": BACKUP_BYTES_MAX}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,27 +93,28 @@ class Gate:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         denial = judge(scope["path"], headers, self._token, self._hosts)
         length = headers.get(b"content-length", b"0")
-        if denial is None and (not length.isdigit() or int(length) > BODY_BYTES_MAX):
-            denial = Denial(413, "the body is larger than 16 MiB", "split the document")
+        bytes_max = BODY_BYTES_MAX_OF.get(scope["path"], BODY_BYTES_MAX)
+        if denial is None and (not length.isdigit() or int(length) > bytes_max):
+            denial = Denial(413, f"the body is larger than {bytes_max >> 20} MiB", "split the document")
         if denial is not None:
             await _discard(receive)
             fields = {"connection": "close"} | ({"www-authenticate": "Bearer"} if denial.status == 401 else {})
             response = JSONResponse(error_body(denial.message, denial.remedy), denial.status, fields)
             await response(scope, receive, send)
             return
-        await self._app(scope, _bounded(receive), send)
+        await self._app(scope, _bounded(receive, bytes_max), send)
 
 
-def _bounded(receive: Receive) -> Receive:
+def _bounded(receive: Receive, bytes_max: int) -> Receive:
     seen = 0
 
     async def bounded() -> Message:
         nonlocal seen
         message = await receive()
         seen += len(message.get("body", b""))
-        if seen > BODY_BYTES_MAX:
+        if seen > bytes_max:
             await _discard(receive)
-            raise HTTPException(413, "the body is larger than 16 MiB", {"connection": "close"})
+            raise HTTPException(413, f"the body is larger than {bytes_max >> 20} MiB", {"connection": "close"})
         return message
 
     return bounded

@@ -1,9 +1,12 @@
 """What the admin API asks of the node it is mounted in: the seam between HTTP and the agent."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from meridian.admin.status import Status
+from meridian.control.backup import Made, Restored
 from meridian.control.configuration import Configuration
+from meridian.control.upkeep import Defragmented
 
 
 class Panel(Protocol):
@@ -18,11 +21,23 @@ class Panel(Protocol):
         """What this node knows now, at once and from memory: it must answer while the store is away."""
         ...
 
-    async def drain(self, name: str, on: bool) -> None:
-        """Orders a node or a region to leave (`on`) or to come back; writes to the store.
+    async def drain(self, name: str, on: bool, *, force: bool = False) -> None:
+        """Orders a node or a region to leave (`on`) or to come back; writes to the store. Force: also the last.
 
         The name is one that `status` knows. Raises control.drains.DrainRefused or store.port.StoreError.
         """
+        ...
+
+    async def defragment(self) -> Sequence[Defragmented]:
+        """Makes the store's files small, one member at a time. Raises store.port.StoreError."""
+        ...
+
+    async def back_up(self) -> tuple[Made, bytes]:
+        """A backup of what is in the store. Raises control.backup.BackupError, store.port.StoreError."""
+        ...
+
+    async def restore(self, raw: bytes, *, author: str, force: bool) -> Restored:
+        """Puts a backup into the store. Raises control.backup.BackupError or NotEmpty, store.port.StoreError."""
         ...
 
     async def metrics(self) -> str:

@@ -17,11 +17,26 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
+class StoreMember(_Frozen):
+    """One server of the store, with the bytes of its file, those in use, and where it stops taking writes (0: it does
+    not say)."""
+
+    endpoint: str
+    reachable: bool
+    leader: bool = False
+    detail: str = ""
+    db_bytes: int = 0
+    used_bytes: int = 0
+    quota_bytes: int = 0
+    alarms: tuple[str, ...] = ()
+
+
 class StoreStatus(_Frozen):
     """Whether the shared state can be asked and written, and the reason if not."""
 
     reachable: bool
     detail: str = ""
+    members: tuple[StoreMember, ...] = ()
 
 
 class VerdictStatus(_Frozen):
@@ -55,6 +70,9 @@ class NodeStatus(_Frozen):
     config_refused: str = ""
     seat: int | None = None
     verdict_version: int = 0
+    software: str = ""
+    protocols: tuple[int, int] = (1, 1)
+    capabilities: tuple[str, ...] = ()
 
 
 class RegionStatus(_Frozen):
@@ -84,6 +102,20 @@ class Status(_Frozen):
     nodes: tuple[NodeStatus, ...] = ()
     regions: tuple[RegionStatus, ...] = ()
     workers: tuple[WorkerStatus, ...] = ()
+    regional_store: StoreStatus | None = None  # of members, where that is another one
+    warnings: tuple[str, ...] = ()  # each with its remedy
+    speaks: tuple[str, ...] = ()  # the capabilities that every node has
+
+
+def why_not_ready(status: Status) -> str | None:
+    """Returns why no new clients should be sent to the node that answers; None if they may."""
+    own = next((node for node in status.nodes if node.name == status.node), None)
+    gateways = [worker for worker in status.workers if worker.kind == "gateway"]
+    if not any(worker.config_version for worker in gateways):
+        return "no gateway worker serves a document yet"
+    if own is not None and own.standing in ("draining", "withdrawn"):
+        return f"this node is {own.standing}"
+    return None
 
 
 def laggards(status: Status, version: int) -> Iterator[NodeStatus]:

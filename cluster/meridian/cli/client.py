@@ -24,7 +24,7 @@ TokenFile = Annotated[
 
 TIMEOUT_SECONDS = 15.0  # the store's own deadline (5 s) and a validation of the largest document lie well below
 STATUS_SECONDS = 3.0  # answered from memory: an agent that takes longer hangs, and the next one is asked
-ANSWER_BYTES_MAX = 64 * 1024 * 1024  # the largest document, escaped as JSON, with room
+ANSWER_BYTES_MAX = 256 * 1024 * 1024  # the largest backup; a document, escaped as JSON, has less
 _CHANGE_NOTHING = frozenset({"/v1/config/plan"})  # though it is a POST
 # Statuses that mean the operator asked for something that cannot be: a mistake, not a failure.
 _MISTAKES = frozenset({400, 401, 404, 413, 421, 422})
@@ -112,8 +112,18 @@ class AdminClient:
         """Sends JSON and returns the decoded answer (None for an empty one); raises as `get`."""
         return self._call(method, path, content)
 
-    def _call(self, method: str, path: str, content: dict[str, object] | None) -> Any:
-        body = None if content is None else json.dumps(content).encode()
+    def get_bytes(self, path: str) -> bytes:
+        """Returns an answer as it is; raises as `get`."""
+        found = self._call("GET", path, None, raw=True)
+        assert isinstance(found, bytes)
+        return found
+
+    def send_bytes(self, method: str, path: str, body: bytes) -> Any:
+        """Sends a file and returns the decoded answer; raises as `get`."""
+        return self._call(method, path, body)
+
+    def _call(self, method: str, path: str, content: dict[str, object] | bytes | None, *, raw: bool = False) -> Any:
+        body = json.dumps(content).encode() if isinstance(content, dict) else content
         refused = []
         for address in self._target.addresses:
             connection = http.client.HTTPConnection(address, timeout=self._timeout_seconds)
@@ -123,7 +133,9 @@ class AdminClient:
                 refused.append(f"{address}: {error.strerror or error}")
                 continue
             try:
-                return self._exchange(connection, method, path, body)
+                kind = "application/octet-stream" if isinstance(content, bytes) else "application/json"
+                answer = self._exchange(connection, method, path, body, kind)
+                return answer if raw else json.loads(answer) if answer else None
             except (OSError, http.client.HTTPException) as error:
                 # It may have been done: a call that was sent and changes something is not repeated at another node.
                 if method != "GET" and path not in _CHANGE_NOTHING:
@@ -138,19 +150,21 @@ class AdminClient:
             "no admin API answers", "see whether a node runs: meridian local status", details=tuple(refused)
         )
 
-    def _exchange(self, connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None) -> Any:
+    def _exchange(
+        self, connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None, kind: str
+    ) -> bytes:
         fields = {"Authorization": f"Bearer {self._target.token}", "Accept": "application/json"}
         if body is not None:
-            fields["Content-Type"] = "application/json"
+            fields["Content-Type"] = kind
         connection.request(method, path, body, fields)
         response = connection.getresponse()
         raw = response.read(ANSWER_BYTES_MAX)
+        if response.status < 400:
+            return raw
         try:
             answer = json.loads(raw) if raw else None
         except ValueError:
             answer = None
-        if response.status < 400:
-            return answer
         raise _answered(response.status, answer)
 
 

@@ -48,12 +48,24 @@ def status(
 
 
 def drain(
-    name: Target, timeout_seconds: Timeout = 10.0, admin: Admin = "", token_file: TokenFile = "", as_json: Json = False
+    name: Target,
+    timeout_seconds: Timeout = 10.0,
+    force: Annotated[bool, typer.Option("--force", help="Also if nobody else would serve.")] = False,
+    admin: Admin = "",
+    token_file: TokenFile = "",
+    as_json: Json = False,
 ) -> None:
     """Let a node or a region leave, with no failed request."""
-    _order(
-        "PUT", name, ("draining", "withdrawn"), AdminClient(find_target(admin, token_file)), timeout_seconds, as_json
-    )
+    client = AdminClient(find_target(admin, token_file))
+    if force:
+        # Of the last ones DNS keeps one, so there is no standing to wait for.
+        client.send("PUT", f"/v1/drains/{segment(name)}?force=true")
+        if as_json:
+            show_json({"name": name, "standing": "ordered"})
+        else:
+            say(f"{name} has the order to drain; DNS keeps the last one that serves")
+        return
+    _order("PUT", name, ("draining", "withdrawn"), client, timeout_seconds, as_json)
 
 
 def undrain(
@@ -93,6 +105,13 @@ def render(found: "Status") -> Any:
         for node in found.nodes
     ]
     regions = [(region.name, region.standing, region.reason) for region in found.regions]
+    if found.regional_store is not None:
+        state = "[green]reachable[/]" if found.regional_store.reachable else "[red]not reachable[/]"
+        head += f"; this region's store {state}"
+    head += "".join(f"\n[yellow]{escape(warning)}[/]" for warning in found.warnings)
+    if len({node.software for node in found.nodes}) > 1:
+        told = ", ".join(f"{node.name} {node.software or '?'}" for node in found.nodes)
+        head += f"\nversions: {escape(told)}; all can: {escape(', '.join(found.speaks)) or 'nothing new'}"
     return Group(head, table("", _COLUMNS, nodes), table("", ("region", "standing", "why"), regions))
 
 

@@ -48,12 +48,16 @@ class Drains:
         self._due = asyncio.Event()
         self._left = asyncio.Event()
 
-    async def order(self, target: str, on: bool, verdict: Verdict) -> None:
-        """Writes or removes an order. Raises DrainRefused, and StoreError if the store is away."""
+    async def order(self, target: str, on: bool, verdict: Verdict, *, force: bool = False) -> None:
+        """Writes or removes an order. Raises DrainRefused unless `force`, and StoreError if the store is away.
+
+        Force writes the order of the last ones to leave. They say that they drain; DNS keeps one of them all the same
+        (invariant 5), so that clients are told to go elsewhere by whoever ends the process, not by an empty answer.
+        """
         key = self._keys.drain(target)
         if not on:
             await self._store.txn([], [Delete(key)])
-        elif (why := draining.refusal(verdict, target)) is not None:
+        elif not force and (why := draining.refusal(verdict, target)) is not None:
             raise DrainRefused(why)
         else:
             await self._store.txn([], [Put(key, b"{}")])

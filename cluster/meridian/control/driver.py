@@ -24,17 +24,20 @@ from meridian.control.fallback import Fallback
 from meridian.control.grants import Cut, Grants, Seat
 from meridian.control.inbox import Inbox
 from meridian.control.leadership import Leadership
-from meridian.control.members import NOWHERE, Endpoints, MemberRecord, for_judgement, read_members
+from meridian.control.members import NOWHERE, Endpoints, MemberRecord, for_judgement, oldest, read_members
 from meridian.control.membership import Membership
 from meridian.control.messages import decode_verdict
 from meridian.control.peers import PeerTransport
 from meridian.control.prober import Prober, Subject
 from meridian.control.probing import any_answer, endpoint_subjects, good_answer, node_subjects
 from meridian.control.reporter import Reporter, known
+from meridian.control.rosters import Rosters
 from meridian.control.status import ControlStatus
+from meridian.control.upkeep import Defragmented, Upkeep
 from meridian.control.waiting import signalled
 from meridian.core.health import Sight
 from meridian.core.model import Upstream
+from meridian.core.speech import OWN, Speaker, speaks
 from meridian.core.verdicts import DARK_SECONDS, Case, Evidence, Member, Report, Verdict, merge
 from meridian.store.keys import Keys
 from meridian.store.mirror import mirror
@@ -58,6 +61,7 @@ class Identity:
     addresses: tuple[str, ...]
     endpoints: Endpoints = NOWHERE
     witness: bool = False
+    speaker: Speaker = OWN
 
     @property
     def node_id(self) -> str:
@@ -71,6 +75,7 @@ class Settings:
 
     limit_nodes: int = 3
     workers: int = 1
+    quota_bytes: int = 2 * 1024**3  # of store members that do not tell theirs; etcd's own default
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +112,15 @@ class ControlPlane:
         draw: Callable[[], float] = random,
         probe_node: Callable[[Subject], Awaitable[bool]] = any_answer,
         probe_endpoint: Callable[[Subject], Awaitable[bool]] = good_answer,
+        regional: Store | None = None,
     ) -> None:
+        """`regional` is where this region's members live, if not in `store` with all the rest."""
+        self._regional = regional or store
         self._store, self._keys, self._peers, self._clock = store, keys, peers, clock
         self._identity = identity
         self._handlers = handlers or Handlers()
         disk = disk or NoDisk()
+        speaker = identity.speaker
         record = MemberRecord(
             identity.name,
             identity.node_id,
@@ -119,15 +128,25 @@ class ControlPlane:
             identity.addresses,
             identity.endpoints,
             witness=identity.witness,
+            software=speaker.software,
+            protocols=(speaker.oldest, speaker.newest),
+            capabilities=tuple(sorted(speaker.capabilities)),
         )
-        self._membership = Membership(store, keys, record, clock)
+        self._membership = Membership(self._regional, keys, record, clock)
         self._members: dict[str, MemberRecord] = {}
         self._judged: dict[str, Member] = {}
+        self._near: Mapping[str, MemberRecord] = {}  # those of the regional store
+        self._rosters = (
+            Rosters(store, keys, identity.region, identity.node_id, self._members_changed)
+            if self._regional is not store
+            else None
+        )
+        self._oldest = ""  # the key of the member that keeps the regional store in order
         self._links: dict[str, str] = {}
         self._regions: frozenset[str] = frozenset()
         self._serving = True
         self._down: Mapping[str, frozenset[str]] = {}
-        self._health = StoreHealth(False, False, "", "not asked yet")
+        self._health = self._regional_health = StoreHealth(False, False, "", "not asked yet")
         self._board = Board(self._posted)
         self._inbox = Inbox(clock)
         self._nodes: Prober[str] = Prober(probe_node, clock, draw, self._sight_turned)
@@ -155,6 +174,12 @@ class ControlPlane:
             store, keys, identity.name, identity.region, clock, announce=self._announce, leave=self._leave
         )
 
+        quota = settings.quota_bytes
+        self._upkeep = Upkeep(store, keys, clock, lambda: self.leadership.fence() is not None, quota_bytes=quota)
+        self._regional_upkeep = Upkeep(
+            self._regional, keys, clock, lambda: self._oldest == keys.member(identity.node_id), quota_bytes=quota
+        )
+
     async def run(self) -> None:
         """Runs every part until cancelled. First what the disk has: a node serves before it asks anybody."""
         if not self._identity.witness:
@@ -176,10 +201,14 @@ class ControlPlane:
                 self._follow_members(),
                 self._follow_verdict(),
                 self._follow_store(),
+                self._upkeep.run(),
             ):
                 tasks.create_task(part)
             if not self._identity.witness:
                 tasks.create_task(self._grants.run())
+            if self._rosters is not None:
+                tasks.create_task(self._rosters.run())
+                tasks.create_task(self._regional_upkeep.run())
 
     def status(self) -> ControlStatus:
         """Returns what this node knows at this moment."""
@@ -201,6 +230,10 @@ class ControlPlane:
             spenders=seat.spenders if seat is not None else 0,
             seat_detail=self._grants.detail,
             draining=record.draining,
+            regional=self._regional_health if self._rosters is not None else None,
+            upkeep=self._warnings(),
+            speaks=speaks([member.speaker for member in self._members.values()]),
+            join_refused=self._membership.refused,
             heard=tuple((name, now - heard.made) for name, heard in sorted(self._inbox.heard.items())),
             in_force={name: heard.report.version for name, heard in self._inbox.heard.items()},
         )
@@ -231,9 +264,14 @@ class ControlPlane:
         self._serving = serving
         self._reporter.hurry()
 
-    async def drain(self, target: str, on: bool) -> None:
+    async def drain(self, target: str, on: bool, *, force: bool = False) -> None:
         """Writes (or removes) an operator's order that a node or region drain. Raises DrainRefused and StoreError."""
-        await self._drains.order(target, on, self._board.verdict)
+        await self._drains.order(target, on, self._board.verdict, force=force)
+
+    async def defragment(self) -> tuple[Defragmented, ...]:
+        """Makes the files of the stores small, one member at a time. Raises StoreError."""
+        done = await self._upkeep.defragment()
+        return done if self._rosters is None else (*done, *await self._regional_upkeep.defragment())
 
     def resign(self) -> None:
         """Gives up the leadership, if this node has it; it may win it again later."""
@@ -338,6 +376,12 @@ class ControlPlane:
     async def _leave(self) -> None:
         self.leadership.resign(for_good=True)
         await self._membership.leave()
+        if self._rosters is not None:
+            await self._rosters.leave()
+
+    def _warnings(self) -> tuple[str, ...]:
+        found = self._upkeep.warnings(self._health)
+        return found if self._rosters is None else (*found, *self._regional_upkeep.warnings(self._regional_health))
 
     def _look_at_nodes(self) -> None:
         self._nodes.set_subjects(node_subjects(self._membership.record, self._members, self._board.verdict))
@@ -354,13 +398,21 @@ class ControlPlane:
 
     async def _follow_members(self) -> None:
         own_key = self._keys.member(self._identity.node_id)
-        async with aclosing(mirror(self._store, self._keys.members())) as views:
+        async with aclosing(mirror(self._regional, self._keys.members())) as views:
             async for view in views:
-                self._members = read_members(view)
-                self._judged = for_judgement(self._members)
+                self._near = read_members(view)
+                self._oldest = oldest(view)
+                if self._rosters is not None:
+                    self._rosters.note(view)
                 self._membership.observe(view.get(own_key))
-                self._link()
-                self._look_at_nodes()
+                self._members_changed()
+
+    def _members_changed(self) -> None:
+        far = self._rosters.others if self._rosters is not None else {}
+        self._members = {**far, **self._near}
+        self._judged = for_judgement(self._members)
+        self._link()
+        self._look_at_nodes()
 
     async def _follow_verdict(self) -> None:
         key = self._keys.verdict()
@@ -376,4 +428,6 @@ class ControlPlane:
     async def _follow_store(self) -> None:
         while True:
             self._health = await self._store.health()
+            if self._rosters is not None:
+                self._regional_health = await self._regional.health()
             await asyncio.sleep(STORE_HEALTH_SECONDS)

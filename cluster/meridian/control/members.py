@@ -78,6 +78,12 @@ def read_members(view: Mapping[str, Item]) -> dict[str, MemberRecord]:
     return found
 
 
+def oldest(view: Mapping[str, Item]) -> str:
+    """Returns the key of the member that joined first, "" if there is none: who does what one of a store must do."""
+    first = min(view.values(), key=lambda item: item.create_revision, default=None)
+    return "" if first is None else first.key
+
+
 def for_judgement(records: Mapping[str, MemberRecord]) -> dict[str, Member]:
     """Returns what core/verdicts needs of the records."""
     return {name: Member(name, record.region, record.addresses, record.witness) for name, record in records.items()}

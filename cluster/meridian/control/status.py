@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from meridian.control.members import MemberRecord
+from meridian.core.speech import Speaker
 from meridian.core.verdicts import Verdict
 from meridian.store.port import StoreHealth
 
@@ -34,3 +35,7 @@ class ControlStatus:
     draining: bool
     heard: tuple[tuple[str, float], ...]  # observer and age in seconds of its latest report
     in_force: Mapping[str, int]  # by observer, the version of the fenced verdict that it said it serves
+    regional: StoreHealth | None  # of members, where that is another store
+    upkeep: tuple[str, ...]  # what the stores' files need, each with the remedy
+    speaks: Speaker  # what all members can
+    join_refused: str  # why this node's version has no place among the members; "" if it has

@@ -41,7 +41,8 @@ class Agent:
         self._settings = settings
         self._token = token_of(settings)
         cluster_key = _cluster_key(settings)
-        self._store = _store(settings)
+        self._store = _store(settings, settings.etcd)
+        self._regional = _store(settings, settings.etcd_regional) if settings.etcd_regional else None
         self._headquarters = Headquarters(
             settings,
             self._store,
@@ -49,6 +50,7 @@ class Agent:
             peers=_peers(settings),
             disk=_disk(settings, cluster_key),
             listen=self._listen,
+            regional=self._regional,
         )
         kinds = {"gateway": settings.workers, "dns": 1 if settings.dns_port else 0}
         self._crew = ProcessCrew(kinds, self._headquarters)
@@ -71,6 +73,8 @@ class Agent:
                 self._admin_task.cancel()
         self._crew.close()
         await self._store.close()
+        if self._regional is not None:
+            await self._regional.close()
 
     async def _listen(self, wanted: Sequence[Wanted]) -> Sequence[str]:
         """Asks the launcher for exactly these sockets. Only the config flow asks, so one question at a time is open."""
@@ -131,8 +135,8 @@ def _disk(settings: Settings, cluster_key: bytes) -> SnapshotDisk:
     return FolderDisk(Path(settings.state), cluster_key, settings.name)
 
 
-def _store(settings: Settings) -> Store:
-    if not settings.etcd:
+def _store(settings: Settings, endpoints: Sequence[str]) -> Store:
+    if not endpoints:
         _log.warning("no --etcd: what is applied lives in this process only")
         return EmbeddedStore(clock.now)
     from meridian.store.etcd import EtcdStore
@@ -148,9 +152,10 @@ def _store(settings: Settings) -> Store:
         password = read_secret("--etcd-password-file", settings.etcd_password_file).decode().strip()
         user = EtcdUser(settings.etcd_user, password)
     try:
-        return EtcdStore(settings.etcd, tls=tls, user=user)
+        return EtcdStore(endpoints, tls=tls, user=user)
     except StoreError as error:
-        raise BadStart(f"--etcd: {error}") from None
+        flag = "--etcd" if endpoints is settings.etcd else "--etcd-regional"
+        raise BadStart(f"{flag}: {error}") from None
 
 
 def _peers(settings: Settings) -> PeerTransport:

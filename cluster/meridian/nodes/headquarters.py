@@ -20,13 +20,17 @@ from random import random
 import structlog
 
 from meridian.admin.status import Status
+from meridian.control.backup import BackupError, Made, Restored, Seen, back_up, restore
 from meridian.control.configuration import Configuration
 from meridian.control.disk import SnapshotDisk
 from meridian.control.driver import ControlPlane, Handlers, Identity
 from meridian.control.driver import Settings as ControlSettings
+from meridian.control.fences import generation_of
 from meridian.control.members import Endpoints
 from meridian.control.peers import PeerTransport
 from meridian.control.status import ControlStatus
+from meridian.control.upkeep import Defragmented
+from meridian.core.speech import GENERATIONS
 from meridian.core.verdicts import PUBLISHED, Standing, Verdict
 from meridian.nodes import clock
 from meridian.nodes.checks import CHECKS
@@ -34,7 +38,7 @@ from meridian.nodes.child import BadStart
 from meridian.nodes.config_flow import ConfigFlow, Listen, Reading
 from meridian.nodes.crew import Crew, drain_frame, health_frame, serves, verdict_frame
 from meridian.nodes.node_status import build_status
-from meridian.nodes.settings import Settings
+from meridian.nodes.settings import Settings, speaker_of
 from meridian.store.keys import Keys
 from meridian.store.port import Store
 from meridian.telemetry.export import SpanExport
@@ -57,6 +61,7 @@ class Headquarters:
         peers: PeerTransport,
         disk: SnapshotDisk,
         listen: Listen,
+        regional: Store | None = None,
     ) -> None:
         """`listen` makes a set of sockets the ones of the gateway workers, and returns why it cannot."""
         self._settings = settings
@@ -68,6 +73,7 @@ class Headquarters:
             settings.advertise,
             _endpoints(settings, None),
             settings.witness,
+            speaker_of(settings.speak, _version()),
         )
         handlers = Handlers(
             on_config=lambda version, payload: self._flow.arrived(version, payload),
@@ -79,12 +85,14 @@ class Headquarters:
             store,
             keys,
             identity,
-            ControlSettings(settings.limit_nodes, settings.workers),
+            ControlSettings(settings.limit_nodes, settings.workers, settings.etcd_quota_bytes),
             peers,
             clock=clock.now,
             handlers=handlers,
             disk=disk,
+            regional=regional,
         )
+        self._store, self._keys = store, keys
         self.configuration = Configuration(store, keys, cluster_key, CHECKS)
         self.export = SpanExport(
             node=settings.name, region=settings.region, version=_version(), draw=random, endpoint=None
@@ -155,9 +163,26 @@ class Headquarters:
         """What this node knows now, from memory."""
         return build_status(self._settings.cluster, self.control.status(), self._crew.workers)
 
-    async def drain(self, name: str, on: bool) -> None:
+    async def drain(self, name: str, on: bool, *, force: bool = False) -> None:
         """Orders a node or region to leave or come back. Raises control.drains.DrainRefused, store.port.StoreError."""
-        await self.control.drain(name, on)
+        await self.control.drain(name, on, force=force)
+
+    async def defragment(self) -> Sequence[Defragmented]:
+        """Makes the stores' files small. Raises store.port.StoreError."""
+        return await self.control.defragment()
+
+    async def back_up(self) -> tuple[Made, bytes]:
+        """A backup of what is in the store. Raises control.backup.BackupError, store.port.StoreError."""
+        return await back_up(self._store, self._keys, self._cluster_key)
+
+    async def restore(self, raw: bytes, *, author: str, force: bool) -> Restored:
+        """Puts a backup into the store. Raises control.backup.BackupError or NotEmpty, store.port.StoreError."""
+        status = self.control.status()
+        if not force and GENERATIONS not in status.speaks.capabilities:
+            raise BackupError("not every node can tell a restored store from the one before: upgrade all nodes first")
+        versions = [status.config_version, *(member.config_version for member in status.members)]
+        seen = Seen(max(versions), generation_of(status.verdict.fence))
+        return await restore(self._store, self._keys, self._cluster_key, raw, seen, author=author, force=force)
 
     async def metrics(self) -> str:
         """All series of this node and its workers, as Prometheus reads them."""
@@ -190,6 +215,8 @@ def control_series(status: ControlStatus, export: SpanExport) -> list[Series]:
     counts = export.counts
     return [
         _gauge("meridian_store_reachable", "Whether etcd answers.", status.store.reachable and status.store.leader),
+        _gauge("meridian_store_warnings", "What the store's files need; status says what.", len(status.upkeep)),
+        *_store_sizes(status),
         _gauge("meridian_leader", "Whether this node leads.", status.leads),
         _gauge("meridian_verdict_version", IN_FORCE, status.verdict.version),
         _gauge("meridian_verdict_fallback", MERGED, status.verdict.fallback),
@@ -199,6 +226,17 @@ def control_series(status: ControlStatus, export: SpanExport) -> list[Series]:
         _counter("meridian_spans_exported_total", "Spans that arrived.", counts.exported),
         _counter("meridian_spans_export_dropped_total", "Spans dropped on the way out.", counts.dropped),
         _counter("meridian_span_export_failures_total", "Sends that failed.", counts.failures),
+    ]
+
+
+def _store_sizes(status: ControlStatus) -> list[Series]:
+    help = "Bytes of a store member's file."
+    stores = [status.store] if status.regional is None else [status.store, status.regional]
+    return [
+        Series("meridian_store_db_bytes", "gauge", help, {"member": member.endpoint}, float(member.db_bytes))
+        for store in stores
+        for member in store.members
+        if member.reachable
     ]
 
 

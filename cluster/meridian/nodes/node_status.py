@@ -7,6 +7,7 @@ from meridian.admin.status import (
     RegionStatus,
     Standing,
     Status,
+    StoreMember,
     StoreStatus,
     VerdictStatus,
     WorkerStatus,
@@ -15,6 +16,7 @@ from meridian.control.members import Endpoints, MemberRecord
 from meridian.control.status import ControlStatus
 from meridian.core import verdicts
 from meridian.nodes.crew import WorkerState
+from meridian.store.port import StoreHealth
 
 _STANDINGS: dict[verdicts.Standing, Standing] = {
     verdicts.Standing.SERVING: "serving",
@@ -28,11 +30,13 @@ def build_status(cluster: str, control: ControlStatus, workers: Sequence[WorkerS
     """Everything at a glance: members of the store and nodes of the verdict, whoever knows them."""
     members = {member.name: member for member in control.members}
     names = sorted(members.keys() | control.verdict.nodes.keys())
-    detail = control.store.detail
     return Status(
         cluster=cluster,
         node=control.node,
-        store=StoreStatus(reachable=control.store.reachable and control.store.leader, detail=detail),
+        store=_store(control.store),
+        regional_store=_store(control.regional) if control.regional is not None else None,
+        warnings=((control.join_refused,) if control.join_refused else ()) + control.upkeep,
+        speaks=tuple(sorted(control.speaks.capabilities)),
         leader=control.leader,
         verdict=VerdictStatus(
             fence=control.verdict.fence, version=control.verdict.version, fallback=control.verdict.fallback
@@ -70,4 +74,24 @@ def _node(name: str, member: MemberRecord | None, control: ControlStatus) -> Nod
         config_refused=member.config_refused if member is not None else "",
         seat=member.seat if member is not None else None,
         verdict_version=control.in_force.get(name, 0),
+        software=member.software if member is not None else "",
+        protocols=member.protocols if member is not None else (1, 1),
+        capabilities=member.capabilities if member is not None else (),
     )
+
+
+def _store(health: StoreHealth) -> StoreStatus:
+    members = tuple(
+        StoreMember(
+            endpoint=member.endpoint,
+            reachable=member.reachable,
+            leader=member.leads,
+            detail=member.detail,
+            db_bytes=member.db_bytes,
+            used_bytes=member.used_bytes,
+            quota_bytes=member.quota_bytes,
+            alarms=member.alarms,
+        )
+        for member in health.members
+    )
+    return StoreStatus(reachable=health.reachable and health.leader, detail=health.detail, members=members)

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from meridian.core.speech import OWN, Speaker
+
 _NAME = re.compile(r"[a-z0-9]([a-z0-9_.-]{0,61}[a-z0-9])?")
 WORKERS_MAX = 256  # one byte of a QUIC connection id carries the worker's number
 ROLES = ("agent", "gateway", "dns")
@@ -35,6 +37,8 @@ class Settings:
     etcd_key: str | None = None
     etcd_user: str | None = None
     etcd_password_file: str | None = None
+    etcd_regional: tuple[str, ...] = ()
+    etcd_quota_bytes: int = 2 * 1024**3
     address: str | None = None
     advertise: tuple[str, ...] = ()
     workers: int = 1
@@ -53,6 +57,7 @@ class Settings:
     access_log: float = 0.0
     witness: bool = False
     user: str | None = None
+    speak: str | None = None
     agent_module: str = "meridian.nodes.agent"
     gateway_module: str = "meridian.nodes.gateway_worker"
     dns_module: str = "meridian.nodes.dns_worker"
@@ -65,7 +70,7 @@ class Settings:
     def from_json(cls, text: str) -> "Settings":
         """Reads what `to_json` wrote."""
         values = json.loads(text)
-        for name in ("etcd", "advertise"):
+        for name in ("etcd", "etcd_regional", "advertise"):
             values[name] = tuple(values[name])
         return cls(**values)
 
@@ -102,6 +107,11 @@ def _parser() -> argparse.ArgumentParser:
     flag("--cluster")
     flag("--etcd", type=_words, metavar="URL,...", help="without it the cluster's state lives in the agent's memory")
     flag("--etcd-ca"), flag("--etcd-cert"), flag("--etcd-key"), flag("--etcd-user"), flag("--etcd-password-file")
+    flag("--etcd-regional", type=_words, metavar="URL,...", help="where this region's members live"
+         " (default: --etcd); same authority and user")  # fmt: skip
+    flag("--etcd-quota-bytes", type=int, help="etcd's --quota-backend-bytes, for warnings (default: 2 GiB)")
+    # SOFTWARE:OLDEST-NEWEST:CAPABILITY,...: for tests that play the part of another version.
+    flag("--speak", default=os.environ.get("MERIDIAN_SPEAK"), help=argparse.SUPPRESS)
     flag("--address", metavar="IP", help="replaces 0.0.0.0 and [::] in listeners")
     flag("--advertise", type=_words, metavar="IP,...", help="what DNS answers for this node (default: --address)")
     flag("--workers", type=int, default=max(1, os.cpu_count() or 1), help="gateway workers (default: one per core)")
@@ -116,6 +126,15 @@ def _parser() -> argparse.ArgumentParser:
     for role in ROLES:
         flag(f"--{role}-module", help=argparse.SUPPRESS)
     return parser
+
+
+def speaker_of(speak: str | None, software: str) -> Speaker:
+    """Returns what this node can: its own, or what `speak` says. Raises ValueError."""
+    if speak is None:
+        return dataclasses.replace(OWN, software=software)
+    name, protocols, capabilities = speak.split(":")
+    oldest, newest = (int(number) for number in protocols.split("-"))
+    return Speaker(name, oldest, newest, frozenset(_words(capabilities)))
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -136,6 +155,14 @@ def _check(settings: Settings) -> None:
         raise SettingsError("--witness needs --etcd, and --address IP: where other nodes reach it")
     if not settings.advertise and not settings.witness:
         raise SettingsError("--advertise IP is missing: the addresses that DNS answers for this node")
+    if settings.etcd_regional and not settings.etcd:
+        raise SettingsError("--etcd-regional needs --etcd: the document, the leader and verdicts live there")
+    if settings.etcd_quota_bytes < 1:
+        raise SettingsError(f"--etcd-quota-bytes {settings.etcd_quota_bytes}: must be at least 1")
+    try:
+        speaker_of(settings.speak, "")
+    except ValueError:
+        raise SettingsError(f"--speak {settings.speak}: write SOFTWARE:OLDEST-NEWEST:CAPABILITY,...") from None
     if not settings.witness and not 1 <= settings.workers <= WORKERS_MAX:
         raise SettingsError(f"--workers {settings.workers}: must be between 1 and {WORKERS_MAX}")
     if not 0.0 <= settings.access_log <= 1.0:

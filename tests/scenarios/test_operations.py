@@ -1,0 +1,142 @@
+"""What operators do to a cluster that serves: drain a region, run two versions side by side, lose the store and restore
+it. Under open-loop load over h1, h2 and h3."""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.load import offered_load, shown
+from tests.local_cluster import LocalCluster
+from tests.scenarios.test_failures import answers_of, changed_document, targets_of
+from tests.support import wait_until
+
+NEWER = "99.0:1-2:generations,rosters,of_the_future"
+
+
+def standings(cluster: LocalCluster) -> dict[str, str]:
+    return {node["name"]: node["standing"] for node in cluster.status()["nodes"]}
+
+
+def row(cluster: LocalCluster, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = next((node for node in cluster.status()["nodes"] if node["name"] == name), {})
+    return found
+
+
+async def test_a_drained_region_leaves_dns_first_and_no_request_fails(cluster: LocalCluster) -> None:
+    nodes = list(cluster.nodes().values())
+    gone, kept = nodes[0], nodes[1:]
+    everyone = sorted(node.host for node in nodes)
+    await wait_until(lambda: answers_of(kept[0]) == everyone, within_seconds=10, what="all nodes are answered")
+    # The region that drains is asked as well: clients hold its address for a while after DNS has stopped giving it.
+    with offered_load(targets_of(nodes), seconds=30, rate=150, ca_file=cluster.ca_file) as load:
+        await asyncio.to_thread(cluster.run, "drain", gone.region)
+        for server in nodes:
+            await wait_until(
+                lambda server=server: answers_of(server) == sorted(n.host for n in kept),  # type: ignore[misc]
+                within_seconds=3,
+                what=f"{server.name} answers without {gone.region}",
+            )
+        await asyncio.to_thread(cluster.run, "drain", kept[0].region)
+        last = await asyncio.to_thread(lambda: cluster.run("drain", kept[1].region, check=False))
+        assert last.returncode == 1
+        assert "would leave nobody serving" in last.stderr
+        assert "--force" in last.stderr
+        for node in (gone, kept[0]):
+            await asyncio.to_thread(cluster.run, "undrain", node.region)
+        await wait_until(lambda: answers_of(kept[1]) == everyone, within_seconds=8, what="all are answered again")
+        await asyncio.to_thread(load.stop)
+    assert load.tally.offered > 300
+    assert load.tally.failed == 0, shown(load.tally)
+
+
+def started_as(cluster: LocalCluster, speak: str, name: str) -> None:
+    """Starts a node that plays the part of another version, and does not wait whether it serves."""
+    environment = {**cluster.environment, "MERIDIAN_SPEAK": speak}
+    other = LocalCluster(cluster.home)
+    other.environment = environment
+    other.run("local", "start", name, timeout_seconds=90)
+
+
+async def test_two_versions_work_side_by_side(cluster: LocalCluster, tmp_path: Path) -> None:
+    nodes = cluster.nodes()
+    leader = next(node for node in nodes.values() if node.leader)
+    others = [node for node in nodes.values() if node is not leader]
+    try:
+        with offered_load(targets_of(others), seconds=60, rate=100, ca_file=cluster.ca_file) as load:
+            await asyncio.to_thread(cluster.run, "local", "stop", leader.name)
+            assert not row(cluster, leader.name)  # a node that leaves takes its record with it
+            await asyncio.to_thread(started_as, cluster, NEWER, leader.name)
+            await wait_until(
+                lambda: standings(cluster) == dict.fromkeys(nodes, "serving"),
+                within_seconds=10, what="all serve", every_seconds=0.2,
+            )  # fmt: skip
+            status = cluster.status()
+            assert row(cluster, leader.name)["software"] == "99.0"
+            assert status["speaks"] == ["generations", "rosters"]  # not yet what only one of them can
+            document = changed_document(tmp_path, cluster)
+            await asyncio.to_thread(cluster.run, "apply", "--now", str(document))
+            assert len({node["config_version"] for node in cluster.status()["nodes"]}) == 1
+            await asyncio.to_thread(load.stop)
+        assert load.tally.failed == 0, shown(load.tally)
+    finally:
+        await asyncio.to_thread(cluster.run, "local", "stop", leader.name)
+        await asyncio.to_thread(cluster.up)
+    assert row(cluster, leader.name)["software"] != "99.0"
+
+
+async def lost_store(cluster: LocalCluster) -> None:
+    """Every member of etcd dies, and its disk with it; new, empty ones are started in their place."""
+    for pid in cluster.etcd_pids():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    for entry in cluster.local_status()["etcd"]:
+        shutil.rmtree(cluster.home / "data" / entry["name"])
+
+
+async def test_all_of_etcd_is_lost_and_a_backup_brings_it_back_while_nodes_serve(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    nodes = list(cluster.nodes().values())
+    everyone = sorted(node.host for node in nodes)
+    file = tmp_path / "cluster.backup"
+    before = cluster.status()
+    await asyncio.to_thread(cluster.run, "backup", str(file))
+    # One version more, which the backup does not know and the nodes have seen.
+    document = changed_document(tmp_path, cluster)
+    await asyncio.to_thread(cluster.run, "apply", "--now", str(document))
+    seen = cluster.status()["config_version"]
+    with offered_load(targets_of(nodes), seconds=60, rate=100, ca_file=cluster.ca_file) as load:
+        await lost_store(cluster)
+        await asyncio.to_thread(cluster.up)
+        # The store is there and empty: nobody takes that for an order to serve nothing.
+        began = time.monotonic()
+        while time.monotonic() - began < 2.0:
+            for node in nodes:
+                assert answers_of(node) == everyone
+            await asyncio.sleep(0.2)
+        assert {node["config_version"] for node in cluster.status()["nodes"]} == {seen}
+        done = await asyncio.to_thread(cluster.run, "restore", str(file), "--json")
+        restored = json.loads(done.stdout)
+        assert restored["was"] == before["config_version"]
+        assert restored["version"] == seen + 1
+        await wait_until(
+            lambda: {node["config_version"] for node in cluster.status()["nodes"]} == {seen + 1},
+            within_seconds=10, what="all nodes serve what was restored", every_seconds=0.2,
+        )  # fmt: skip
+        await wait_until(
+            lambda: cluster.status()["verdict"]["fence"] > before["verdict"]["fence"],
+            within_seconds=10, what="a leader of the restored store is believed", every_seconds=0.2,
+        )  # fmt: skip
+        assert standings(cluster) == {node.name: "serving" for node in nodes}
+        await asyncio.to_thread(cluster.run, "apply", "--now", str(document))
+        assert {node["config_version"] for node in cluster.status()["nodes"]} == {seen + 2}
+        versions = json.loads(cluster.run("history", "--json").stdout)["versions"]
+        assert [meta["version"] for meta in versions][:2] == [seen + 2, seen + 1]
+        await asyncio.to_thread(load.stop)
+    assert load.tally.failed == 0, shown(load.tally)
