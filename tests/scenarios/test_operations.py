@@ -34,7 +34,7 @@ async def test_a_drained_region_leaves_dns_first_and_no_request_fails(cluster: L
     everyone = sorted(node.host for node in nodes)
     await wait_until(lambda: answers_of(kept[0]) == everyone, within_seconds=10, what="all nodes are answered")
     # The region that drains is asked as well: clients hold its address for a while after DNS has stopped giving it.
-    with offered_load(targets_of(nodes), seconds=30, rate=150, ca_file=cluster.ca_file) as load:
+    with offered_load(targets_of(nodes), seconds=60, rate=150, ca_file=cluster.ca_file) as load:
         await asyncio.to_thread(cluster.run, "drain", gone.region)
         for server in nodes:
             await wait_until(
