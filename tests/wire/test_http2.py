@@ -379,6 +379,28 @@ def test_resets_both_ways() -> None:
     assert pair.exchange() == []
 
 
+def test_a_cancel_behind_credit_costs_only_its_stream() -> None:
+    pair = Pair()
+    cancelled, other = pair.request(), pair.request()
+    pair.exchange()
+    for stream_id in (cancelled, other):
+        pair.server.respond(stream_id, 200, [], end=False)
+        pair.server.send_data(stream_id, b"x" * 50_000, end=True)  # together more than the connection's window
+    pair.exchange()
+    pair.client.increment_flow_control_window(1 << 20)
+    pair.client.reset_stream(other, ErrorCodes.CANCEL)
+    assert [type(event) for event in pair.exchange()] == [Reset]  # and no Refused: both frames came in one piece
+    assert len(pair.body(cancelled)) == 50_000
+
+
+def test_a_request_that_is_refused_and_cancelled_at_once_costs_nothing() -> None:
+    pair = Pair()
+    refused = pair.request([(b":method", b"CONNECT"), (b":authority", b"shop.example.com:443")], end=False)
+    pair.client.reset_stream(refused, ErrorCodes.CANCEL)
+    assert pair.exchange() == []
+    assert not pair.of(ConnectionTerminated)
+
+
 def test_a_hundred_streams_interleaved() -> None:
     pair = Pair()
     streams = [pair.request(POST, end=False) for _ in range(100)]

@@ -174,8 +174,9 @@ class Http2Server:
             self._reset_for_client(stream_id, str(error))
             return
         except UnwantedError as error:
-            self._streams[stream_id] = _Stream(b"GET", ended)
-            self.respond(stream_id, error.status, [(b"content-length", b"0")], end=True)
+            if self._is_open(stream_id):
+                self._streams[stream_id] = _Stream(b"GET", ended)
+                self.respond(stream_id, error.status, [(b"content-length", b"0")], end=True)
             return
         self._streams[stream_id] = _Stream(head.method, ended)
         self._events.append(head)
@@ -331,6 +332,8 @@ class Http2Server:
 
         Returns whether anything has moved.
         """
+        if not self._is_open(stream_id):
+            return False
         room = self._room(stream_id)
         if room <= 0 and (stream.held or not stream.end_held):
             return False
@@ -357,6 +360,12 @@ class Http2Server:
             self._blocked[stream_id] = None
         return True
 
+    def _is_open(self, stream_id: int) -> bool:
+        """False while the event that resets the stream waits behind the one at hand: h2 reads all bytes that it is
+        given before we see the first event."""
+        stream = self._h2.streams.get(stream_id)
+        return stream is not None and not stream.closed
+
     def _room(self, stream_id: int) -> int:
         """Bytes that both windows let out now; a settings change can make it negative."""
         h2 = self._h2
@@ -374,7 +383,7 @@ class Http2Server:
 
     def _credit_stream(self, stream_id: int, stream: _Stream, count: int) -> None:
         stream.credit += count
-        if stream.credit >= STREAM_WINDOW_BYTES // 2 and not stream.request_ended:
+        if stream.credit >= STREAM_WINDOW_BYTES // 2 and not stream.request_ended and self._is_open(stream_id):
             self._h2.increment_flow_control_window(stream.credit, stream_id)
             stream.credit = 0
         self._credit_connection(count)
