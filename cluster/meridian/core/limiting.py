@@ -61,6 +61,21 @@ class Buckets:
         self._levels[key] = (level - 1.0 if wait == 0.0 else level, max(now, at))
         return wait
 
+    def look(self, key: str, now: float) -> tuple[float, float, float]:
+        """Takes nothing: returns the level, seconds until it is full, and seconds until one token is there."""
+        share = self.share
+        if share.burst == 0:
+            return 0.0, 0.0, float("inf")
+        found = self._levels.get(key)
+        if found is None and len(self._levels) >= KEYS_MAX:
+            wait = self._seconds_until_room(now)
+            if wait > 0.0:
+                return 0.0, wait, wait
+        level, at = found or (0.0, share.since)
+        level = min(float(share.burst), level + max(0.0, now - at) * share.rate_per_second)
+        reset = (share.burst - level) / share.rate_per_second
+        return level, reset, 0.0 if level >= 1.0 else (1.0 - level) / share.rate_per_second
+
     def resize(self, share: Share) -> None:
         """Takes a new share: levels are clamped to it and accrue at the new rate from `share.since`.
 

@@ -15,6 +15,7 @@ Invariants:
 
 from meridian.core.outliers import FRESH
 from meridian.core.routing import NoRoute, route
+from meridian.core.snapshot import Limit
 from meridian.gateway import answers, forwarding
 from meridian.gateway.answers import CLIENT_GONE_STATUS, Failure
 from meridian.gateway.body import RequestBody
@@ -122,14 +123,18 @@ class Exchange(Tries):
 
     def _limit(self) -> bool:
         """Whether every limit of the route admits it. False: answered."""
-        for limit, buckets in self._live.limits:
-            key = self.client if limit.key == "client_ip" else self._live.route.name
-            wait = buckets.admit(key, self.worker.clock())
-            if wait > 0.0:
-                extra = [(b"retry-after", b"%d" % max(1, -int(-wait // 1)))] if wait != FOREVER else []
-                self._answer(answers.LIMITED, extra)
-                return False
-        return True
+        asked = [(limit, self._limit_key(limit)) for limit in self._live.limits]
+        decision = self.worker.limits.decide(asked, self.worker.clock())
+        if decision.admitted:
+            return True
+        wait = decision.retry_after_seconds
+        extra = [(b"retry-after", b"%d" % max(1, -int(-wait // 1)))] if wait != FOREVER else []
+        self._answer(answers.LIMITED, extra)
+        return False
+
+    def _limit_key(self, limit: Limit) -> str:
+        """Whose tokens this exchange takes."""
+        return self.client if limit.key == "client_ip" else self._live.route.name
 
     # The upstream: choose, connect, send
 

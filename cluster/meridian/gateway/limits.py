@@ -1,10 +1,25 @@
 """The token buckets of one worker, by limit. They outlive snapshots: a level belongs to the limit's name, so that no
 new document hands out a second burst."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from meridian.core.limiting import Buckets, Share, joined, share
 from meridian.core.snapshot import Limit
+
+
+class Decision(NamedTuple):
+    """What the limits of one exchange say. `limit` is the one that refused or, if all admit, the nearest to refusing.
+
+    `remaining` is what this worker could still admit at once, in whole tokens; `reset_seconds` when its bucket is full;
+    `retry_after_seconds` when a token is there if nothing changes (0.0 if admitted, inf if never).
+    """
+
+    admitted: bool
+    limit: str
+    remaining: int
+    reset_seconds: float
+    retry_after_seconds: float
 
 
 class Limits:
@@ -38,6 +53,25 @@ class Limits:
         self._spenders, self._indexes = spenders, indexes
         for limit in self._limits.values():
             self._buckets[limit.name, limit.key].resize(self._share(limit, now))
+
+    def decide(self, asked: Sequence[tuple[Limit, str]], now: float) -> Decision:
+        """Takes one token under each of the limits asked for, as (limit, key), or none at all if one of them refuses.
+
+        `asked` names at least one limit. The admission is at the moment of `now`: read the clock immediately before.
+        """
+        nearest: Decision | None = None
+        for limit, key in asked:
+            left, reset, wait = self.buckets(limit).look(key, now)
+            if wait > 0.0:
+                return Decision(False, limit.name, 0, reset, wait)
+            if nearest is None or left - 1 < nearest.remaining:
+                nearest = Decision(True, limit.name, int(left) - 1, reset, 0.0)
+        assert nearest is not None
+        for limit, key in asked:
+            # Two limits of one route never share a bucket, so that what was seen above is still there.
+            wait = self.buckets(limit).admit(key, now)
+            assert wait == 0.0
+        return nearest
 
     def buckets(self, limit: Limit) -> Buckets:
         """The buckets of a limit of the present snapshot."""

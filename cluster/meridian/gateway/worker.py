@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import formatdate
 
-from meridian.core.limiting import Buckets
 from meridian.core.routing import Route
 from meridian.core.snapshot import Limit, Snapshot
 from meridian.gateway.forwarding import ListenerFacts
@@ -28,7 +27,7 @@ class LiveRoute:
 
     route: Route
     upstream: LiveUpstream
-    limits: tuple[tuple[Limit, Buckets], ...]
+    limits: tuple[Limit, ...]
     by_class: tuple[Counter, ...]  # answers, by the first digit of their status less one
     seconds: Histogram
     request_bytes: Counter
@@ -101,7 +100,7 @@ class Worker:
             limits = installed.snapshot.limits
             live = installed.routes[route.name] = LiveRoute(
                 route, self.health.upstream(route.upstream),
-                tuple((limits[name], self.limits.buckets(limits[name])) for name in route.limits),
+                tuple(limits[name] for name in dict.fromkeys(route.limits)),
                 *self._counters(route.name),
             )  # fmt: skip
         return live
