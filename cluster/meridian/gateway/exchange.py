@@ -20,6 +20,7 @@ from meridian.gateway import answers, forwarding
 from meridian.gateway.answers import CLIENT_GONE_STATUS, Failure
 from meridian.gateway.body import RequestBody
 from meridian.gateway.forwarding import GONE, ListenerFacts
+from meridian.gateway.limits import Decision
 from meridian.gateway.outcome import Outcome, is_ordinary
 from meridian.gateway.stream import DownstreamStream, Peer
 from meridian.gateway.tracing import begin_trace
@@ -122,9 +123,21 @@ class Exchange(Tries):
         return True
 
     def _limit(self) -> bool:
-        """Whether every limit of the route admits it. False: answered."""
+        """Whether every limit of the route admits it. False: answered, or others are asked (`_consulted` goes on)."""
+        limits = self.worker.limits
         asked = [(limit, self._limit_key(limit)) for limit in self._live.limits]
-        decision = self.worker.limits.decide(asked, self.worker.clock())
+        if limits.consults(asked):
+            limits.consult(asked, self._consulted)
+            return False
+        return self._admitted(limits.decide(asked, self.worker.clock()))
+
+    def _consulted(self, decision: Decision) -> None:
+        """The owners of the keys have answered, or did not in time."""
+        if not self._ended and self._admitted(decision):
+            self._try(FOREVER)
+
+    def _admitted(self, decision: Decision) -> bool:
+        """False: answered."""
         if decision.admitted:
             return True
         wait = decision.retry_after_seconds

@@ -61,7 +61,7 @@ class Worker:
     def __init__(
         self, *, region: str, number: int, loop: asyncio.AbstractEventLoop, clock: Callable[[], float],
         unix_nanoseconds: Callable[[], int], draw: Callable[[], float], draw_bytes: Callable[[int], bytes],
-        report: Reports, quiet: bool, metrics: Metrics,
+        report: Reports, quiet: bool, metrics: Metrics, limits: Limits,
     ) -> None:  # fmt: skip
         """Needs `install` before use."""
         self.number = number
@@ -77,7 +77,7 @@ class Worker:
         self._date_at = -1
         self.set_date()
         self.health = Health(loop, region, metrics, self.coarse_now)
-        self.limits = Limits()
+        self.limits = limits
         self.installed: Installed
         self.verdict_version = self.verdict_fallback = 0
         self.exchanges: set[Sweepable] = set()

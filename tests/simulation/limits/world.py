@@ -16,7 +16,7 @@ from tests.simulation.limits.store import Store
 
 from meridian.core.granting import allocation, seats
 from meridian.core.granting.allocation import Allocation
-from meridian.core.granting.messages import Grant, Message
+from meridian.core.granting.messages import Grant, Loan
 from meridian.core.granting.seats import Command, Event
 from meridian.core.granting.shares import Cut, Rule, Value, digest, owner
 from meridian.core.granting.spender import Spender
@@ -98,7 +98,7 @@ class World:
 
     # Messages between spenders go from agent to agent
 
-    def send(self, message: Message) -> None:
+    def send(self, message: Loan) -> None:
         """Lost, doubled, late, out of order; and nothing between nodes that are cut, or without their agents."""
         sender, receiver = message.lender, message.borrower
         if not isinstance(message, Grant):
