@@ -159,6 +159,8 @@ class Node:
     def connect(self, worker: Worker) -> None:
         if self.agent.alive:
             self.to_agent(worker, WorkerStarted(worker.slot))
+            if self.world.repeats and worker.confirmed[1] >= 0:
+                self.to_agent(worker, Confirmed(worker.slot, *worker.confirmed))
             worker.confirmed = ("", -1)  # a new connection: it says again what it keeps to
 
     def leave(self) -> None:

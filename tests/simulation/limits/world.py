@@ -65,6 +65,7 @@ class World:
     incarnations: int = 0
     check_caps: bool = True
     keys_max: int = 1_000_000
+    repeats: bool = False  # a worker's last confirmation goes out again on a new connection, as the channel does it
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
