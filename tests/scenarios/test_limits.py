@@ -126,6 +126,14 @@ async def test_no_restart_of_worker_agent_or_node_gives_a_burst(tmp_path: Path) 
         await node.ended()
     async with running(site.flags(), {}, standin=False):
         output, _ = await asyncio.to_thread(client.communicate, timeout=60)
+        for rate in ("10/s", "20/s"):  # the store is a new one: its version 1 is what the node serves already
+            await site.apply(site.document(limits=[{**limit, "rate": rate}], routes=routes))
+
+        async def changed() -> bool:
+            (shown,) = (await site.call("GET", "/v1/status"))["limits"]
+            return (shown["rate_per_second"], shown["next_burst"], shown["waits_for"]) == (20.0, None, [])
+
+        await until(changed, "the new rate, which all workers keep to", within_seconds=10)
     rows: list[Row] = [tuple(row) for row in json.loads(output)]
     show(plot(rows, begin, 10.0))
     excess, start, end = proven_excess(rows, 10.0, 40)

@@ -291,8 +291,8 @@ def play(seed: int, planting: Planting | None = None) -> World:
 def restart_while_lending(planting: Planting | None = None, seed: int = 1) -> World:
     """All demand is at node b, so that a lends to it. Then a's agent restarts, and has to give seats back at once.
 
-    No fault is drawn: loans are out that the new agent knows nothing of, and c, whose agent was away for so long that the
-    others have its seats, takes what it is left.
+    No fault is drawn: loans are out that the new agent knows nothing of, and c, whose agent was away for so long that
+    the others have its seats, takes what it is left.
     """
     world = World(seed, planting or Planting(), faults=False, loss=0.0)
     world.store.trouble = world.store.slow = 0.0
