@@ -40,7 +40,10 @@ class Node:
 
     boots = 0
 
-    def __init__(self, store: FlakyStore, name: str, *, disk: NoDisk | None = None, cut: Cut = CUT, workers: int = 2):
+    def __init__(
+        self, store: FlakyStore, name: str, *, disk: NoDisk | None = None, cut: Cut = CUT, workers: int = 2,
+        sits: bool = True,
+    ) -> None:  # fmt: skip
         Node.boots += 1
         self.name = name
         self.store = store
@@ -50,7 +53,7 @@ class Node:
         self.workers = workers
         self.grants = Grants(
             store, KEYS, name, f"boot{Node.boots}", cut, disk or Memory(), asyncio.get_running_loop().time,
-            workers=workers, fence=lambda: self.fence, told=self._told, seated=lambda: None,
+            workers=workers, sits=sits, fence=lambda: self.fence, told=self._told, seated=lambda: None,
         )  # fmt: skip
 
     async def run(self) -> None:
@@ -280,3 +283,29 @@ def test_a_restored_store_has_its_values_stamped_with_its_generation() -> None:
     assert view is None
     restored = seating.View(Epoch(CUT, 1), {0: Seat("a", "n", True)}, {"l": Value(0, 7, Rule(1.0, 1))}, {}, {})
     assert seating.next_value(restored, "l", Rule(1.0, 1)) == Value(1, 8, Rule(1.0, 1))
+
+
+def test_a_witness_takes_no_seat_and_changes_limits_while_it_leads() -> None:
+    async def story() -> None:
+        one = store()
+        a, witness = Node(one, "a"), Node(one, "w", sits=False)
+        meet(a)
+        async with running(a.run(), witness.run()):
+            await asyncio.sleep(15.0)
+            await lead(witness, {"some": Rule(10.0, 40)})
+            await asyncio.sleep(3.0)
+            assert await values(one) == {"some": Value(0, 0, Rule(10.0, 40))}
+            assert len(a.seats) == 12 and witness.told == [] and witness.grants.detail == ""
+
+    run_virtual(story)
+
+
+def test_a_witness_alone_does_not_cut_the_limits() -> None:
+    async def story() -> None:
+        one = store()
+        witness = Node(one, "w", sits=False)
+        async with running(witness.run()):
+            await asyncio.sleep(5.0)
+            assert (await one.list(KEYS.limits())).items == ()
+
+    run_virtual(story)
