@@ -126,6 +126,7 @@ async def test_no_restart_of_worker_agent_or_node_gives_a_burst(tmp_path: Path) 
         await node.ended()
     async with running(site.flags(), {}, standin=False):
         output, _ = await asyncio.to_thread(client.communicate, timeout=60)
+        await until(partial(site.call, "GET", "/v1/status"), "the admin API", within_seconds=40)
         for rate in ("10/s", "20/s"):  # the store is a new one: its version 1 is what the node serves already
             await site.apply(site.document(limits=[{**limit, "rate": rate}], routes=routes))
 
