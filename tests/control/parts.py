@@ -7,7 +7,17 @@ from typing import Any
 
 from meridian.store.embedded import EmbeddedStore
 from meridian.store.keys import Keys
-from meridian.store.port import Compare, Item, Lease, Listing, Op, OutcomeUnknown, StoreUnavailable, TxnResult
+from meridian.store.port import (
+    Compare,
+    Item,
+    Lease,
+    Listing,
+    Op,
+    OutcomeUnknown,
+    StoreHealth,
+    StoreUnavailable,
+    TxnResult,
+)
 
 KEYS = Keys("test")
 
@@ -37,6 +47,9 @@ class FlakyStore(EmbeddedStore):
             self.lose_answers -= 1
             raise OutcomeUnknown("answer lost")
         return result
+
+    async def health(self) -> StoreHealth:
+        return StoreHealth(False, False, "", "away") if self.away else await super().health()
 
     async def grant_lease(self, ttl_seconds: int) -> Lease:
         self._check()

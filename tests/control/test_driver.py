@@ -12,10 +12,12 @@ from meridian.control.driver import ControlPlane, Handlers, Identity, Settings
 from meridian.control.members import Endpoints
 from meridian.control.peers import NoPeers
 from meridian.control.prober import Subject
+from meridian.core.granting.seats import Tell
 from meridian.core.health import Sight
 from meridian.core.model import Endpoint, Health, Upstream
 from meridian.core.verdicts import Report, Standing, Verdict
 from meridian.store.documents import VersionMeta, write_version
+from meridian_proto.v1.spending_pb2 import Letter
 
 
 @dataclass
@@ -25,14 +27,18 @@ class Told:
     configs: list[tuple[int, bytes]] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
     down: list[Mapping[str, frozenset[str]]] = field(default_factory=list)
-    shares: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
+    allowances: list[tuple[Tell, bool]] = field(default_factory=list)
+    sitting: list[Mapping[int, str]] = field(default_factory=list)
+    letters: list[Letter] = field(default_factory=list)
 
     def handlers(self) -> Handlers:
         return Handlers(
             lambda version, payload: self.configs.append((version, payload)),
             self.verdicts.append,
             self.down.append,
-            lambda spenders, indexes: self.shares.append((spenders, indexes)),
+            lambda cut, tell, lost: self.allowances.append((tell, lost)),
+            lambda addresses, sitting: self.sitting.append(sitting),
+            self.letters.append,
         )
 
 
@@ -77,7 +83,10 @@ def test_a_node_alone_leads_serves_and_tells_what_it_knows() -> None:
         async with running(node.plane.run()):
             await asyncio.sleep(1.5)
             assert node.told.verdicts[-1].nodes["a"].standing is Standing.SERVING
-            assert node.told.shares == [(4, (0, 2))]
+            tell, lost = node.told.allowances[-1]
+            assert (tell.allowance.home, lost) == (frozenset({0}), False)
+            assert len(tell.allowance.leased) == 7, "who is alone has all seats"
+            assert node.told.sitting[-1] == dict.fromkeys(range(8), "a")
             await write_version(
                 node.store, KEYS, b"document", VersionMeta("me", "", "2026-01-01T00:00:00Z"), expected_current=0
             )
@@ -91,7 +100,13 @@ def test_a_node_alone_leads_serves_and_tells_what_it_knows() -> None:
             (member,) = status.members
             assert (member.config_version, member.config_refused) == (1, "version 2: no such file")
             assert member.endpoints.https == "192.0.2.1:8443"
-            assert (status.leader, status.leads, status.seat, status.spenders) == ("a", True, 0, 4)
+            assert (status.leader, status.leads, status.seat, status.seats_home, status.seats_leased) == (
+                "a",
+                True,
+                0,
+                1,
+                7,
+            )
             assert (status.config_current, status.store.reachable, status.draining) == (1, True, False)
             assert [name for name, age in status.heard if age < 0.6] == ["a"]
 
@@ -134,7 +149,8 @@ def test_a_cold_start_without_the_store_serves_what_the_disk_has() -> None:
         async with running(second.plane.run()):
             await asyncio.sleep(30)
             assert second.told.configs == [(1, b"document")]
-            assert second.told.shares == [(4, (0, 2))]
+            assert {tuple(tell.allowance.home) for tell, _ in second.told.allowances} == {(0,)}
+            assert [lost for _, lost in second.told.allowances] == [False, True]
             assert second.told.verdicts == []
 
     run_virtual(story)

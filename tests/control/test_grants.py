@@ -1,115 +1,311 @@
-"""Seats: never two nodes on one, and a node keeps its own."""
+"""Seats against a store: never two nodes on one, a node keeps its own, a limit changes when all have acknowledged."""
 
 import asyncio
-from collections import Counter
+from collections.abc import Mapping
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from tests.control.parts import KEYS, FlakyStore, running
 from tests.simulation.virtual import run_virtual
 
+from meridian.control import seating
 from meridian.control.disk import NoDisk
-from meridian.control.grants import Cut, Grants, Seat
-from meridian.core.limiting import share
-from meridian.store.port import Put
+from meridian.control.driver import cut_for
+from meridian.control.grants import Grants
+from meridian.control.seating import Epoch
+from meridian.core.granting.seats import Seat, Tell
+from meridian.core.granting.shares import Cut, Rule, Value
+from meridian.store.port import Put, TxnResult
+
+CUT = cut_for(3, 2)
 
 
 class Memory(NoDisk):
-    """A disk that outlives the node."""
+    """A disk that outlives the node; while `full` it takes nothing."""
 
     def __init__(self) -> None:
         self.kept: dict[str, bytes] = {}
+        self.full = False
 
     async def save(self, name: str, content: bytes) -> None:
+        if self.full:
+            raise OSError(28, "no space left")
         self.kept[name] = content
 
     async def load(self, name: str) -> bytes | None:
         return self.kept.get(name)
 
 
-def build(store: FlakyStore, name: str, disk: NoDisk, cut: Cut = Cut(3, 2)) -> tuple[Grants, list[Seat | None]]:  # noqa: B008  # frozen
-    told: list[Seat | None] = []
-    return Grants(store, KEYS, name, cut, disk, told.append), told
+class Node:
+    """An agent's grants, and workers that confirm at once unless they are `slow`."""
+
+    boots = 0
+
+    def __init__(
+        self, store: FlakyStore, name: str, *, disk: NoDisk | None = None, cut: Cut = CUT, workers: int = 2,
+        sits: bool = True,
+    ) -> None:  # fmt: skip
+        Node.boots += 1
+        self.name = name
+        self.store = store
+        self.told: list[Tell] = []
+        self.slow = False
+        self.fence: int | None = None
+        self.workers = workers
+        self.grants = Grants(
+            store, KEYS, name, f"boot{Node.boots}", cut, disk or Memory(), asyncio.get_running_loop().time,
+            workers=workers, sits=sits, fence=lambda: self.fence, told=self._told, seated=lambda: None,
+        )  # fmt: skip
+
+    async def run(self) -> None:
+        await self.grants.load()
+        for slot in range(self.workers):
+            self.grants.worker_started(slot)
+        await self.grants.run()
+
+    def _told(self, cut: Cut, tell: Tell) -> None:
+        self.told.append(tell)
+        if not self.slow:
+            self.confirm()
+
+    def confirm(self) -> None:
+        for slot in range(self.workers):
+            allowance = self.told[-1].allowance
+            self.grants.worker_confirmed(slot, allowance.agent, allowance.sequence)
+
+    @property
+    def seats(self) -> set[int]:
+        """What its workers may spend, by the last word."""
+        return set(self.told[-1].allowance.home | self.told[-1].allowance.leased) if self.told else set()
 
 
-@given(st.integers(1, 7), st.integers(1, 9), st.integers(1, 200))
-def test_the_seats_of_a_cut_are_all_spenders_once_and_odd_tokens_go_round(seats: int, slices: int, burst: int) -> None:
-    cut = Cut(seats, slices)
-    indexes = [index for seat in range(seats) for index in Seat(seat, cut).indexes]
-    assert Counter(indexes) == Counter(range(seats * slices))
-    tokens = [
-        sum(share(1.0, burst, seats * slices, index, 0.0).burst for index in Seat(seat, cut).indexes)
-        for seat in range(seats)
-    ]
-    assert sum(tokens) == burst
-    assert max(tokens) - min(tokens) <= 1
+def store() -> FlakyStore:
+    return FlakyStore(asyncio.get_running_loop().time)
 
 
-def test_each_node_takes_a_seat_and_one_too_many_gets_none() -> None:
+def meet(*nodes: Node) -> None:
+    for node in nodes:
+        node.grants.set_members(one.name for one in nodes)
+
+
+async def lead(node: Node, rules: Mapping[str, Rule]) -> None:
+    """Makes it the leader, by a leader key that is there."""
+    await node.store.put(KEYS.leader(), b"leader")
+    item = await node.store.get(KEYS.leader())
+    assert item is not None
+    node.fence = item.create_revision
+    node.grants.set_rules(rules)
+
+
+async def values(of: FlakyStore) -> dict[str, Value]:
+    listing = await of.list(KEYS.limit_values())
+    return seating.read_values({item.key: item for item in listing.items}, KEYS)
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2, 3, 5])
+def test_all_seats_are_divided_and_none_is_two_nodes_also_when_answers_are_lost(lost: int) -> None:
     async def story() -> None:
-        store = FlakyStore(asyncio.get_running_loop().time)
-        nodes = [build(store, name, NoDisk()) for name in "abcd"]
-        async with running(*(grants.run() for grants, _ in nodes)):
-            await asyncio.sleep(1.0)
-            seats = [grants.seat.index for grants, _ in nodes if grants.seat is not None]
-            assert sorted(seats) == [0, 1, 2]
-            ((name, out),) = [(n, g) for n, (g, _) in zip("abcd", nodes, strict=True) if g.seat is None]
-            assert "all 3 seats are taken" in out.detail
-            await store.txn([], [Put(KEYS.limit("seats", "0"), name.encode())])  # an operator's hand
-            await asyncio.sleep(11.0)
-            assert out.seat == Seat(0, Cut(3, 2))
-            assert [told[-1] for grants, told in nodes if grants.seat is None] == [None]
+        one = store()
+        one.lose_answers = lost
+        nodes = [Node(one, name) for name in "abc"]
+        meet(*nodes)
+        async with running(*(node.run() for node in nodes)):
+            await asyncio.sleep(30.0)
+            found = [seat for node in nodes for seat in node.seats]
+            assert sorted(found) == list(range(12))
+            assert [len(node.seats) for node in nodes] == [4, 4, 4]
+            assert sorted(len(node.told[-1].allowance.home) for node in nodes) == [1, 1, 1]
 
     run_virtual(story)
 
 
-def test_a_node_keeps_its_seat_over_restarts_and_without_the_store() -> None:
+def test_who_is_gone_leaves_its_leased_seats_to_the_others_and_keeps_its_home() -> None:
     async def story() -> None:
-        store, disk = FlakyStore(asyncio.get_running_loop().time), Memory()
-        first, told = build(store, "a", disk)
+        one = store()
+        a, b = Node(one, "a"), Node(one, "b")
+        meet(a, b)
+        async with running(a.run()):
+            async with running(b.run()):
+                await asyncio.sleep(20.0)
+                home = b.told[-1].allowance.home
+                assert len(b.seats) == 6 and len(home) == 1
+            a.grants.set_members(["a"])
+            await asyncio.sleep(30.0)
+            assert a.seats == set(range(12)) - home
+
+    run_virtual(story)
+
+
+def test_a_node_keeps_its_home_without_the_store_and_over_restarts_and_leases_end() -> None:
+    async def story() -> None:
+        one, disk = store(), Memory()
+        first = Node(one, "a", disk=disk)
+        meet(first)
         async with running(first.run()):
-            await asyncio.sleep(0.5)
-            store.away = True
-            await asyncio.sleep(60.0)
-            assert told == [Seat(0, Cut(3, 2))]
-            assert "the seat is kept" in first.detail
-        again, told_again = build(store, "a", disk)
-        await again.load()
+            await asyncio.sleep(15.0)
+            home = first.told[-1].allowance.home
+            assert len(first.seats) == 12
+            one.away = True
+            await asyncio.sleep(CUT.lease_seconds + 1.0)
+            assert first.seats == home and first.grants.leased == frozenset()
+            assert "the store is away" in first.grants.detail
+        again = Node(one, "a", disk=disk)
+        meet(again)
         async with running(again.run()):
             await asyncio.sleep(5.0)
-            assert told_again == [Seat(0, Cut(3, 2))]
-            store.away = False
+            assert again.seats == home, "from the disk"
+            one.away = False
+            await asyncio.sleep(30.0)
+            assert len(again.seats) == 12 and again.told[-1].allowance.home == home
+            assert again.grants.detail == ""
+        assert first.told[-1].allowance.agent != again.told[-1].allowance.agent, "incarnations are never used twice"
+
+    run_virtual(story)
+
+
+def test_nothing_is_told_that_could_not_be_saved() -> None:
+    async def story() -> None:
+        one, disk = store(), Memory()
+        disk.full = True
+        node = Node(one, "a", disk=disk)
+        meet(node)
+        async with running(node.run()):
             await asyncio.sleep(5.0)
-            assert (again.seat, again.detail) == (Seat(0, Cut(3, 2)), "")
-            assert told_again == [Seat(0, Cut(3, 2))]
+            assert node.told == [] and "disk cannot be written" in node.grants.detail
+            disk.full = False
+            await asyncio.sleep(15.0)
+            assert len(node.seats) == 12
+
+    run_virtual(story)
+
+
+def test_a_limit_changes_when_every_holder_keeps_to_the_lesser_and_who_does_not_is_named() -> None:
+    async def story() -> None:
+        one = store()
+        a, b = Node(one, "a"), Node(one, "b")
+        meet(a, b)
+        old, new = Rule(10.0, 40), Rule(20.0, 20)
+        async with running(a.run(), b.run()):
+            await asyncio.sleep(20.0)
+            await lead(a, {"some": old})
+            await asyncio.sleep(2.0)
+            assert await values(one) == {"some": Value(0, 0, old)}
+            b.slow = True
+            a.grants.set_rules({"some": new})
+            await asyncio.sleep(5.0)
+            assert await values(one) == {"some": Value(0, 1, old, new)}
+            assert b.told[-1].values["some"].rules == (old, new), "told, but not confirmed"
+            assert a.grants.view is not None and a.grants.view.blocking("some") == ("b",)
+            b.slow = False
+            b.confirm()
+            await asyncio.sleep(3.0)
+            assert await values(one) == {"some": Value(0, 2, new)}
+            assert a.told[-1].values == b.told[-1].values == {"some": Value(0, 2, new)}
+
+    run_virtual(story)
+
+
+def test_a_former_leader_changes_no_limit() -> None:
+    async def story() -> None:
+        one = store()
+        node = Node(one, "a")
+        meet(node)
+        async with running(node.run()):
+            await asyncio.sleep(15.0)
+            await lead(node, {})
+            assert node.fence is not None
+            node.fence -= 1
+            node.grants.set_rules({"some": Rule(1.0, 1)})
+            await asyncio.sleep(5.0)
+            assert await values(one) == {}
+
+    run_virtual(story)
+
+
+def test_writes_end_when_nothing_changes() -> None:
+    async def story() -> None:
+        one = store()
+        nodes = [Node(one, name) for name in "abc"]
+        meet(*nodes)
+        async with running(*(node.run() for node in nodes)):
+            await lead(nodes[0], {"some": Rule(10.0, 40)})
+            await asyncio.sleep(40.0)
+            before: TxnResult = await one.txn([], [])
+            await asyncio.sleep(120.0)
+            assert (await one.txn([], [])).revision == before.revision
 
     run_virtual(story)
 
 
 def test_another_configuration_is_reported_and_not_applied() -> None:
     async def story() -> None:
-        store = FlakyStore(asyncio.get_running_loop().time)
-        first, _ = build(store, "a", NoDisk())
-        second, _ = build(store, "b", NoDisk(), Cut(5, 4))
+        one = store()
+        first, second = Node(one, "a"), Node(one, "b", cut=cut_for(5, 4), workers=4)
         async with running(first.run()):
             await asyncio.sleep(0.5)
+        meet(second)
         async with running(second.run()):
-            await asyncio.sleep(0.5)
-            assert second.seat == Seat(1, Cut(3, 2))
-            assert "says 5 of 4, which is not applied" in second.detail
+            await asyncio.sleep(5.0)
+            assert second.grants.state is not None and second.grants.state.cut == CUT
+            assert "says 5 of 4, which is not applied" in second.grants.detail
 
     run_virtual(story)
 
 
-@pytest.mark.parametrize("lost", [1, 2, 3])
-def test_lost_answers_never_give_one_seat_to_two(lost: int) -> None:
+def test_fewer_workers_than_slices_confirm_for_those_that_are_not() -> None:
     async def story() -> None:
-        store = FlakyStore(asyncio.get_running_loop().time)
-        store.lose_answers = lost
-        nodes = [build(store, name, NoDisk()) for name in "abc"]
-        async with running(*(grants.run() for grants, _ in nodes)):
-            await asyncio.sleep(10.0)
-            assert sorted(grants.seat.index for grants, _ in nodes if grants.seat is not None) == [0, 1, 2]
+        one = store()
+        node = Node(one, "a", workers=1)
+        meet(node)
+        async with running(node.run()):
+            await lead(node, {"some": Rule(10.0, 40)})
+            await asyncio.sleep(15.0)
+            assert await one.get(KEYS.limit_ack("some", "a")) is not None
+
+    run_virtual(story)
+
+
+def test_a_record_that_cannot_be_read_stops_nothing_that_is_held() -> None:
+    async def story() -> None:
+        one = store()
+        node = Node(one, "a")
+        meet(node)
+        async with running(node.run()):
+            await asyncio.sleep(15.0)
+            await one.txn([], [Put(KEYS.limit_seat(3), b"?")])
+            await asyncio.sleep(1.0)
+            assert "cannot be read" in node.grants.detail and len(node.seats) == 12
+
+    run_virtual(story)
+
+
+def test_a_restored_store_has_its_values_stamped_with_its_generation() -> None:
+    view = seating.read({}, KEYS)
+    assert view is None
+    restored = seating.View(Epoch(CUT, 1), {0: Seat("a", "n", True)}, {"l": Value(0, 7, Rule(1.0, 1))}, {}, {})
+    assert seating.next_value(restored, "l", Rule(1.0, 1)) == Value(1, 8, Rule(1.0, 1))
+
+
+def test_a_witness_takes_no_seat_and_changes_limits_while_it_leads() -> None:
+    async def story() -> None:
+        one = store()
+        a, witness = Node(one, "a"), Node(one, "w", sits=False)
+        meet(a)
+        async with running(a.run(), witness.run()):
+            await asyncio.sleep(15.0)
+            await lead(witness, {"some": Rule(10.0, 40)})
+            await asyncio.sleep(3.0)
+            assert await values(one) == {"some": Value(0, 0, Rule(10.0, 40))}
+            assert len(a.seats) == 12 and witness.told == [] and witness.grants.detail == ""
+
+    run_virtual(story)
+
+
+def test_a_witness_alone_does_not_cut_the_limits() -> None:
+    async def story() -> None:
+        one = store()
+        witness = Node(one, "w", sits=False)
+        async with running(witness.run()):
+            await asyncio.sleep(5.0)
+            assert (await one.list(KEYS.limits())).items == ()
 
     run_virtual(story)

@@ -13,6 +13,7 @@ from meridian.control.peers import PeerPortTaken
 from meridian.control.peers_grpc import GrpcPeers, PeerTls
 from meridian.core.health import Sight
 from meridian.core.verdicts import NodeVerdict, Report, Standing, Verdict
+from meridian_proto.v1.spending_pb2 import Letter
 
 HOST = "127.0.0.1"
 
@@ -24,6 +25,7 @@ class Ear:
         self.reports: list[Report] = []
         self.verdicts: list[Verdict] = []
         self.beats: list[tuple[int, int]] = []
+        self.letters: list[Letter] = []
 
     def on_report(self, report: Report) -> None:
         self.reports.append(report)
@@ -33,6 +35,9 @@ class Ear:
 
     def on_beat(self, fence: int, version: int) -> None:
         self.beats.append((fence, version))
+
+    def on_letter(self, letter: Letter) -> None:
+        self.letters.append(letter)
 
 
 def issue(authority: trustme.CA) -> PeerTls:
@@ -89,6 +94,23 @@ async def test_beats_reach_who_is_connected_and_nobody_later() -> None:
         c.set_peers(where)
         await wait_until(lambda: heard_c.verdicts, within_seconds=5, what="the verdict in force")
         assert heard_c.beats == []
+
+
+async def test_letters_reach_the_node_they_are_for_and_none_waits_for_one_that_is_away() -> None:
+    a, b, heard_a, heard_b = peers(), peers(), Ear(), Ear()
+    async with running(a.run(heard_a), b.run(heard_b)):
+        a.deliver("b", Letter(to="b/0", body=b"nobody is there"))
+        a.set_peers({"b": f"{HOST}:{await port_of(b)}", "c": f"{HOST}:{free_port(HOST)}"})
+        a.send(report(1))
+        await wait_until(lambda: heard_b.reports, within_seconds=5, what="the link")
+        letters = [Letter(to=f"b/{number % 2}", body=b"%d" % number) for number in range(1000)]
+        for number, letter in enumerate(letters):
+            a.deliver("b", letter)
+            a.deliver("c", letter)
+            if number % 100 == 0:
+                await asyncio.sleep(0)
+        await wait_until(lambda: heard_b.letters == letters, within_seconds=5, what="all letters, in order, once")
+        assert heard_a.letters == []
 
 
 async def test_only_the_latest_report_waits_for_a_peer_that_is_away_and_says_its_age() -> None:

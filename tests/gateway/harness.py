@@ -14,6 +14,7 @@ from tests.gateway.echoing import authority, certificate
 from meridian.core import model
 from meridian.core.snapshot import Snapshot, compile_snapshot
 from meridian.gateway.gateway import Gateway
+from meridian.gateway.limits import Limits
 from meridian.gateway.outcome import Outcome
 from meridian.gateway.quic import QuicListener
 from meridian.telemetry.spans import SpanRecord
@@ -85,14 +86,25 @@ def upstream(*ports: int, name: str = "app", **more: Any) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def serving(make: Callable[[int], Snapshot]) -> AsyncIterator[Running]:
-    """Serves the snapshot that `make` gives for the listener's port."""
+async def serving(
+    make: Callable[[int], Snapshot], limits: Callable[[Clock], Limits] | None = None
+) -> AsyncIterator[Running]:
+    """Serves the snapshot that `make` gives for the listener's port, under limits of its own or those given."""
     sock = socket.create_server(("127.0.0.1", 0))
     port: int = sock.getsockname()[1]
     snapshot = make(port)
     seen, clock = Seen(), Clock()
     loop = asyncio.get_running_loop()
-    gateway = Gateway(snapshot, region="here", worker=0, loop=loop, report=seen, clock=clock, node="n1")
+    gateway = Gateway(
+        snapshot,
+        region="here",
+        worker=0,
+        loop=loop,
+        report=seen,
+        clock=clock,
+        node="n1",
+        limits=limits(clock) if limits is not None else None,
+    )
     await gateway.attach(snapshot.listeners[0], [sock])
     try:
         yield Running(gateway, port, seen, clock)

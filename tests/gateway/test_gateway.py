@@ -6,6 +6,7 @@ import socket
 
 import pytest
 from tests.gateway.harness import (
+    Clock,
     Reader,
     Running,
     Writer,
@@ -22,6 +23,11 @@ from tests.gateway.harness import (
     upstream,
 )
 from tests.support import free_port, wait_until
+
+from meridian.core.granting.messages import Consult, Consulted, Message
+from meridian.core.granting.shares import Cut, Rule, Value
+from meridian.core.granting.spender import Allowance
+from meridian.gateway.limits import CONSULT_SECONDS, Limits, Told
 
 
 def named(name: bytes):  # type: ignore[no-untyped-def] # a Handler, made on the spot
@@ -171,9 +177,48 @@ async def test_limits_never_admit_more_than_their_bound() -> None:
                 # An exchange is counted from its head, a moment before the bucket is asked.
                 assert last - first + 1 <= 50 * (times[last] - times[first] + 0.02) + 10
 
-        running.gateway.set_shares(20, (19,))  # ten tokens for twenty spenders: none for this one
+
+async def test_a_request_waits_for_the_owner_of_its_key_and_no_longer_than_that_may_take() -> None:
+    """With a body, which comes while the owner is asked. Then an owner that says no, and one that says nothing."""
+    limits = [{"name": "two", "key": "client_ip", "rate": "1/s", "burst": 2}]
+    routes = [{"name": "all", "upstream": "app", "stages": [{"limit": "two"}]}]
+    asked: list[Consult] = []
+    answers = [True, False, None]
+
+    def among_others(clock: Clock) -> Limits:
+        made = Limits(clock, alone=False)
+        made.join("a/0", 0)
+        made.later = asyncio.get_running_loop().call_later
+
+        def post(message: Message) -> None:
+            assert isinstance(message, Consult)
+            asked.append(message)
+            if (admitted := answers.pop(0)) is not None:
+                answer = Consulted(
+                    "two", message.key, "a/0", message.number, admitted, 1.0, 1.0, 0.0 if admitted else 7.0
+                )
+                asyncio.get_running_loop().call_later(0.005, made.hear, answer, clock())
+
+        made.post = post
+        return made
+
+    async with (
+        origin(hello) as app,
+        serving(lambda port: document(port, [upstream(app)], routes, limits=limits), among_others) as running,
+    ):
+        cut = Cut(seats=2, slices=1, homes=2, alone_max=2)
+        told = Told(cut, Allowance("agent", 0, frozenset()), {"two": Value(0, 0, Rule(1.0, 2))})
+        running.gateway.limits.allow(told, running.clock())
+        running.gateway.limits.set_spenders(["a/0", "b/0"], {0: "b", 1: "b"})
+        body = b"POST / HTTP/1.1\r\nhost: a.example\r\ncontent-length: 3\r\n\r\nabc"
+        head, _ = await ask(running.port, body)
+        assert status(head) == 200
         head, _ = await ask(running.port, get())
-        assert status(head) == 429 and b"retry-after" not in head
+        assert status(head) == 429 and b"retry-after: 7\r\n" in head
+        began = running.clock()
+        head, _ = await ask(running.port, get())
+        assert status(head) == 429 and running.clock() - began >= CONSULT_SECONDS
+        assert [message.owner for message in asked] == ["b/0"] * 3
 
 
 async def test_drain_says_close_and_keeps_idle_connections() -> None:

@@ -52,8 +52,8 @@ class Scene:
                 worker.acknowledge(ConfigAck(version=version, refused=refused))
         self.flow.look()
 
-    def send_share(self, spenders: int, indexes: Sequence[int]) -> None:
-        raise AssertionError("a document has no shares")
+    def send_to(self, kind: str, slot: int, frame: Frame) -> None:
+        raise AssertionError("a document goes to all workers")
 
     def adopted(self, reading: Reading) -> None:
         self.said.append(f"adopted {reading.version}")

@@ -4,8 +4,6 @@ import asyncio
 import socket
 from collections.abc import Iterable
 
-from hypothesis import given
-from hypothesis import strategies as st
 from tests.support import wait_until
 
 from meridian.core.verdicts import Verdict
@@ -15,7 +13,6 @@ from meridian.nodes.crew import (
     WorkerState,
     answered,
     config_frame,
-    divide,
     drain_frame,
     health_frame,
     serves,
@@ -23,6 +20,7 @@ from meridian.nodes.crew import (
 )
 from meridian.telemetry.spans import SpanRecord
 from meridian_proto.v1.channel_pb2 import ConfigAck, Frame, Hello
+from meridian_proto.v1.spending_pb2 import Allowance, Confirmed, Letter, Letters
 
 
 def worker(kind: str, slot: int, version: int, *, refused: str = "", connected: bool = True) -> WorkerState:
@@ -50,23 +48,24 @@ def test_a_node_serves_while_a_gateway_has_any_document() -> None:
     assert not serves([worker("gateway", 0, 0)])
 
 
-@given(st.sets(st.integers(0, 1000), max_size=40), st.integers(1, 20))
-def test_parts_of_limits_are_disjoint_and_together_all(indexes: set[int], workers: int) -> None:
-    parts = divide(sorted(indexes), workers)
-    assert len(parts) == workers
-    assert sorted(index for part in parts for index in part) == sorted(indexes)
-
-
 class Reporting:
     def __init__(self) -> None:
         self.spans: list[SpanRecord] = []
         self.changes = 0
+        self.spenders: list[int] = []
+        self.spending: list[tuple[int, Frame]] = []
 
     def on_crew_changed(self) -> None:
         self.changes += 1
 
     def on_spans(self, spans: Iterable[SpanRecord]) -> None:
         self.spans += spans
+
+    def on_spender(self, slot: int) -> None:
+        self.spenders.append(slot)
+
+    def on_spending(self, slot: int, frame: Frame) -> None:
+        self.spending.append((slot, frame))
 
 
 class Far:
@@ -90,31 +89,33 @@ class Far:
 
 
 async def test_every_worker_gets_its_state_and_a_successor_all_of_it_anew() -> None:
-    crew = ProcessCrew({"gateway": 2, "dns": 1}, Reporting())
+    told = Reporting()
+    crew = ProcessCrew({"gateway": 2, "dns": 1}, told)
     crew.send(config_frame(5, b"{}", {"key.pem": b"secret"}), "gateway")
     crew.send(config_frame(5, b"{}", {}), "dns")
     crew.send(verdict_frame(Verdict(1, 2), 0.0))
     crew.send(health_frame({"app": frozenset({"a:1", "b:2"})}), "gateway")
     crew.send(drain_frame(True), "gateway")
-    crew.send_share(4, (0, 2, 3))
+    crew.send(Frame(allowance=Allowance(agent="a", home=[0])), "gateway")
     fars = {}
     for kind, slot in (("gateway", 0), ("gateway", 1), ("dns", 0), ("gateway", 1)):
         ours, theirs = socket.socketpair()
         far = fars[kind, slot] = Far(kind, slot)
         await asyncio.gather(crew.attach(kind, slot, ours), far.channel.attach(theirs))
-    everything = {"config", "verdict", "endpoint_health", "drain", "limit_share"}
+    everything = {"config", "verdict", "endpoint_health", "drain", "allowance"}
     await wait_until(
         lambda: [far.kinds() for far in fars.values()] == [everything, everything, {"config", "verdict"}],
         within_seconds=5,
         what="state",
     )
-    shares = [
-        list(frame.limit_share.indexes)
-        for slot in (0, 1)
-        for frame in fars["gateway", slot].frames
-        if frame.WhichOneof("body") == "limit_share"
-    ]
-    assert shares == [[0, 3], [2]]
+    far = fars["gateway", 1]
+    far.channel.send(Frame(confirmed=Confirmed(agent="a", sequence=3)))
+    crew.send_to("gateway", 1, Frame(letters=Letters(letters=[Letter(to="n/1")])))
+    crew.send_to("gateway", 7, Frame(letters=Letters(letters=[Letter(to="n/7")])))  # there is no such worker
+    await wait_until(lambda: "letters" in far.kinds() and told.spending, within_seconds=5, what="letters")
+    assert "letters" not in fars["gateway", 0].kinds()
+    assert (told.spenders.count(0), told.spenders.count(1)) == (1, 2), "each that comes is told of"
+    assert [(slot, frame.confirmed.sequence) for slot, frame in told.spending] == [(1, 3)]
     assert not [frame for frame in fars["dns", 0].frames if frame.config.files]
     assert [state.pid for state in crew.workers] == [1, 2, 1] and all(state.connected for state in crew.workers)
     crew.close()

@@ -36,6 +36,7 @@ from meridian.store.port import (
     StoreUnavailable,
     TxnResult,
 )
+from meridian_proto.v1.spending_pb2 import Letter
 
 KEYS = Keys("sim")
 WITNESS = "witness"  # the region of a node that serves nobody
@@ -181,6 +182,9 @@ class MemoryPeers:
 
     def renew(self) -> None:
         """Nothing: whoever has a verdict tells it again each second, see `run`."""
+
+    def deliver(self, name: str, letter: Letter) -> None:
+        """No node of this world has workers that write letters."""
 
     def _say(self, what: str, *message: Any) -> None:
         for name in sorted(self._peers):

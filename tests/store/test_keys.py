@@ -13,7 +13,7 @@ def test_every_key_lies_below_the_cluster_and_under_its_own_prefix() -> None:
     assert KEYS.leader() == "/meridian/v1/prod/leader"
     assert KEYS.verdict() == "/meridian/v1/prod/verdicts/current"
     assert KEYS.drain("eu-west") == "/meridian/v1/prod/drains/eu-west"
-    assert KEYS.limit("seats", "7") == "/meridian/v1/prod/limits/seats/7"
+    assert KEYS.limit_seat(7) == "/meridian/v1/prod/limits/seats/7"
     assert KEYS.purge("1") == "/meridian/v1/prod/cache/1"
     assert KEYS.acme("order") == "/meridian/v1/prod/acme/order"
     assert KEYS.secret("tls") == "/meridian/v1/prod/keys/tls"
@@ -26,7 +26,15 @@ def test_the_order_of_version_keys_is_the_order_of_numbers() -> None:
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", "-a", "a b", "a\n", "ü", "x" * 201])
 def test_a_name_that_could_leave_its_place_is_refused(name: str) -> None:
-    for make in (Keys, KEYS.member, KEYS.drain, KEYS.chunk, KEYS.secret, lambda bad: KEYS.limit("seats", bad)):
+    for make in (
+        Keys,
+        KEYS.member,
+        KEYS.drain,
+        KEYS.chunk,
+        KEYS.secret,
+        KEYS.limit_value,
+        lambda bad: KEYS.limit_ack("l", bad),
+    ):
         with pytest.raises(ValueError, match="cannot be part of a key"):
             make(name)
 

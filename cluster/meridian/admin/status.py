@@ -90,6 +90,33 @@ class WorkerStatus(_Frozen):
     config_version: int = 0
 
 
+class LimitStatus(_Frozen):
+    """One limit, of the whole cluster; from `borrowed_tokens` on, of the workers of the node that answers.
+
+    While it changes, the lesser of it and `next_rate_per_second`, `next_burst` is in force, and `waits_for` names the
+    nodes that have not acknowledged that yet.
+    """
+
+    name: str
+    rate_per_second: float
+    burst: int
+    next_rate_per_second: float | None = None
+    next_burst: int | None = None
+    waits_for: tuple[str, ...] = ()
+    borrowed_tokens: float = 0.0
+    lent_tokens: float = 0.0
+    admitted: int = 0
+    refused: int = 0
+
+
+class SeatStatus(_Frozen):
+    """Of all seats of limits, how many this node may spend now, and what keeps it from more."""
+
+    home: int = 0
+    leased: int = 0
+    detail: str = ""
+
+
 class Status(_Frozen):
     """Everything at a glance. `leader` is a node's name or empty; `config_version` is the current one, 0 if none."""
 
@@ -105,6 +132,8 @@ class Status(_Frozen):
     regional_store: StoreStatus | None = None  # of members, where that is another one
     warnings: tuple[str, ...] = ()  # each with its remedy
     speaks: tuple[str, ...] = ()  # the capabilities that every node has
+    seats: SeatStatus = SeatStatus()
+    limits: tuple[LimitStatus, ...] = ()
 
 
 def why_not_ready(status: Status) -> str | None:

@@ -29,6 +29,7 @@ _COLUMNS = (
     "answered by DNS",
     "why",
 )
+_LIMIT_COLUMNS = ("limit", "in force", "next", "waits for", "borrowed", "lent", "admitted here", "refused here")
 
 
 def status(
@@ -112,7 +113,29 @@ def render(found: "Status") -> Any:
     if len({node.software for node in found.nodes}) > 1:
         told = ", ".join(f"{node.name} {node.software or '?'}" for node in found.nodes)
         head += f"\nversions: {escape(told)}; all can: {escape(', '.join(found.speaks)) or 'nothing new'}"
-    return Group(head, table("", _COLUMNS, nodes), table("", ("region", "standing", "why"), regions))
+    limits = [
+        (
+            limit.name,
+            _rule(limit.rate_per_second, limit.burst),
+            _rule(limit.next_rate_per_second, limit.next_burst),
+            " ".join(limit.waits_for),
+            f"{limit.borrowed_tokens:.1f}",
+            f"{limit.lent_tokens:.1f}",
+            f"{limit.admitted}",
+            f"{limit.refused}",
+        )
+        for limit in found.limits
+    ]
+    parts = [head, table("", _COLUMNS, nodes), table("", ("region", "standing", "why"), regions)]
+    if limits:
+        seats = f"{found.node} spends {found.seats.home} home and {found.seats.leased} leased seats of every limit"
+        parts += [escape(f"{seats}{f' ({found.seats.detail})' if found.seats.detail else ''}")]
+        parts += [table("", _LIMIT_COLUMNS, limits)]
+    return Group(*parts)
+
+
+def _rule(rate_per_second: float | None, burst: int | None) -> str:
+    return "" if rate_per_second is None else f"{rate_per_second:g}/s + {burst}"
 
 
 def _watch(client: AdminClient) -> None:

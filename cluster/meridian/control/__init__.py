@@ -3,7 +3,7 @@
 `driver` composes the parts, each of which does one thing on the store or on the wire and decides nothing itself
 (decisions are in core): `membership` keeps this node's record, `leadership` runs the election, `prober` looks at
 others, `reporter` and `peers` tell everyone what was seen, `inbox` keeps what was told, `aggregator` judges while this
-node leads, `board` holds the verdict in force, `grants` holds this node's seat for limits, `config_watch` the document.
+node leads, `board` holds the verdict in force, `grants` this node's seats for limits, `config_watch` the document.
 
 Invariant: nothing here is waited for by a request. Every part survives the store's absence, and says so.
 """

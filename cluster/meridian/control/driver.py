@@ -7,7 +7,7 @@ in peace, call `stop` first. The clock is an argument: CLOCK_BOOTTIME in product
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from random import random
@@ -21,7 +21,7 @@ from meridian.control.config_watch import ConfigWatch
 from meridian.control.disk import NoDisk, SnapshotDisk
 from meridian.control.drains import Drains
 from meridian.control.fallback import Fallback
-from meridian.control.grants import Cut, Grants, Seat
+from meridian.control.grants import Grants
 from meridian.control.inbox import Inbox
 from meridian.control.leadership import Leadership
 from meridian.control.members import NOWHERE, Endpoints, MemberRecord, for_judgement, oldest, read_members
@@ -32,9 +32,11 @@ from meridian.control.prober import Prober, Subject
 from meridian.control.probing import any_answer, endpoint_subjects, good_answer, node_subjects
 from meridian.control.reporter import Reporter, known
 from meridian.control.rosters import Rosters
-from meridian.control.status import ControlStatus
+from meridian.control.status import ControlStatus, LimitStatus
 from meridian.control.upkeep import Defragmented, Upkeep
 from meridian.control.waiting import signalled
+from meridian.core.granting.seats import Tell
+from meridian.core.granting.shares import Cut, Rule
 from meridian.core.health import Sight
 from meridian.core.model import Upstream
 from meridian.core.speech import OWN, Speaker, speaks
@@ -42,8 +44,10 @@ from meridian.core.verdicts import DARK_SECONDS, Case, Evidence, Member, Report,
 from meridian.store.keys import Keys
 from meridian.store.mirror import mirror
 from meridian.store.port import Store, StoreHealth
+from meridian_proto.v1.spending_pb2 import Letter
 
 STORE_HEALTH_SECONDS = 1.0
+LOST_SECONDS = 3.0  # without the store before limits that ask for it leave their floor; an election takes up to 2 s
 ORDERS_SECONDS = 1.0  # wait for an operator's orders before the first report; the store may be away
 
 _log = logging.getLogger("meridian.control")
@@ -71,11 +75,15 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`limit_nodes` and `workers` cut the limits when the cluster begins; later ones are compared and reported."""
+    """`limit_nodes` and `workers` cut the limits when the cluster begins; later ones are compared and reported.
+
+    `generation` is that of a store which begins empty: it rises from store to store, where they do not outlive a node.
+    """
 
     limit_nodes: int = 3
     workers: int = 1
     quota_bytes: int = 2 * 1024**3  # of store members that do not tell theirs; etcd's own default
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +91,17 @@ class Handlers:
     """What the node is told; called on the loop, synchronous and quick. Nothing is told twice in a row.
 
     `on_config(version, payload)`; `on_verdict(verdict)`; `on_endpoint_health(down)`, by upstream, the addresses that
-    probes found down, all others are up; `on_share(spenders, indexes)`, this node's spenders of every limit, none if
-    it may admit nothing.
+    probes found down, all others are up; `on_allowance(cut, tell, store_is_lost)`, what workers may spend of limits;
+    `on_spenders(addresses, sitting)`, all spenders of the cluster, and the node on each seat; `on_letter(letter)`, from
+    another node to a worker of this one.
     """
 
     on_config: Callable[[int, bytes], None] = lambda version, payload: None
     on_verdict: Callable[[Verdict], None] = lambda verdict: None
     on_endpoint_health: Callable[[Mapping[str, frozenset[str]]], None] = lambda down: None
-    on_share: Callable[[int, tuple[int, ...]], None] = lambda spenders, indexes: None
+    on_allowance: Callable[[Cut, Tell, bool], None] = lambda cut, tell, store_is_lost: None
+    on_spenders: Callable[[Sequence[str], Mapping[int, str]], None] = lambda addresses, sitting: None
+    on_letter: Callable[[Letter], None] = lambda letter: None
 
 
 class ControlPlane:
@@ -167,8 +178,24 @@ class ControlPlane:
         )
         self._fallback = Fallback(self._board, self._evidence, self._merge, clock)
         self._catching_up = CatchingUp(self._board, lambda: self._inbox.heard, peers.renew, clock)
-        cut = Cut(settings.limit_nodes, settings.workers)
-        self._grants = Grants(store, keys, identity.name, cut, disk, self._granted)
+        self._tell: tuple[Cut, Tell] | None = None
+        self._reached_at = clock()
+        self._store_is_lost = False
+        self._grants = Grants(
+            store,
+            keys,
+            identity.name,
+            identity.boot_id,
+            cut_for(settings.limit_nodes, max(1, settings.workers)),
+            disk,
+            clock,
+            workers=settings.workers,
+            sits=not identity.witness,
+            generation=settings.generation,
+            fence=self.leadership.fence,
+            told=self._told,
+            seated=self._seated,
+        )
         self._config = ConfigWatch(store, keys, disk, self._handlers.on_config)
         self._drains = Drains(
             store, keys, identity.name, identity.region, clock, announce=self._announce, leave=self._leave
@@ -182,8 +209,7 @@ class ControlPlane:
 
     async def run(self) -> None:
         """Runs every part until cancelled. First what the disk has: a node serves before it asks anybody."""
-        if not self._identity.witness:
-            await self._grants.load()
+        await self._grants.load()
         await self._config.load()
         async with asyncio.TaskGroup() as tasks:
             for part in (
@@ -200,19 +226,18 @@ class ControlPlane:
                 self._drains.run(),
                 self._follow_members(),
                 self._follow_verdict(),
+                self._grants.run(),
                 self._follow_store(),
                 self._upkeep.run(),
             ):
                 tasks.create_task(part)
-            if not self._identity.witness:
-                tasks.create_task(self._grants.run())
             if self._rosters is not None:
                 tasks.create_task(self._rosters.run())
                 tasks.create_task(self._regional_upkeep.run())
 
     def status(self) -> ControlStatus:
         """Returns what this node knows at this moment."""
-        now, record, seat = self._clock(), self._membership.record, self._grants.seat
+        now, record = self._clock(), self._membership.record
         return ControlStatus(
             node=record.name,
             node_id=record.node_id,
@@ -226,9 +251,11 @@ class ControlPlane:
             config_version=record.config_version,
             config_refused=record.config_refused,
             config_detail=self._config.detail,
-            seat=seat.index if seat is not None else None,
-            spenders=seat.spenders if seat is not None else 0,
+            seat=record.seat,
+            seats_home=len(self._grants.home),
+            seats_leased=len(self._grants.leased),
             seat_detail=self._grants.detail,
+            limits=self._limits(),
             draining=record.draining,
             regional=self._regional_health if self._rosters is not None else None,
             upkeep=self._warnings(),
@@ -249,6 +276,31 @@ class ControlPlane:
         """Replaces the endpoints that are probed: those of the document in force."""
         self._endpoints.set_subjects(endpoint_subjects(upstreams))
         self._endpoint_turned()
+
+    def set_limits(self, rules: Mapping[str, Rule]) -> None:
+        """Replaces what limits should allow: those of the document in force."""
+        self._grants.set_rules(rules)
+
+    def worker_started(self, slot: int) -> None:
+        """A gateway worker is there (again), and no worker before it in this slot runs any more."""
+        self._grants.worker_started(slot)
+
+    def worker_confirmed(self, slot: int, agent: str, sequence: int) -> None:
+        """A gateway worker keeps to this allowance, with all that it lent."""
+        self._grants.worker_confirmed(slot, agent, sequence)
+
+    def tell_again(self) -> None:
+        """Repeats what workers may spend: something else that they are told with it has changed."""
+        if self._tell is not None:
+            self._handlers.on_allowance(*self._tell, self._store_is_lost)
+
+    def post(self, letter: Letter) -> None:
+        """Carries a letter of a worker of this node to a worker of any node. Nobody waits for it."""
+        node = letter.to.rpartition("/")[0]
+        if node == self._identity.name:
+            self._handlers.on_letter(letter)
+        else:
+            self._peers.deliver(node, letter)
 
     def set_regions(self, regions: Iterable[str]) -> None:
         """Replaces the configured regions, whose majority is asked before a region is withdrawn."""
@@ -293,6 +345,10 @@ class ControlPlane:
     def on_verdict(self, verdict: Verdict) -> None:
         """Takes a peer's verdict, if it is greater."""
         self._board.post(verdict)
+
+    def on_letter(self, letter: Letter) -> None:
+        """For a worker of this node."""
+        self._handlers.on_letter(letter)
 
     def on_beat(self, fence: int, version: int) -> None:
         """The leader is heard."""
@@ -362,12 +418,28 @@ class ControlPlane:
             self._down = frozen
             self._handlers.on_endpoint_health(frozen)
 
-    def _granted(self, seat: Seat | None) -> None:
-        self._membership.update(seat=seat.index if seat is not None else None)
-        if seat is None:
-            self._handlers.on_share(1, ())
-        else:
-            self._handlers.on_share(seat.spenders, seat.indexes)
+    def _told(self, cut: Cut, tell: Tell) -> None:
+        if tell.slot is None:
+            self._tell = (cut, tell)
+            self._membership.update(seat=min(tell.allowance.home, default=None))
+        self._handlers.on_allowance(cut, tell, self._store_is_lost)
+
+    def _seated(self) -> None:
+        view = self._grants.view
+        if view is not None:
+            sitting = {index: seat.node for index, seat in view.seats.items()}
+            slots = range(view.epoch.cut.slices)
+            addresses = [f"{node}/{slot}" for node in sorted(set(sitting.values())) for slot in slots]
+            self._handlers.on_spenders(addresses, sitting)
+
+    def _limits(self) -> tuple[LimitStatus, ...]:
+        view = self._grants.view
+        if view is None:
+            return ()
+        return tuple(
+            LimitStatus(limit, value.current, value.following, view.blocking(limit))
+            for limit, value in sorted(view.values.items())
+        )
 
     def _announce(self, draining: bool) -> None:
         self._membership.update(draining=draining)
@@ -411,6 +483,7 @@ class ControlPlane:
         far = self._rosters.others if self._rosters is not None else {}
         self._members = {**far, **self._near}
         self._judged = for_judgement(self._members)
+        self._grants.set_members(name for name, member in self._members.items() if not member.witness)
         self._link()
         self._look_at_nodes()
 
@@ -430,4 +503,23 @@ class ControlPlane:
             self._health = await self._store.health()
             if self._rosters is not None:
                 self._regional_health = await self._regional.health()
+            self._look_at_store(self._clock())
             await asyncio.sleep(STORE_HEALTH_SECONDS)
+
+    def _look_at_store(self, now: float) -> None:
+        if self._health.reachable and self._health.leader:
+            self._reached_at = now
+        lost = now - self._reached_at > LOST_SECONDS
+        if lost != self._store_is_lost:
+            self._store_is_lost = lost
+            self.tell_again()
+
+
+def cut_for(nodes: int, workers: int) -> Cut:
+    """Returns how a cluster of up to `nodes` nodes of `workers` workers cuts its limits.
+
+    Four seats a node leave room for an even spread when some are away. One node has one seat, its home.
+    """
+    if nodes == 1:
+        return Cut(seats=1, slices=workers, homes=1, alone_max=workers if workers > 1 else 0)
+    return Cut(seats=4 * nodes, slices=workers, homes=nodes, alone_max=nodes * workers)

@@ -1,169 +1,420 @@
-"""This node's seat for limits: which part of every limit it may spend. (First form of design/limits.md.)
+"""Drives core/granting/allocation: which seats of all limits this node sits on, against the store.
 
-Invariant: no two nodes ever hold one seat. What keeps it: the number of seats and of slices in a seat is written once,
-create-if-absent; a seat is taken create-if-absent and bears the node's name, without a lease, so that it is this node's
-for good: over restarts, and while the store is away (its floor). A node without a seat spends nothing and says so.
+Invariant: the machine's commands are carried out in their order, and none behind a Save that has not reached the disk.
+An answer of the store becomes one event, and one that is lost counts as no. Besides, the leader moves limits' values to
+what the document says (`seating.next_value`), every write under its fence.
 
-Every seat is cut into slices, one for each worker, the same number on all nodes, because shares must add up: slice w of
-seat s is spender w * seats + s of seats * slices. In this order the odd tokens of a limit go to different nodes first.
+What a node may spend while the store is away, and after a cold start without it, is on its disk: the cut, its home
+seats, and the values.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
+from meridian.control import seating
 from meridian.control.disk import SnapshotDisk
+from meridian.control.fences import revision_of
+from meridian.control.seating import Epoch, View
+from meridian.control.waiting import signalled
+from meridian.core.granting import allocation
+from meridian.core.granting.allocation import Allocation
+from meridian.core.granting.seats import (
+    Acknowledge,
+    AskLease,
+    Command,
+    Confirmed,
+    Event,
+    Free,
+    Freed,
+    KeepLease,
+    Leased,
+    LeaseFailed,
+    NotTaken,
+    Save,
+    Seat,
+    Take,
+    Taken,
+    Tell,
+    Woke,
+    WorkerStarted,
+)
+from meridian.core.granting.shares import Cut, Rule, Value
 from meridian.store.keys import Keys
-from meridian.store.port import Absent, Item, Put, Store, StoreError
+from meridian.store.mirror import mirror
+from meridian.store.port import (
+    Absent,
+    Compare,
+    CreatedAt,
+    Delete,
+    LeaseLost,
+    ModifiedAt,
+    Put,
+    Store,
+    StoreError,
+    ValueIs,
+)
 
-AGAIN_SECONDS = 1.0  # while the store is away
-CHECK_SECONDS = 10.0  # a seat may be freed, or taken away, by an operator
+AGAIN_SECONDS = 1.0  # after the store or the disk failed
+LOOK_SECONDS = 0.5  # how soon a leader sees that a limit's change may be completed
+IDLE_SECONDS = 3600.0
+WAKE_SECONDS_MIN = 0.01  # a deadline that stays where it is must not hold the loop
 
 _log = logging.getLogger("meridian.control")
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
-    """Into how many seats and slices all limits are cut. Written by the first node, for good."""
-
-    seats: int
-    slices: int
-
-
-@dataclass(frozen=True, slots=True)
-class Seat:
-    """A seat held by this node."""
-
-    index: int
-    cut: Cut
-
-    @property
-    def spenders(self) -> int:
-        """How many spenders share each limit."""
-        return self.cut.seats * self.cut.slices
-
-    @property
-    def indexes(self) -> tuple[int, ...]:
-        """This node's spenders among them, one for each slice."""
-        return tuple(slice_ * self.cut.seats + self.index for slice_ in range(self.cut.slices))
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Decision: the limits have not been cut yet; write the cut."""
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """Decision: take this seat."""
-
-    index: int
-
-
-@dataclass(frozen=True, slots=True)
-class Full:
-    """Decision: every seat is another node's."""
+class Saved:
+    """On disk. `home` seats are this node's for good, whether the store is there or not."""
 
     cut: Cut
+    home: frozenset[int]
+    values: Mapping[str, Value]
 
 
-_cut_decoder = msgspec.json.Decoder(Cut)
-_seat_decoder = msgspec.json.Decoder(Seat)
-
-
-def decide(view: Mapping[str, Item], keys: Keys, name: str) -> Seat | Claim | Found | Full:
-    """Returns what follows for node `name` from the content of keys.limits(). Raises msgspec.MsgspecError."""
-    item = view.get(keys.limit("cut"))
-    if item is None:
-        return Found()
-    cut = _cut_decoder.decode(item.value)
-    holders = [view.get(keys.limit("seats", str(index))) for index in range(cut.seats)]
-    names = [holder.value.decode(errors="replace") if holder is not None else None for holder in holders]
-    if name in names:
-        return Seat(names.index(name), cut)
-    return Claim(names.index(None)) if None in names else Full(cut)
+_saved = msgspec.json.Decoder(Saved)
 
 
 class Grants:
-    """Finds or takes the seat, tells it by `granted` (None: spend nothing), and keeps a copy on disk."""
+    """One node's seats. `told(cut, allowance, values, slot)`: what workers may spend (of one slot, or of all)."""
 
     def __init__(
         self,
         store: Store,
         keys: Keys,
         name: str,
+        boot_id: str,
         wanted: Cut,
         disk: SnapshotDisk,
-        granted: Callable[[Seat | None], None],
+        clock: Callable[[], float],
+        *,
+        workers: int,
+        sits: bool = True,
+        generation: int = 0,
+        fence: Callable[[], int | None],
+        told: Callable[[Cut, Tell], None],
+        seated: Callable[[], None],
     ) -> None:
-        self.seat: Seat | None = None
-        self.detail = "not asked yet"
-        self._store = store
-        self._keys = keys
-        self._name = name
-        self._wanted = wanted
-        self._disk = disk
-        self._granted = granted
+        """`boot_id` is of this agent and never used twice; `generation` is that of a store that is still empty. Who
+        does not sit (a witness) only changes limits, while it leads.
+
+        `seated` is called when anybody's seats changed.
+        """
+        self._problem = "not asked yet" if sits else ""
+        self._away = ""  # why the store did not answer
+        self.view: View | None = None
+        self.state: Allocation | None = None
+        self._store, self._keys, self._name, self._boot_id = store, keys, name, boot_id
+        self._wanted, self._disk, self._clock, self._workers = wanted, disk, clock, workers
+        self._generation, self._sits = generation, sits
+        self._fence, self._told, self._seated = fence, told, seated
+        self._members: tuple[str, ...] = ()
+        self._rules: Mapping[str, Rule] | None = None
+        self._commands: deque[Command] = deque()
+        self._commanded = asyncio.Event()
+        self._woken = asyncio.Event()
+        self._looked = asyncio.Event()
+        self._written: dict[str, bytes] = {}  # seats' records as put by this agent, by nonce
+        self._acks: dict[str, tuple[int, int]] = {}  # to be written
+        self._ack = asyncio.Event()
+        self._machines = 0
+        self._requests: asyncio.TaskGroup
 
     async def load(self) -> None:
-        """Takes the seat that this node had before it was restarted; it is no other's, the store being there or not."""
+        """Goes on with the home seats that this node had before; they are no other's, the store being there or not."""
         try:
-            content = await self._disk.load("seat")
+            content = await self._disk.load("seat") if self._sits else None
             if content is not None:
-                self._hold(_seat_decoder.decode(content), "held from before; not confirmed by the store yet")
+                saved = _saved.decode(content)
+                self._begin(saved.cut, saved.home, saved.values)
+                self._problem = "held from before; not confirmed by the store yet"
         except (OSError, msgspec.MsgspecError) as error:
-            _log.warning("the seat on disk cannot be read: %s", error)
+            _log.warning("the seats on disk cannot be read: %s", error)
 
     async def run(self) -> None:
-        """Takes and keeps the seat until cancelled."""
+        """Takes and keeps seats until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            self._requests = tasks
+            for part in (self._follow(), self._execute(), self._wake(), self._acknowledge(), self._rule()):
+                tasks.create_task(part)
+
+    # What the node says
+
+    def set_members(self, names: Iterable[str]) -> None:
+        """The nodes that are there: all seats are divided among them."""
+        members = tuple(sorted(names))
+        if members != self._members:
+            self._members = members
+            self._list()
+
+    def set_rules(self, rules: Mapping[str, Rule]) -> None:
+        """What the document in force here says of limits: a leader makes it so."""
+        self._rules = dict(rules)
+        self._looked.set()
+
+    def worker_started(self, slot: int) -> None:
+        """A gateway worker is there (again), and no worker before it in this slot runs any more."""
+        self._feed(WorkerStarted(slot))
+
+    def worker_confirmed(self, slot: int, agent: str, sequence: int) -> None:
+        """A worker keeps to this allowance, with all that it lent."""
+        self._feed(Confirmed(slot, agent, sequence))
+
+    @property
+    def detail(self) -> str:
+        """What keeps this node from spending its part; "" if nothing does."""
+        away = f"the store is away; home seats are kept ({self._away})" if self._away else ""
+        return "; ".join(text for text in (self._problem, away) if text)
+
+    @property
+    def home(self) -> frozenset[int]:
+        """This node's home seats, as its workers were told."""
+        return self.state.told.home if self.state is not None else frozenset()
+
+    @property
+    def leased(self) -> frozenset[int]:
+        """Its leased seats, while they may be spent."""
+        told = self.state.told if self.state is not None else None
+        return told.leased if told is not None and self._clock() < told.until else frozenset()
+
+    # The machine
+
+    def _begin(self, cut: Cut, home: frozenset[int], values: Mapping[str, Value]) -> None:
+        self._machines += 1
+        self._commands.clear()
+        incarnation = f"{self._boot_id}.{self._machines}"
+        self.state = allocation.started(cut, self._name, incarnation, home, values)
+        for slot in range(self._workers, cut.slices):  # no process, so nothing that it might still spend or have lent
+            self.state = allocation.step(self.state, Confirmed(slot, incarnation, 2**63), self._clock()).state
+        self._feed(Woke())
+
+    def _feed(self, event: Event) -> None:
+        if self.state is None:
+            return
+        step = allocation.step(self.state, event, self._clock())
+        self.state = step.state
+        self._commands.extend(step.commands)
+        if step.commands:
+            self._commanded.set()
+        self._woken.set()
+
+    async def _wake(self) -> None:
         while True:
-            seconds = await self._step()
-            await asyncio.sleep(seconds)
+            deadline = allocation.deadline(self.state) if self.state is not None else None
+            wait = IDLE_SECONDS if deadline is None else min(deadline - self._clock(), IDLE_SECONDS)
+            if wait <= 0:
+                self._feed(Woke())
+                await asyncio.sleep(WAKE_SECONDS_MIN)
+            elif not await signalled(self._woken, wait):
+                self._feed(Woke())
 
-    async def _step(self) -> float:
-        """Asks the store, acts, and returns the seconds after which to do it again."""
-        try:
-            listing = await self._store.list(self._keys.limits())
-            decision = decide({item.key: item for item in listing.items}, self._keys, self._name)
-            match decision:
-                case Found():
-                    key = self._keys.limit("cut")
-                    await self._store.txn([Absent(key)], [Put(key, msgspec.json.encode(self._wanted))])
-                    return 0.0
-                case Claim(index):
-                    key = self._keys.limit("seats", str(index))
-                    await self._store.txn([Absent(key)], [Put(key, self._name.encode())])
-                    return 0.0
-                case Full(cut):
-                    self._hold(None, f"all {cut.seats} seats are taken: limits admit nothing here; see --limit-nodes")
-                case Seat(cut=cut) as seat:
-                    await self._keep(seat, "" if cut == self._wanted else self._differs(cut))
-        except msgspec.MsgspecError as error:
-            self.detail = f"what the store holds about limits cannot be read: {error}"
-        except StoreError as error:
-            self.detail = f"the store is away; {'the seat is kept' if self.seat else 'no seat yet'} ({error})"
-            return AGAIN_SECONDS
-        return CHECK_SECONDS
+    async def _execute(self) -> None:
+        while True:
+            while self._commands:
+                state, command = self.state, self._commands.popleft()
+                assert state is not None
+                if isinstance(command, Save):
+                    await self._save(state, command)
+                elif self.state is not None and self.state.incarnation == state.incarnation:
+                    self._perform(state, command)
+            await signalled(self._commanded, IDLE_SECONDS)
 
-    async def _keep(self, seat: Seat, detail: str) -> None:
-        if seat != self.seat:
+    async def _save(self, state: Allocation, command: Save) -> None:
+        content = msgspec.json.encode(Saved(state.cut, command.home, command.values))
+        while True:
             try:
-                await self._disk.save("seat", msgspec.json.encode(seat))
+                await self._disk.save("seat", content)
+                return
             except OSError as error:
-                _log.warning("the seat could not be saved; a cold start without the store would have none: %s", error)
-        self._hold(seat, detail)
+                self._problem = f"no change of seats or limits takes effect: the disk cannot be written ({error})"
+                _log.error("seats could not be saved, and nothing changes until they are: %s", error)
+                await asyncio.sleep(AGAIN_SECONDS)
 
-    def _hold(self, seat: Seat | None, detail: str) -> None:
-        self.detail = detail
-        if seat != self.seat:
-            self.seat = seat
-            self._granted(seat)
+    def _perform(self, state: Allocation, command: Command) -> None:
+        match command:
+            case Tell(allowance):
+                if allowance.sequence >= 0:
+                    self._told(state.cut, command)
+            case AskLease():
+                self._spawn(self._ask_lease(int(state.cut.lease_seconds)))
+            case KeepLease(lease):
+                self._spawn(self._keep_lease(lease))
+            case Take():
+                self._spawn(self._take(command))
+            case Free():
+                self._spawn(self._free(command))
+            case Acknowledge(limit, order):
+                self._acks[limit] = order
+                self._ack.set()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """A request beside the others; at most a lease's and CHANGES_MAX seats' are under way."""
+        self._requests.create_task(work)
+
+    # The store
+
+    async def _follow(self) -> None:
+        async with aclosing(mirror(self._store, self._keys.limits())) as views:
+            async for items in views:
+                try:
+                    self.view = seating.read(items, self._keys)
+                except (msgspec.MsgspecError, ValueError) as error:
+                    self._problem = f"what the store holds about limits cannot be read: {error}"
+                    _log.error("%s", self._problem)
+                    continue
+                self._list()
+                self._looked.set()
+                self._seated()
+                if self.view is None and self._sits:
+                    await self._found()
+
+    async def _found(self) -> None:
+        """The first node cuts the limits, for all."""
+        key = self._keys.limit_epoch()
+        try:
+            await self._store.txn([Absent(key)], [Put(key, seating.encode(Epoch(self._wanted, self._generation)))])
+        except StoreError as error:
+            self._problem = f"the limits are not cut yet: the store is away ({error})"
+            self._spawn(self._found_again())
+
+    async def _found_again(self) -> None:
+        await asyncio.sleep(AGAIN_SECONDS)
+        if self.view is None:
+            await self._found()
+
+    def _list(self) -> None:
+        view = self.view
+        if view is None or not self._sits:
+            return
+        cut = view.epoch.cut
+        if self.state is None or self.state.cut != cut:
+            if self.state is not None:
+                _log.error("limits were cut anew: %s; seats of the former cut are void", cut)
+            self._begin(cut, frozenset(), {})
+        self._problem = "" if cut == self._wanted else self._differs(cut)
+        self._feed(view.listed(self._members))
+        if not (self.home or self.leased) and len({s.node for s in view.seats.values()}) >= cut.seats:
+            self._problem = f"all {cut.seats} seats are taken: limits admit nothing here; see --limit-nodes"
 
     def _differs(self, cut: Cut) -> str:
+        wanted = self._wanted
         return (
-            f"limits are cut for {cut.seats} nodes of {cut.slices} workers; this node's configuration says "
-            f"{self._wanted.seats} of {self._wanted.slices}, which is not applied"
+            f"limits are cut for {cut.homes} nodes of {cut.slices} workers; this node's configuration says "
+            f"{wanted.homes} of {wanted.slices}, which is not applied"
         )
+
+    async def _ask_lease(self, seconds: int) -> None:
+        asked = self._clock()
+        try:
+            lease = await self._store.grant_lease(seconds)
+        except StoreError as error:
+            self._away = str(error)
+            self._feed(LeaseFailed(0, gone=False))
+        else:
+            self._away = ""
+            self._feed(Leased(lease.id, asked))
+
+    async def _keep_lease(self, lease: int) -> None:
+        asked = self._clock()
+        try:
+            await self._store.keep_alive(lease)
+        except LeaseLost:
+            self._feed(LeaseFailed(lease, gone=True))
+        except StoreError as error:
+            self._away = str(error)
+            self._feed(LeaseFailed(lease, gone=False))
+        else:
+            self._away = ""
+            self._feed(Leased(lease, asked))
+
+    async def _take(self, take: Take) -> None:
+        """Stamps the seat, then reads the values: whoever switches a limit after this sees who sits here."""
+        key = self._keys.limit_seat(take.seat)
+        record = seating.encode(Seat(self._name, take.nonce, take.home))
+        held: Compare | None = Absent(key)
+        if take.expected is not None:
+            held = self._bears(take.seat, take.expected)
+        view = self.view
+        if held is None or view is None or view.epoch.generation != take.generation:
+            self._feed(NotTaken(take.seat, take.nonce))
+            return
+        epoch = self._keys.limit_epoch()
+        self._written[take.nonce] = record
+        try:
+            result = await self._store.txn(
+                [held, ModifiedAt(epoch, view.items[epoch].mod_revision)], [Put(key, record, lease=take.lease)]
+            )
+            if not result.succeeded:
+                self._feed(NotTaken(take.seat, take.nonce))
+                return
+            listing = await self._store.list(self._keys.limit_values())
+            values = seating.read_values({item.key: item for item in listing.items}, self._keys)
+        except (StoreError, msgspec.MsgspecError):
+            self._feed(NotTaken(take.seat, take.nonce))
+        else:
+            self._feed(Taken(take.seat, take.nonce, values))
+
+    async def _free(self, free: Free) -> None:
+        held = self._bears(free.seat, free.nonce)
+        if held is not None:
+            try:
+                await self._store.txn([held], [Delete(self._keys.limit_seat(free.seat))])
+            except StoreError as error:
+                _log.info("whether seat %d was given back is not known: %s", free.seat, error)
+            self._written.pop(free.nonce, None)
+        self._feed(Freed(free.seat))
+
+    def _bears(self, seat: int, nonce: str) -> Compare | None:
+        """The condition that a seat still bears a nonce; None: nobody has seen it there."""
+        key = self._keys.limit_seat(seat)
+        record = self._written.get(nonce)
+        if record is None and self.view is not None:
+            found = self.view.seats.get(seat)
+            record = self.view.items[key].value if found is not None and found.nonce == nonce else None
+        return ValueIs(key, record) if record is not None else None
+
+    async def _acknowledge(self) -> None:
+        """Writes what is to be acknowledged, again and again until the store has it."""
+        while True:
+            for limit, order in list(self._acks.items()):
+                view = self.view
+                if view is None or view.acknowledged.get(limit, {}).get(self._name) != order:
+                    try:
+                        await self._store.put(self._keys.limit_ack(limit, self._name), seating.encode(order))
+                    except StoreError:
+                        break
+                if self._acks.get(limit) == order:
+                    del self._acks[limit]
+            await signalled(self._ack, AGAIN_SECONDS if self._acks else IDLE_SECONDS)
+
+    # The leader
+
+    async def _rule(self) -> None:
+        while True:
+            await signalled(self._looked, LOOK_SECONDS)
+            fence, view = self._fence(), self.view
+            if fence is None or view is None or self._rules is None or view.epoch.frozen:
+                continue
+            for limit, wanted in self._rules.items():
+                value = seating.next_value(view, limit, wanted)
+                if value is not None:
+                    await self._write_value(view, fence, limit, value)
+
+    async def _write_value(self, view: View, fence: int, limit: str, value: Value) -> None:
+        key, epoch = self._keys.limit_value(limit), self._keys.limit_epoch()
+        item = view.items.get(key)
+        when: list[Compare] = [
+            CreatedAt(self._keys.leader(), revision_of(fence)),
+            ModifiedAt(epoch, view.items[epoch].mod_revision),
+            Absent(key) if item is None else ModifiedAt(key, item.mod_revision),
+        ]
+        try:
+            await self._store.txn(when, [Put(key, seating.encode(value))])
+        except StoreError as error:
+            _log.info("limit %s could not be changed, again soon: %s", limit, error)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from meridian.core.verdicts import Report, Verdict
+from meridian_proto.v1.spending_pb2 import Letter
 
 
 class Receiver(Protocol):
@@ -23,6 +24,10 @@ class Receiver(Protocol):
 
     def on_beat(self, fence: int, version: int) -> None:
         """The leader itself says, now, that this is its verdict."""
+        ...
+
+    def on_letter(self, letter: Letter) -> None:
+        """For a worker of this node; its content is not for us."""
         ...
 
 
@@ -53,6 +58,10 @@ class PeerTransport(Protocol):
         """Begins every link anew: a new one is told at once which verdict the peer holds."""
         ...
 
+    def deliver(self, name: str, letter: Letter) -> None:
+        """Sends a letter to one peer; it is lost if that cannot be reached now, or takes too few."""
+        ...
+
 
 class PeerPortTaken(Exception):
     """Another program listens on the address for peers."""
@@ -78,3 +87,6 @@ class NoPeers:
 
     def renew(self) -> None:
         """Nobody tells anything."""
+
+    def deliver(self, name: str, letter: Letter) -> None:
+        """Nobody is there."""

@@ -1,12 +1,14 @@
-"""Peers over gRPC with mutual TLS: one stream to each, reports up, verdicts down (peers.proto).
+"""Peers over gRPC with mutual TLS: two streams to each, one of reports up and verdicts down, one of letters between
+workers (peers.proto).
 
 Invariant: a peer that is slow, gone or hostile costs a bounded amount of memory and nobody else's time. What keeps it:
-one report waits for each peer at most, a write has a deadline, messages have a size, and each link is a task of its own
-that begins again after any failure.
+one report and LETTERS_MAX letters wait for each peer at most, a write has a deadline, messages have a size, and each
+link is a task of its own that begins again after any failure.
 """
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,9 +26,13 @@ from meridian.control.peers import PeerPortTaken, Receiver
 from meridian.control.waiting import Pause, signalled
 from meridian.core.verdicts import Report, Verdict
 from meridian_proto.v1 import peers_pb2_grpc
+from meridian_proto.v1.peers_pb2 import Delivered
+from meridian_proto.v1.spending_pb2 import Letter, Letters
 
 MESSAGE_BYTES_MAX = 1 << 20  # a verdict of a thousand nodes has some 200 KiB
 WRITE_SECONDS = 1.0  # a peer that takes no report for two periods is as good as gone
+LETTERS_MAX = 2_000  # of some 200 bytes: what a link may be behind; older ones are worthless after a loan's time
+LETTERS_AT_ONCE = 256
 IDLE_SECONDS = 3600.0
 STOP_SECONDS = 0.2
 _OPTIONS = [
@@ -114,6 +120,10 @@ class GrpcPeers:
         self._links.clear()
         self._news.set()
 
+    def deliver(self, name: str, letter: Letter) -> None:
+        if (link := self._links.get(name)) is not None:
+            link.post(letter)
+
     async def run(self, receiver: Receiver) -> None:
         self._service.receiver = receiver
         server = await self._listen()
@@ -163,6 +173,13 @@ class _Link:
         self._receiver = receiver
         self._waiting: _Draft | None = None
         self._news = asyncio.Event()
+        self._letters: deque[Letter] = deque(maxlen=LETTERS_MAX)  # the oldest are lost first
+        self._mail = asyncio.Event()
+
+    def post(self, letter: Letter) -> None:
+        """Puts a letter in the queue."""
+        self._letters.append(letter)
+        self._mail.set()
 
     def offer(self, latest: _Draft) -> None:
         """Puts a report in the one place of the queue."""
@@ -185,19 +202,37 @@ class _Link:
         whose child fails during a cancellation forgets the cancellation.
         """
         call = stub.Exchange()
-        reading = asyncio.get_running_loop().create_task(self._read(call, pause))
-        reading.add_done_callback(lambda _: self._news.set())
+        loop = asyncio.get_running_loop()
+        beside = (loop.create_task(self._read(call, pause)), loop.create_task(self._deliver(stub)))
+        for task in beside:
+            task.add_done_callback(lambda _: self._news.set())
         try:
-            while not reading.done():
-                if await signalled(self._news, IDLE_SECONDS) and self._waiting is not None and not reading.done():
+            while not any(task.done() for task in beside):
+                news = await signalled(self._news, IDLE_SECONDS)
+                if news and self._waiting is not None and not any(task.done() for task in beside):
                     draft = self._waiting
                     draft.message.age_seconds = draft.age_seconds + self._clock() - draft.made
                     async with asyncio.timeout(WRITE_SECONDS):
                         await call.write(draft.message)
         finally:
             call.cancel()
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+
+    async def _deliver(self, stub: Any) -> None:
+        """Sends letters as they come; what waits from before the link was there is too old."""
+        self._letters.clear()
+        call = stub.Deliver()
+        try:
+            while True:
+                await signalled(self._mail, IDLE_SECONDS)
+                while self._letters:
+                    batch = [self._letters.popleft() for _ in range(min(len(self._letters), LETTERS_AT_ONCE))]
+                    async with asyncio.timeout(WRITE_SECONDS):
+                        await call.write(Letters(letters=batch))
+        finally:
+            call.cancel()
 
     async def _read(self, call: Any, pause: Pause) -> None:
         async for message in call:
@@ -248,6 +283,13 @@ class _Service(peers_pb2_grpc.PeersServicer):
             async for message in requests:
                 self.receiver.on_report(report_from_proto(message))
             telling.cancel()
+
+    async def Deliver(self, requests: AsyncIterator[Any], context: Any) -> Any:  # noqa: N802  # the name in peers.proto
+        """One peer's letters to the workers of this node."""
+        async for message in requests:
+            for letter in message.letters:
+                self.receiver.on_letter(letter)
+        return Delivered()
 
     async def _tell(self, context: Any) -> None:
         news = asyncio.Event()

@@ -4,9 +4,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from meridian.control.members import MemberRecord
+from meridian.core.granting.shares import Rule
 from meridian.core.speech import Speaker
 from meridian.core.verdicts import Verdict
 from meridian.store.port import StoreHealth
+
+
+@dataclass(frozen=True, slots=True)
+class LimitStatus:
+    """One limit in the store. While `following` is set it changes; `blocking` are the nodes that this waits for."""
+
+    name: str
+    current: Rule
+    following: Rule | None
+    blocking: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +25,8 @@ class ControlStatus:
     """One moment on one node. `members` are the records in the store; a dead node is found in the verdict only.
 
     `leader` is a node's name, "" if none is known. `config_current` is the version in force in the store (0: none, or
-    not known), `config_version` what this node acknowledged. `seat` is None while this node may spend nothing.
+    not known), `config_version` what this node acknowledged. `seat` is this node's first home seat; `seats_home` and
+    `seats_leased` count what it may spend now.
     """
 
     node: str
@@ -30,8 +42,10 @@ class ControlStatus:
     config_refused: str
     config_detail: str
     seat: int | None
-    spenders: int
+    seats_home: int
+    seats_leased: int
     seat_detail: str
+    limits: tuple[LimitStatus, ...]
     draining: bool
     heard: tuple[tuple[str, float], ...]  # observer and age in seconds of its latest report
     in_force: Mapping[str, int]  # by observer, the version of the fenced verdict that it said it serves

@@ -169,6 +169,12 @@ class Limit(Word):
     key: Literal["client_ip", "route"] = "client_ip"
     rate: Annotated[str, AfterValidator(_checked_rate)] = Field(description="100/s, 600/m or 1000/h")
     burst: int = Field(ge=1, le=10_000_000, description="how many at once, beyond the rate")
+    when_unreachable: Literal["deny", "allow"] = Field(
+        default="deny", description="if a key's owner does not answer; burst no greater than the number of workers only"
+    )
+    when_store_is_lost: Literal["floor", "deny", "open"] = Field(
+        default="floor", description="floor: each node's home share; open: counted, and without a bound"
+    )
 
 
 class Match(Word):

@@ -6,6 +6,7 @@ An exchange takes the current snapshot once and keeps it to its end, so that it 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from meridian.core import model
 from meridian.core.routing import Route, RouteTable, build_table
@@ -71,6 +72,8 @@ class Limit:
     key: str
     rate_per_second: float
     burst: int
+    when_unreachable: Literal["deny", "allow"] = "deny"
+    when_store_is_lost: Literal["floor", "deny", "open"] = "floor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,15 @@ def compile_snapshot(document: model.Document, files: Mapping[str, bytes], versi
     for place, problem in document.problems():
         raise SnapshotError(f"{'.'.join(map(str, place))}: {problem}")
     limits = {
-        limit.name: Limit(limit.name, limit.key, model.parse_rate(limit.rate), limit.burst) for limit in document.limits
+        limit.name: Limit(
+            limit.name,
+            limit.key,
+            model.parse_rate(limit.rate),
+            limit.burst,
+            limit.when_unreachable,
+            limit.when_store_is_lost,
+        )
+        for limit in document.limits
     }
     routes = [
         Route(

@@ -15,10 +15,12 @@ Invariants:
 
 from meridian.core.outliers import FRESH
 from meridian.core.routing import NoRoute, route
+from meridian.core.snapshot import Limit
 from meridian.gateway import answers, forwarding
 from meridian.gateway.answers import CLIENT_GONE_STATUS, Failure
 from meridian.gateway.body import RequestBody
 from meridian.gateway.forwarding import GONE, ListenerFacts
+from meridian.gateway.limits import Decision
 from meridian.gateway.outcome import Outcome, is_ordinary
 from meridian.gateway.stream import DownstreamStream, Peer
 from meridian.gateway.tracing import begin_trace
@@ -121,15 +123,31 @@ class Exchange(Tries):
         return True
 
     def _limit(self) -> bool:
-        """Whether every limit of the route admits it. False: answered."""
-        for limit, buckets in self._live.limits:
-            key = self.client if limit.key == "client_ip" else self._live.route.name
-            wait = buckets.admit(key, self.worker.clock())
-            if wait > 0.0:
-                extra = [(b"retry-after", b"%d" % max(1, -int(-wait // 1)))] if wait != FOREVER else []
-                self._answer(answers.LIMITED, extra)
-                return False
-        return True
+        """Whether every limit of the route admits it. False: answered, or others are asked (`_consulted` goes on)."""
+        limits = self.worker.limits
+        asked = [(limit, self._limit_key(limit)) for limit in self._live.limits]
+        if limits.consults(asked):
+            limits.consult(asked, self._consulted)
+            return False
+        return self._admitted(limits.decide(asked, self.worker.clock()))
+
+    def _consulted(self, decision: Decision) -> None:
+        """The owners of the keys have answered, or did not in time."""
+        if not self._ended and self._admitted(decision):
+            self._try(FOREVER)
+
+    def _admitted(self, decision: Decision) -> bool:
+        """False: answered."""
+        if decision.admitted:
+            return True
+        wait = decision.retry_after_seconds
+        extra = [(b"retry-after", b"%d" % max(1, -int(-wait // 1)))] if wait != FOREVER else []
+        self._answer(answers.LIMITED, extra)
+        return False
+
+    def _limit_key(self, limit: Limit) -> str:
+        """Whose tokens this exchange takes."""
+        return self.client if limit.key == "client_ip" else self._live.route.name
 
     # The upstream: choose, connect, send
 

@@ -17,6 +17,7 @@ from meridian.core.snapshot import Listener, Snapshot
 from meridian.gateway import answers
 from meridian.gateway.connection import DownstreamConnection
 from meridian.gateway.exchange import Exchange
+from meridian.gateway.limits import Limits
 from meridian.gateway.outcome import Reports
 from meridian.gateway.stream import ANSWERED, Answered, DownstreamStream, Peer
 from meridian.gateway.tls import TlsContexts
@@ -57,20 +58,22 @@ class Gateway:
         metrics: Metrics | None = None, quiet: bool = False, node: str = "",
         draw: Callable[[], float] = random.random, draw_bytes: Callable[[int], bytes] = os.urandom,
         clock: Callable[[], float] | None = None, unix_nanoseconds: Callable[[], int] = time.time_ns,
+        limits: Limits | None = None,
     ) -> None:  # fmt: skip
         """`quiet`: ordinary exchanges (see outcome) are not reported, but for traced ones. `node` is the
         name that the health answer gives. `clock` gives seconds that only rise (default: CLOCK_BOOTTIME); `draw` chance
-        in [0, 1).
+        in [0, 1). `limits` are those of a worker among others (default: it is the only one).
 
         Raises tls.CertificateError if a certificate of the snapshot cannot be used.
         """
         self._loop = loop
         self._node = node
         self._metrics = metrics or Metrics()
+        clock = clock or partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+        self.limits = limits or Limits(clock, self._metrics)
         self._worker = Worker(
-            region=region, number=worker, loop=loop, clock=clock or partial(time.clock_gettime, time.CLOCK_BOOTTIME),
-            unix_nanoseconds=unix_nanoseconds, draw=draw, draw_bytes=draw_bytes, report=report, quiet=quiet,
-            metrics=self._metrics,
+            region=region, number=worker, loop=loop, clock=clock, unix_nanoseconds=unix_nanoseconds, draw=draw,
+            draw_bytes=draw_bytes, report=report, quiet=quiet, metrics=self._metrics, limits=self.limits,
         )  # fmt: skip
         self.clock = self._worker.clock
         self.coarse_now = self.clock()  # see connection.Host
@@ -115,10 +118,6 @@ class Gateway:
     def set_endpoint_health(self, down: Mapping[str, frozenset[str]]) -> None:
         """Addresses that probes find down, by upstream: the whole of it."""
         self._worker.health.set_down(down)
-
-    def set_shares(self, spenders: int, indexes: tuple[int, ...]) -> None:
-        """This worker spends the parts `indexes` of `spenders` equal parts of every limit; the default is all."""
-        self._worker.limits.set_shares(spenders, indexes, self.clock())
 
     async def attach(self, listener: Listener, sockets: Sequence[socket.socket]) -> None:
         """Serves TCP sockets that are bound already; they are the gateway's from here on."""

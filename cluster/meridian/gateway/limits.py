@@ -1,48 +1,379 @@
-"""The token buckets of one worker, by limit. They outlive snapshots: a level belongs to the limit's name, so that no
-new document hands out a second burst."""
+"""The limits of one worker: a spender for each, and the consultation of others where a limit is too small to be shared.
 
-from collections.abc import Mapping
+Invariant: a decision waits for nobody, but for a key that another worker owns (`consult`), and that for no longer than
+CONSULT_SECONDS. Levels belong to the limit's name and outlive snapshots, so that no new document hands out a burst.
 
-from meridian.core.limiting import Buckets, Share, joined, share
+The worker spends nothing until the agent tells it what (`allow`), unless it is the only one there is.
+"""
+
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from meridian.core.granting.account import NEVER, ONE
+from meridian.core.granting.messages import Ask, Back, Consult, Consulted, Grant, Message
+from meridian.core.granting.shares import Cut, Rule, Value
+from meridian.core.granting.spender import Allowance, Spender
 from meridian.core.snapshot import Limit
+from meridian.telemetry.metrics import Counter, Metrics
+
+CONSULT_SECONDS = 0.02  # the one wait for another node on a request's path (invariant 1's exception)
+CONSULTS_MAX = 1_000  # under way; beyond, the owner counts as unreachable: a request must not queue for it
+AGAIN_SECONDS = 1.0  # what a client is told when an owner could not be asked
+
+ALONE = Cut(seats=1, slices=1, homes=1, alone_max=0)
+_ALL = Allowance("", 0, frozenset({0}))
+
+Asked = Sequence[tuple[Limit, str]]  # limit and key
+
+
+class Decision(NamedTuple):
+    """What the limits of one exchange say. `limit` is the one that refused or, if all admit, the nearest to refusing.
+
+    `remaining` is what this worker could still admit at once, in whole tokens; `reset_seconds` when its bucket is full;
+    `retry_after_seconds` when a token is there if nothing changes (0.0 if admitted, inf if never).
+    """
+
+    admitted: bool
+    limit: str
+    remaining: int
+    reset_seconds: float
+    retry_after_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the agent says: seats, values by limit, and what it thinks of the store and of this machine's clock."""
+
+    cut: Cut
+    allowance: Allowance
+    values: Mapping[str, Value]
+    store_is_lost: bool = False
+    alone: bool = False  # neither lend nor borrow
 
 
 class Limits:
-    """Until told otherwise the worker is the only spender (`meridian serve`)."""
+    """See the module's head. `now` is always seconds of CLOCK_BOOTTIME, read at the call and never cached."""
 
-    def __init__(self) -> None:
-        """Holds nothing yet."""
-        self._spenders = 1
-        self._indexes: tuple[int, ...] = (0,)
+    def __init__(self, clock: Callable[[], float], metrics: Metrics | None = None, *, alone: bool = True) -> None:
+        """`alone`: no other worker spends these limits, and no agent says what this one may spend."""
+        self.post: Callable[[Message], None] = lambda message: None  # to other workers; may lose
+        self.later: Callable[[float, Callable[[], None]], object] = lambda seconds, act: None
+        self._clock = clock
+        self._alone = alone
+        self._metrics = metrics or Metrics()
+        self._started = clock()
+        self._address, self._slot = "", 0
+        self._told: Told | None = None
+        self._lost_at = NEVER
+        self._peers: Sequence[str] = ()
+        self._sitting: Mapping[int, str] = {}
         self._limits: Mapping[str, Limit] = {}
-        self._buckets: dict[tuple[str, str], Buckets] = {}
+        self._buckets: dict[str, _Bucket] = {}
+        self._left: dict[str, float] = {}  # limits that went, and until when what they lent may be out
+        self._number = secrets.randbits(63)  # of consultations: no answer to a predecessor may ever fit
+        self._consults: dict[int, tuple[_Consultation, Limit]] = {}
+
+    # What a request does
+
+    def decide(self, asked: Asked, now: float) -> Decision:
+        """Takes one token under each of the limits asked for, or none at all if one of them refuses.
+
+        `asked` names at least one limit, and none twice. The admission is at the moment of `now`: read the clock
+        immediately before.
+        """
+        if len(asked) == 1:
+            limit, key = asked[0]
+            return self._take(self._buckets[limit.name], limit, key, now)
+        for limit, key in asked:
+            bucket = self._buckets[limit.name]
+            if now < self._lost_at and bucket.spender.look(key, now)[2] > 0.0:
+                return self._take(bucket, limit, key, now)  # refuses, and knows then that tokens are wanted here
+        nearest: Decision | None = None
+        for limit, key in asked:
+            decision = self._take(self._buckets[limit.name], limit, key, now)
+            if not decision.admitted:
+                return decision  # the store was lost, or there is no room for the key: tokens taken are forgone
+            if nearest is None or decision.remaining < nearest.remaining:
+                nearest = decision
+        assert nearest is not None
+        return nearest
+
+    def consults(self, asked: Asked) -> bool:
+        """Whether somebody else must be asked: then call `consult`, else `decide`."""
+        if self._alone:
+            return False
+        return any(self._elsewhere(self._buckets[limit.name], key) for limit, key in asked)
+
+    def consult(self, asked: Asked, then: Callable[[Decision], None]) -> None:
+        """As `decide`, but asks the owners of keys: calls `then` once, now or within CONSULT_SECONDS."""
+        now = self._clock()
+        remote = [(limit, key) for limit, key in asked if self._elsewhere(self._buckets[limit.name], key)]
+        local = [one for one in asked if one not in remote]
+        for limit, key in local:
+            if self._buckets[limit.name].spender.look(key, now)[2] > 0.0:
+                then(self._take(self._buckets[limit.name], limit, key, now))
+                return
+        consultation = _Consultation(local, len(remote), then)
+        numbers = []
+        for limit, key in remote:
+            owner = self._owner(self._buckets[limit.name], key)
+            if owner is not None and len(self._consults) < CONSULTS_MAX:
+                self._number += 1
+                numbers.append(self._number)
+                self._consults[self._number] = (consultation, limit)
+                self.post(Consult(limit.name, key, self._address, self._number, owner))
+            else:
+                self._unanswered(consultation, limit)
+        if numbers:
+            self.later(CONSULT_SECONDS, lambda: self._give_up(numbers))
+        self._conclude(consultation)
+
+    def _take(self, bucket: "_Bucket", limit: Limit, key: str, now: float) -> Decision:
+        if now >= self._lost_at and limit.when_store_is_lost != "floor":
+            return bucket.unbounded() if limit.when_store_is_lost == "open" else bucket.refused(0.0, AGAIN_SECONDS)
+        spender = bucket.spender
+        wait = spender.admit(key, now)
+        level, reset, _ = spender.look(key, now)
+        if wait > 0.0:
+            return bucket.refused(reset, wait)
+        bucket.admitted.value += 1
+        return Decision(True, limit.name, whole(level), reset, 0.0)
+
+    def measure(self) -> None:
+        """Brings the gauges up to date."""
+        for bucket in self._buckets.values():
+            bucket.borrowed.value, bucket.lent.value = bucket.spender.loans()
+
+    # What the document says
 
     def replace(self, limits: Mapping[str, Limit], now: float) -> None:
         """Takes the limits of a new snapshot. Another key function makes it another limit, which starts empty."""
         old, self._limits = self._limits, limits
-        buckets = {}
-        for name, limit in limits.items():
-            kept = self._buckets.get((name, limit.key))
-            if kept is None:
-                kept = Buckets(self._share(limit, now))
-            elif old.get(name) != limit:
-                kept.resize(self._share(limit, now))
-            buckets[name, limit.key] = kept
-        self._buckets = buckets
+        for name in [name for name, limit in old.items() if name not in limits or limits[name].key != limit.key]:
+            del self._buckets[name]
+            self._left[name] = now + self._cut.withheld_seconds
+        for name in limits:
+            if name not in self._buckets:
+                self._buckets[name] = self._begin(name, now)
+        if self._alone:
+            values = {
+                name: Value(0, self._version(name, rule), rule)
+                for name, limit in limits.items()
+                for rule in (Rule(limit.rate_per_second, limit.burst),)
+            }
+            self._told = Told(ALONE, _ALL, values)
+        self._apply(now)
 
-    def set_shares(self, spenders: int, indexes: tuple[int, ...], now: float) -> None:
-        """This worker spends the parts `indexes` of `spenders` equal parts of every limit from `now` on."""
-        assert all(0 <= index < spenders for index in indexes) and len(set(indexes)) == len(indexes)
-        if (spenders, indexes) == (self._spenders, self._indexes):
+    # What the agent says
+
+    def join(self, address: str, slot: int) -> None:
+        """This worker's own address (node/slot) among spenders. Before anything is told."""
+        self._address, self._slot = address, slot
+
+    def allow(self, told: Told, now: float) -> None:
+        """Replaces what this worker may spend."""
+        if self._slot >= told.cut.slices:  # more workers than the limits are cut for: this one lives on loans
+            told = replace(told, allowance=replace(told.allowance, home=frozenset(), leased=frozenset()))
+        recut = self._told is None or told.cut != self._told.cut
+        self._told = told
+        if recut:  # of another generation: nothing that was known of seats and levels means anything in it
+            self._left.clear()
+            self._buckets = {name: self._begin(name, now) for name in self._limits}
+        self._apply(now)
+
+    def set_spenders(self, addresses: Iterable[str], sitting: Mapping[int, str]) -> None:
+        """All spenders, and the node on each seat."""
+        self._peers = [address for address in addresses if address != self._address]
+        self._sitting = sitting
+        self._share_peers()
+
+    def confirmed(self, now: float) -> tuple[str, int] | None:
+        """The allowance (agent, sequence) that all spenders keep to, with all that they lent; None: not yet."""
+        if self._told is None or self._alone:
+            return None
+        self._left = {name: until for name, until in self._left.items() if until > now}
+        if self._left or any(
+            name in self._told.values and bucket.spender.confirmed(now) is not self._told.allowance
+            for name, bucket in self._buckets.items()
+        ):
+            return None
+        return self._told.allowance.agent, self._told.allowance.sequence
+
+    # What other workers say
+
+    def poll(self, now: float) -> None:
+        """Looks after keys that are short or lent; call every 50 ms."""
+        if self._told is None or self._told.alone or self._alone:
             return
-        self._spenders, self._indexes = spenders, indexes
-        for limit in self._limits.values():
-            self._buckets[limit.name, limit.key].resize(self._share(limit, now))
+        for bucket in self._buckets.values():
+            if now >= bucket.spender.deadline():
+                for message in bucket.spender.poll(now):
+                    self.post(message)
 
-    def buckets(self, limit: Limit) -> Buckets:
-        """The buckets of a limit of the present snapshot."""
-        return self._buckets[limit.name, limit.key]
+    def hear(self, message: Message, now: float) -> None:
+        """A letter from another worker, of any limit."""
+        if isinstance(message, Consulted):
+            self._hear_consulted(message)
+            return
+        bucket = self._buckets.get(message.limit)
+        if bucket is None or self._told is None or self._told.alone or self._alone:
+            return
+        spender = bucket.spender
+        answer: Message | None = None
+        match message:
+            case Ask():
+                answer = spender.asked(message, now)
+            case Grant():
+                answer = spender.granted(message, now)
+            case Back():
+                spender.gave_back(message, now)
+            case Consult():
+                wait = spender.admit(message.key, now)
+                level, reset, _ = spender.look(message.key, now)
+                answer = Consulted(
+                    message.limit, message.key, message.asker, message.number, wait == 0.0, level, reset, wait
+                )
+        if answer is not None:
+            self.post(answer)
 
-    def _share(self, limit: Limit, now: float) -> Share:
-        parts = [share(limit.rate_per_second, limit.burst, self._spenders, index, now) for index in self._indexes]
-        return joined(parts, now)
+    def _hear_consulted(self, answer: Consulted) -> None:
+        found = self._consults.pop(answer.number, None)
+        if found is None:
+            return  # too late: the token is lost
+        consultation, limit = found
+        bucket = self._buckets.get(limit.name)
+        if answer.admitted:
+            decision = Decision(True, limit.name, whole(answer.level), answer.reset_seconds, 0.0)
+            if bucket is not None:
+                bucket.admitted.value += 1
+        elif bucket is not None:
+            decision = bucket.refused(answer.reset_seconds, answer.wait_seconds)
+        else:
+            decision = Decision(False, limit.name, 0, answer.reset_seconds, answer.wait_seconds)
+        consultation.missing -= 1
+        consultation.found.append(decision)
+        self._conclude(consultation)
+
+    def _give_up(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            found = self._consults.pop(number, None)
+            if found is not None:
+                self._unanswered(*found)
+                self._conclude(found[0])
+
+    def _unanswered(self, consultation: "_Consultation", limit: Limit) -> None:
+        bucket = self._buckets.get(limit.name)
+        if bucket is not None:
+            bucket.unreachable.value += 1
+        admitted = limit.when_unreachable == "allow"
+        consultation.missing -= 1
+        consultation.found.append(Decision(admitted, limit.name, 0, 0.0, 0.0 if admitted else AGAIN_SECONDS))
+
+    def _conclude(self, consultation: "_Consultation") -> None:
+        refusal = next((one for one in consultation.found if not one.admitted), None)
+        if consultation.over or (consultation.missing and refusal is None):
+            return
+        consultation.over = True
+        local = [one for one in consultation.local if one[0].name in self._buckets]
+        if refusal is None and local:
+            # Local tokens are taken last: an owner's refusal must not cost them.
+            consultation.found.append(self.decide(local, self._clock()))
+        found = consultation.found
+        consultation.then(refusal or min(found, key=lambda one: (one.admitted, one.remaining)))
+
+    # The buckets
+
+    @property
+    def _cut(self) -> Cut:
+        return self._told.cut if self._told is not None else ALONE
+
+    def _begin(self, name: str, now: float) -> "_Bucket":
+        """Of a limit that is new here. What the process before this one lent, or this one under the same name, may
+        still be out; else there is nothing to wait for."""
+        since = now if name in self._left else self._started
+        spender = Spender(self._cut, name, self._address, self._slot, secrets.randbits(63), since)
+        spender.peers = self._peers
+        return _Bucket(name, spender, self._metrics)
+
+    def _apply(self, now: float) -> None:
+        """Tells every spender what it may spend."""
+        told = self._told
+        if told is None:
+            return
+        self._lost_at = told.allowance.until if told.allowance.leased else NEVER
+        if told.store_is_lost:
+            self._lost_at = -NEVER
+        for name, bucket in self._buckets.items():
+            value = told.values.get(name)
+            if value is not None:
+                bucket.spender.allow(told.allowance, value, now)
+                bucket.shared = told.cut.ring == 1 or max(rule.burst for rule in value.rules) > told.cut.alone_max
+
+    def _share_peers(self) -> None:
+        for bucket in self._buckets.values():
+            bucket.spender.peers = self._peers
+
+    def _elsewhere(self, bucket: "_Bucket", key: str) -> bool:
+        """Whether this key is another worker's altogether."""
+        return not bucket.shared and bucket.spender.look(key, self._clock())[2] == NEVER
+
+    def _owner(self, bucket: "_Bucket", key: str) -> str | None:
+        """The address of the spender that owns a key, as far as known."""
+        place = bucket.spender.owner(key)
+        node = self._sitting.get(place[0]) if place is not None else None
+        return f"{node}/{place[1]}" if node is not None and place is not None else None
+
+    def _version(self, name: str, rule: Rule) -> int:
+        """Of a value that nobody else numbers: it rises with every change."""
+        before = self._buckets[name].spender.value
+        return 0 if before is None else before.version if before.current == rule else before.version + 1
+
+
+def whole(level: float) -> int:
+    """The whole tokens of a level, from which floating-point time may have taken a grain."""
+    return int(level + 1.0 - ONE)
+
+
+@dataclass(slots=True)
+class _Consultation:
+    """One exchange that waits for owners."""
+
+    local: Asked
+    missing: int
+    then: Callable[[Decision], None]
+    found: list[Decision] = field(default_factory=list)
+    over: bool = False
+
+
+class _Bucket:
+    """One limit of this worker, and what came of it."""
+
+    __slots__ = ("admitted", "borrowed", "lent", "name", "open", "refusals", "shared", "spender", "unreachable")
+
+    def __init__(self, name: str, spender: Spender, metrics: Metrics) -> None:
+        self.name = name
+        self.spender = spender
+        self.shared = True
+        labels = "Tokens of all keys that this worker may spend of others', or others of this one's."
+        self.borrowed = metrics.gauge("meridian_limit_borrowed_tokens", labels, limit=name)
+        self.lent = metrics.gauge("meridian_limit_lent_tokens", labels, limit=name)
+        self.admitted, self.refusals, self.open, self.unreachable = (
+            _counter(metrics, name, outcome) for outcome in ("admitted", "refused", "unbounded", "unreachable")
+        )
+
+    def refused(self, reset_seconds: float, wait_seconds: float) -> Decision:
+        """A request goes away."""
+        self.refusals.value += 1
+        return Decision(False, self.name, 0, reset_seconds, wait_seconds)
+
+    def unbounded(self) -> Decision:
+        """The store is lost, and the operator wants all admitted then."""
+        self.open.value += 1
+        return Decision(True, self.name, 0, 0.0, 0.0)
+
+
+def _counter(metrics: Metrics, limit: str, outcome: str) -> Counter:
+    help = "Decisions under a limit; unbounded: the store was lost; unreachable: an owner did not answer."
+    return metrics.counter("meridian_limit_decisions_total", help, limit=limit, outcome=outcome)

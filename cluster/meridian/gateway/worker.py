@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import formatdate
 
-from meridian.core.limiting import Buckets
 from meridian.core.routing import Route
 from meridian.core.snapshot import Limit, Snapshot
 from meridian.gateway.forwarding import ListenerFacts
@@ -28,7 +27,7 @@ class LiveRoute:
 
     route: Route
     upstream: LiveUpstream
-    limits: tuple[tuple[Limit, Buckets], ...]
+    limits: tuple[Limit, ...]
     by_class: tuple[Counter, ...]  # answers, by the first digit of their status less one
     seconds: Histogram
     request_bytes: Counter
@@ -62,7 +61,7 @@ class Worker:
     def __init__(
         self, *, region: str, number: int, loop: asyncio.AbstractEventLoop, clock: Callable[[], float],
         unix_nanoseconds: Callable[[], int], draw: Callable[[], float], draw_bytes: Callable[[int], bytes],
-        report: Reports, quiet: bool, metrics: Metrics,
+        report: Reports, quiet: bool, metrics: Metrics, limits: Limits,
     ) -> None:  # fmt: skip
         """Needs `install` before use."""
         self.number = number
@@ -78,7 +77,7 @@ class Worker:
         self._date_at = -1
         self.set_date()
         self.health = Health(loop, region, metrics, self.coarse_now)
-        self.limits = Limits()
+        self.limits = limits
         self.installed: Installed
         self.verdict_version = self.verdict_fallback = 0
         self.exchanges: set[Sweepable] = set()
@@ -101,7 +100,7 @@ class Worker:
             limits = installed.snapshot.limits
             live = installed.routes[route.name] = LiveRoute(
                 route, self.health.upstream(route.upstream),
-                tuple((limits[name], self.limits.buckets(limits[name])) for name in route.limits),
+                tuple(limits[name] for name in dict.fromkeys(route.limits)),
                 *self._counters(route.name),
             )  # fmt: skip
         return live

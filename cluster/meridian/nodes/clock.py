@@ -12,6 +12,12 @@ def now() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+def rates() -> tuple[float, float]:
+    """Seconds of the clock that NTP steers, and of the one that nothing steers (CLOCK_MONOTONIC and its RAW), read
+    together: what one gains on the other is how far this machine's time is being bent."""
+    return time.clock_gettime(time.CLOCK_MONOTONIC), time.clock_gettime(time.CLOCK_MONOTONIC_RAW)
+
+
 def unix_nanoseconds() -> int:
     """Nanoseconds since 1970, for spans and logs only: this clock may be set back."""
     return time.time_ns()

@@ -26,7 +26,6 @@ from meridian_proto.v1.channel_pb2 import (
     EndpointHealth,
     Frame,
     Hello,
-    LimitShare,
 )
 
 _log = structlog.get_logger("meridian.crew")
@@ -67,8 +66,8 @@ class Crew(Protocol):
     def send(self, frame: Frame, kind: str | None = None) -> None:
         """Gives state to all workers, or to those of one kind."""
 
-    def send_share(self, spenders: int, indexes: Sequence[int]) -> None:
-        """Divides this node's parts of every limit among its gateway workers."""
+    def send_to(self, kind: str, slot: int, frame: Frame) -> None:
+        """Gives one worker what is for it alone; nothing happens if this node has no such worker."""
 
 
 class Reporting(Protocol):
@@ -79,6 +78,12 @@ class Reporting(Protocol):
 
     def on_spans(self, spans: Iterable[SpanRecord]) -> None:
         """Spans that have ended."""
+
+    def on_spender(self, slot: int) -> None:
+        """A gateway worker is there (again); no worker before it in this slot runs any more."""
+
+    def on_spending(self, slot: int, frame: Frame) -> None:
+        """What a gateway worker says of limits: an allowance confirmed, or letters to others."""
 
 
 class ProcessCrew:
@@ -117,11 +122,10 @@ class ProcessCrew:
                 own.CopyFrom(frame)  # each channel writes its own number into it
                 link.channel.send(own)
 
-    def send_share(self, spenders: int, indexes: Sequence[int]) -> None:
-        """Divides this node's parts of every limit among its gateway workers."""
-        gateways = [link for link in self._links.values() if link.state.kind == "gateway"]
-        for link, own in zip(gateways, divide(indexes, len(gateways)), strict=True):
-            link.channel.send(Frame(limit_share=LimitShare(spenders=spenders, indexes=own)))
+    def send_to(self, kind: str, slot: int, frame: Frame) -> None:
+        """Gives one worker what is for it alone. The frame is the channel's afterwards."""
+        if (link := self._links.get((kind, slot))) is not None:
+            link.channel.send(frame)
 
     def close(self) -> None:
         """Ends all channels."""
@@ -141,6 +145,8 @@ class _Link:
         self.state.connected, self.state.pid = True, hello.pid
         # What it serves now; it will answer to the document that is sent anew, and only then counts as having it.
         self.state.config_version, self.state.answered, self.state.refused = hello.config_version, 0, ""
+        if self.state.kind == "gateway":
+            self._reporting.on_spender(self.state.slot)
         self._reporting.on_crew_changed()
 
     def on_lost(self, reason: str) -> None:
@@ -157,15 +163,12 @@ class _Link:
                 self.state.series = metrics_from_proto(frame.metrics)
             case "spans":
                 self._reporting.on_spans(spans_from_proto(frame.spans))
+            case "confirmed" | "letters":
+                self._reporting.on_spending(self.state.slot, frame)
 
 
 def _hello() -> Hello:
     return Hello(kind="agent", pid=os.getpid())
-
-
-def divide(indexes: Sequence[int], workers: int) -> list[list[int]]:
-    """Each worker's parts: disjoint, and together all. With more workers than parts the last ones get none."""
-    return [list(indexes[slot::workers]) for slot in range(workers)]
 
 
 def config_frame(version: int, document: bytes, files: Mapping[str, bytes]) -> Frame:

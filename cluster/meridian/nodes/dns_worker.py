@@ -54,6 +54,9 @@ class DnsDuties:
         self._documented = asyncio.Event()
         self._bound = asyncio.Event()
 
+    def join(self, send: Callable[[Frame], None]) -> None:
+        """Says nothing between ticks."""
+
     def compile(self, config: Config) -> Callable[[], None]:
         """Builds the zones. Raises Unfit."""
         document = read_document(config.document, leave_out=("routes", "upstreams"))

@@ -13,6 +13,7 @@ from meridian.control.messages import verdict_from_proto
 from meridian.core.snapshot import Listener, Snapshot, SnapshotError, compile_snapshot
 from meridian.core.verdicts import PUBLISHED, Standing
 from meridian.gateway.gateway import Gateway
+from meridian.gateway.limits import Limits
 from meridian.gateway.outcome import Outcome
 from meridian.gateway.quic import QuicListener
 from meridian.gateway.tls import CertificateError, TlsContexts
@@ -22,6 +23,7 @@ from meridian.nodes.compiling import Unfit, read_document
 from meridian.nodes.reports import spans_to_proto
 from meridian.nodes.settings import Settings
 from meridian.nodes.sockets import sockets_of_listener
+from meridian.nodes.spending import Postbox, told_from_proto
 from meridian.nodes.worker import BoundSockets, run_worker
 from meridian.telemetry.access_log import AccessLog, AccessRecord, path_of, write_without_waiting
 from meridian.telemetry.metrics import Metrics, Series
@@ -30,6 +32,7 @@ from meridian_proto.v1.channel_pb2 import Config, Frame
 
 SPANS_MAX = 4096  # between two ticks; 20,000 a second
 SPANS_PER_FRAME = 512  # some 200 KiB
+POST_SECONDS = 0.05  # between looks at limits: half of what core/granting waits before it asks again
 RETIRE_SECONDS = 10.0  # for exchanges on a UDP listener that left the document
 
 SocketKey = tuple[str, str, int]  # kind, host, port
@@ -79,13 +82,17 @@ class GatewayDuties:
     """One gateway, made with the first document, and its listeners."""
 
     def __init__(self, settings: Settings, slot: int, secret: bytes) -> None:
-        """Of limits it spends nothing until it is told its part: of two workers that start, neither may take all."""
+        """Of limits it spends nothing until it is told what: of two workers that start, neither may take all."""
         self._settings = settings
         self._slot = slot
         self._secret = secret
-        self._share: tuple[int, tuple[int, ...]] = (1, ())
         self._sinks = Sinks(settings.access_log)
         self._metrics = Metrics()
+        loop = asyncio.get_running_loop()
+        self._limits = Limits(clock.now, self._metrics, alone=False)
+        self._limits.later = loop.call_later
+        self._limits.join(f"{settings.name}/{slot}", slot)
+        self._postbox = Postbox(self._limits, loop.call_soon)
         self._spans_dropped = self._metrics.counter("meridian_spans_dropped_total", "Spans beyond what a tick takes.")
         self._gateway: Gateway | None = None
         self._sockets: BoundSockets = {}
@@ -94,6 +101,10 @@ class GatewayDuties:
         self._changed = asyncio.Event()
         self._state: dict[str, Frame] = {}  # what the agent said before there was a gateway
         self._draining = False
+
+    def join(self, send: Callable[[Frame], None]) -> None:
+        """Takes the way to the agent."""
+        self._postbox.send = send
 
     def compile(self, config: Config) -> Callable[[], None]:
         """Makes a snapshot. Raises Unfit."""
@@ -106,9 +117,20 @@ class GatewayDuties:
         return lambda: self._put_in_force(snapshot)
 
     def on_state(self, frame: Frame) -> None:
-        """Verdict, endpoint health, limit share or drain."""
+        """Verdict, endpoint health, limits or drain."""
         kind = frame.WhichOneof("body")
         assert kind is not None
+        match kind:
+            case "allowance":
+                self._limits.allow(told_from_proto(frame.allowance), clock.now())
+            case "spenders":
+                self._limits.set_spenders(frame.spenders.addresses, dict(frame.spenders.sitting))
+            case "letters":
+                self._postbox.hear(frame.letters, clock.now)
+            case _:
+                self._on_gateway_state(kind, frame)
+
+    def _on_gateway_state(self, kind: str, frame: Frame) -> None:
         if self._gateway is None:
             self._state[kind] = frame
             return
@@ -123,9 +145,6 @@ class GatewayDuties:
                 for endpoint in frame.endpoint_health.down:
                     down.setdefault(endpoint.upstream, set()).add(endpoint.address)
                 self._gateway.set_endpoint_health({name: frozenset(found) for name, found in down.items()})
-            case "limit_share":
-                self._share = frame.limit_share.spenders, tuple(frame.limit_share.indexes)
-                self._gateway.set_shares(*self._share)
             case "drain":
                 self.drain(frame.drain.on)
 
@@ -159,6 +178,7 @@ class GatewayDuties:
 
     def series(self) -> Sequence[Series]:
         """All metrics as they stand."""
+        self._limits.measure()
         return self._gateway.series() if self._gateway is not None else self._metrics.series()
 
     async def close(self, grace_seconds: float) -> None:
@@ -171,6 +191,7 @@ class GatewayDuties:
     async def run(self) -> None:
         """Serves until cancelled."""
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._post_for_ever())
             while True:
                 await self._changed.wait()
                 self._changed.clear()
@@ -179,14 +200,19 @@ class GatewayDuties:
                         await self._attach(self._gateway, listener)
                     self._retire_unserved(tasks)
 
+    async def _post_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(POST_SECONDS)
+            self._postbox.tick(clock.now())
+
     def _put_in_force(self, snapshot: Snapshot) -> None:
         if self._gateway is None:
             self._gateway = Gateway(
                 snapshot, region=self._settings.region, worker=self._slot, loop=asyncio.get_running_loop(),
                 report=self._sinks, metrics=self._metrics, clock=clock.now, unix_nanoseconds=clock.unix_nanoseconds,
                 node=self._settings.name, quiet=self._settings.access_log == 0.0,
+                limits=self._limits,
             )  # fmt: skip
-            self._gateway.set_shares(*self._share)
             state, self._state = self._state, {}
             for frame in state.values():
                 self.on_state(frame)

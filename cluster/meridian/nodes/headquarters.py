@@ -8,11 +8,13 @@ import asyncio
 import contextlib
 import importlib
 import ipaddress
+import math
 import os
 import secrets
 import socket
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from random import random
@@ -30,8 +32,12 @@ from meridian.control.members import Endpoints
 from meridian.control.peers import PeerTransport
 from meridian.control.status import ControlStatus
 from meridian.control.upkeep import Defragmented
+from meridian.core.granting.drift import WATCHED_SECONDS, Drift
+from meridian.core.granting.seats import Tell
+from meridian.core.granting.shares import CLOCK_DRIFT_MAX, Cut, Rule
 from meridian.core.speech import GENERATIONS
 from meridian.core.verdicts import PUBLISHED, Standing, Verdict
+from meridian.gateway.limits import Told
 from meridian.nodes import clock
 from meridian.nodes.checks import CHECKS
 from meridian.nodes.child import BadStart
@@ -39,12 +45,15 @@ from meridian.nodes.config_flow import ConfigFlow, Listen, Reading
 from meridian.nodes.crew import Crew, drain_frame, health_frame, serves, verdict_frame
 from meridian.nodes.node_status import build_status
 from meridian.nodes.settings import Settings, speaker_of
+from meridian.nodes.spending import spenders_frame, told_to_proto
 from meridian.store.keys import Keys
 from meridian.store.port import Store
 from meridian.telemetry.export import SpanExport
 from meridian.telemetry.exposition import render
 from meridian.telemetry.metrics import IN_FORCE, MERGED, Series
 from meridian.telemetry.spans import SpanRecord
+from meridian_proto.v1.channel_pb2 import Frame
+from meridian_proto.v1.spending_pb2 import Letter, Letters
 
 _log = structlog.get_logger("meridian.node")
 
@@ -66,6 +75,8 @@ class Headquarters:
         """`listen` makes a set of sockets the ones of the gateway workers, and returns why it cannot."""
         self._settings = settings
         keys = Keys(settings.cluster)
+        # A store in memory ends with its process; what workers and the disk still have of it must count as older.
+        generation = 0 if settings.etcd else clock.unix_nanoseconds() // 1_000_000_000
         identity = Identity(
             settings.name,
             settings.region,
@@ -79,13 +90,15 @@ class Headquarters:
             on_config=lambda version, payload: self._flow.arrived(version, payload),
             on_verdict=self._on_verdict,
             on_endpoint_health=lambda down: self._crew.send(health_frame(down), "gateway"),
-            on_share=lambda spenders, indexes: self._crew.send_share(spenders, indexes),
+            on_allowance=self._on_allowance,
+            on_spenders=lambda addresses, sitting: self._crew.send(spenders_frame(addresses, sitting), "gateway"),
+            on_letter=self._on_letter,
         )
         self.control = ControlPlane(
             store,
             keys,
             identity,
-            ControlSettings(settings.limit_nodes, settings.workers, settings.etcd_quota_bytes),
+            ControlSettings(settings.limit_nodes, settings.workers, settings.etcd_quota_bytes, generation),
             peers,
             clock=clock.now,
             handlers=handlers,
@@ -104,6 +117,7 @@ class Headquarters:
         self._own_series: Callable[[], Iterable[Series]] = lambda: ()
         self._draining = False
         self._leaving = False
+        self._drift = Drift(*clock.rates())
 
     def employ(self, crew: Crew, own_series: Callable[[], Iterable[Series]]) -> None:
         """Takes the crew; `own_series` are metrics of this process beside the control plane's."""
@@ -125,6 +139,7 @@ class Headquarters:
             tasks.create_task(self._flow.run())
             tasks.create_task(self.export.run())
             tasks.create_task(self.control.run())
+            tasks.create_task(self._watch_clock())
 
     async def serve_admin(self, sock: socket.socket, token: str, hosts: Sequence[str]) -> None:
         """Serves the admin API on a listening socket until cancelled."""
@@ -156,6 +171,18 @@ class Headquarters:
     def on_spans(self, spans: Iterable[SpanRecord]) -> None:
         """Spans that have ended."""
         self.export.put(spans)
+
+    def on_spender(self, slot: int) -> None:
+        """A gateway worker is there (again)."""
+        self.control.worker_started(slot)
+
+    def on_spending(self, slot: int, frame: Frame) -> None:
+        """What a gateway worker says of limits."""
+        if frame.WhichOneof("body") == "confirmed":
+            self.control.worker_confirmed(slot, frame.confirmed.agent, frame.confirmed.sequence)
+        else:
+            for letter in frame.letters.letters:
+                self.control.post(letter)
 
     # admin.panel.Panel
 
@@ -202,9 +229,34 @@ class Headquarters:
             _log.info("drain", on=draining)
             self._crew.send(drain_frame(draining), "gateway")
 
+    def _on_allowance(self, cut: Cut, tell: Tell, store_is_lost: bool) -> None:
+        allowance = tell.allowance
+        if self._drift.bad:  # fewer seats than told are never too many
+            allowance = replace(allowance, leased=frozenset(), until=-math.inf)
+        told = told_to_proto(Told(cut, allowance, tell.values, store_is_lost, alone=self._drift.bad))
+        if tell.slot is None:
+            self._crew.send(Frame(allowance=told), "gateway")
+        else:
+            self._crew.send_to("gateway", tell.slot, Frame(allowance=told))
+
+    async def _watch_clock(self) -> None:
+        while True:
+            await asyncio.sleep(WATCHED_SECONDS)
+            before, self._drift = self._drift, self._drift.look(*clock.rates(), CLOCK_DRIFT_MAX)
+            if self._drift.bad != before.bad:
+                _log.warning("this machine's clock is bent; home seats only", on=self._drift.bad)
+                self.control.tell_again()
+
+    def _on_letter(self, letter: Letter) -> None:
+        slot = letter.to.rpartition("/")[2]
+        if slot.isdecimal():
+            self._crew.send_to("gateway", int(slot), Frame(letters=Letters(letters=[letter])))
+
     def _on_adopted(self, reading: Reading) -> None:
         document = reading.document
         self.control.set_upstreams(() if self._settings.witness else document.upstreams)
+        limits = reading.snapshot.limits.values()
+        self.control.set_limits({limit.name: Rule(limit.rate_per_second, limit.burst) for limit in limits})
         self.control.set_regions(region.name for region in document.regions)
         self.control.set_endpoints(_endpoints(self._settings, reading))
         self.export.aim(document.tracing.otlp_endpoint)
@@ -222,7 +274,11 @@ def control_series(status: ControlStatus, export: SpanExport) -> list[Series]:
         _gauge("meridian_verdict_fallback", MERGED, status.verdict.fallback),
         _gauge("meridian_config_version", "The document in force here.", status.config_version),
         _gauge("meridian_config_current", "The document in force in the cluster.", status.config_current),
-        _gauge("meridian_limit_seat", "Whether this node may spend its part of limits.", status.seat is not None),
+        _gauge(
+            "meridian_limit_seats",
+            "Seats of all limits that this node may spend.",
+            status.seats_home + status.seats_leased,
+        ),
         _counter("meridian_spans_exported_total", "Spans that arrived.", counts.exported),
         _counter("meridian_spans_export_dropped_total", "Spans dropped on the way out.", counts.dropped),
         _counter("meridian_span_export_failures_total", "Sends that failed.", counts.failures),

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 
 from meridian.admin.status import (
+    LimitStatus,
     NodeStatus,
     RegionStatus,
+    SeatStatus,
     Standing,
     Status,
     StoreMember,
@@ -12,6 +14,7 @@ from meridian.admin.status import (
     VerdictStatus,
     WorkerStatus,
 )
+from meridian.control import status as control_status
 from meridian.control.members import Endpoints, MemberRecord
 from meridian.control.status import ControlStatus
 from meridian.core import verdicts
@@ -52,6 +55,32 @@ def build_status(cluster: str, control: ControlStatus, workers: Sequence[WorkerS
             for worker in workers
             if worker.connected
         ),
+        seats=SeatStatus(home=control.seats_home, leased=control.seats_leased, detail=control.seat_detail),
+        limits=tuple(_limit(limit, workers) for limit in control.limits),
+    )
+
+
+def _limit(limit: control_status.LimitStatus, workers: Sequence[WorkerState]) -> LimitStatus:
+    def total(name: str, **labels: str) -> float:
+        wanted = {"limit": limit.name, **labels}.items()
+        return sum(
+            one.value
+            for worker in workers
+            for one in worker.series
+            if one.name == name and one.labels.items() >= wanted
+        )
+
+    return LimitStatus(
+        name=limit.name,
+        rate_per_second=limit.current.rate_per_second,
+        burst=limit.current.burst,
+        next_rate_per_second=limit.following.rate_per_second if limit.following else None,
+        next_burst=limit.following.burst if limit.following else None,
+        waits_for=limit.blocking,
+        borrowed_tokens=total("meridian_limit_borrowed_tokens"),
+        lent_tokens=total("meridian_limit_lent_tokens"),
+        admitted=int(total("meridian_limit_decisions_total", outcome="admitted")),
+        refused=int(total("meridian_limit_decisions_total", outcome="refused")),
     )
 
 

@@ -41,7 +41,7 @@ from meridian.nodes.sockets import Sockets, Wanted
 from meridian.nodes.worker import TICK_SECONDS, Duties
 from meridian.store.embedded import EmbeddedStore
 from meridian.telemetry.logs import configure
-from meridian_proto.v1.channel_pb2 import ConfigAck, Frame, LimitShare
+from meridian_proto.v1.channel_pb2 import ConfigAck, Frame
 
 POLL_SECONDS = 1.0  # how soon a changed file is seen
 FILE_BYTES_MAX = 1024 * 1024  # of a certificate or key
@@ -77,9 +77,9 @@ class LocalCrew:
             else:
                 duties.on_state(frame)
 
-    def send_share(self, spenders: int, indexes: Sequence[int]) -> None:
-        """The one gateway spends all that this node may."""
-        self.send(Frame(limit_share=LimitShare(spenders=spenders, indexes=indexes)), "gateway")
+    def send_to(self, kind: str, slot: int, frame: Frame) -> None:
+        """There is one of each kind."""
+        self.send(frame, kind)
 
     async def run(self) -> None:
         """Compiles what comes, one after the other, until cancelled."""
@@ -118,6 +118,8 @@ class Standalone:
             self._duties["dns"] = DnsDuties(settings)
         self._crew = LocalCrew(self._duties, self._headquarters.on_crew_changed)
         self._headquarters.employ(self._crew, lambda: ())
+        self._gateway.join(self._take_report)
+        self._headquarters.on_spender(0)
         self._reload = asyncio.Event()
         self._stop = asyncio.Event()
 
@@ -224,6 +226,8 @@ class Standalone:
     def _take_report(self, frame: Frame) -> None:
         if frame.WhichOneof("body") == "spans":
             self._headquarters.on_spans(spans_from_proto(frame.spans))
+        else:
+            self._headquarters.on_spending(0, frame)
 
 
 def read_files(found: model.Document, folder: Path) -> dict[str, bytes]:

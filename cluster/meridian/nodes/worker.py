@@ -31,6 +31,9 @@ BoundSockets = dict[tuple[str, str, int], socket.socket]  # by (kind, host, port
 class Duties(Protocol):
     """What one kind of worker does. All on the loop but `compile`."""
 
+    def join(self, send: Callable[[Frame], None]) -> None:
+        """Once, before all else: how to send to the agent at any time."""
+
     def compile(self, config: Config) -> Callable[[], None]:
         """In a thread: reads a document, returns what puts it in force (on the loop). Raises Unfit."""
 
@@ -38,7 +41,7 @@ class Duties(Protocol):
         """Serves until cancelled. What it raises ends the process: the launcher starts another."""
 
     def on_state(self, frame: Frame) -> None:
-        """Verdict, endpoint health, limit share or drain from the agent."""
+        """Verdict, endpoint health, allowance, letters or drain from the agent."""
 
     def on_sockets(self, sockets: BoundSockets) -> None:
         """The full set that this worker serves; the sockets are its own now."""
@@ -64,6 +67,7 @@ class Worker:
         self._birth = birth
         self._post = Post(birth, self._on_message, self._on_leave)
         self._channel = Channel(self._hello, self)
+        duties.join(self._channel.send)
         self._tasks = asyncio.TaskGroup()
         # One thread, made at once: a document must not fail for want of a thread when memory is short.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="compile")

@@ -93,11 +93,28 @@ class Keys:
     def limits(self) -> str:
         return f"{self.root()}limits/"
 
-    def limit(self, *path: str) -> str:
-        """Returns a key below `limits/`, for example limit("seats", "7")."""
-        if not path:
-            raise ValueError("name what of the limits the key is for")
-        return self.limits() + "/".join(_checked(name) for name in path)
+    def limit_epoch(self) -> str:
+        """Returns the key of the cut and of the store's generation."""
+        return f"{self.limits()}epoch"
+
+    def limit_seats(self) -> str:
+        return f"{self.limits()}seats/"
+
+    def limit_seat(self, index: int) -> str:
+        return f"{self.limit_seats()}{index:d}"
+
+    def limit_values(self) -> str:
+        return f"{self.limits()}values/"
+
+    def limit_value(self, limit: str) -> str:
+        return self.limit_values() + _checked(limit)
+
+    def limit_acks(self) -> str:
+        return f"{self.limits()}acks/"
+
+    def limit_ack(self, limit: str, node: str) -> str:
+        """Returns the key where a node says which value of a limit it keeps to."""
+        return f"{self.limit_acks()}{_checked(limit)}/{_checked(node)}"
 
     # Purges of the cache, ACME orders and challenges, and the encrypted private keys.
     def cache(self) -> str:

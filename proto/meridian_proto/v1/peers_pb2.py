@@ -23,15 +23,18 @@ _sym_db = _symbol_database.Default()
 
 
 from meridian_proto.v1 import health_pb2 as meridian__proto_dot_v1_dot_health__pb2
+from meridian_proto.v1 import spending_pb2 as meridian__proto_dot_v1_dot_spending__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmeridian_proto/v1/peers.proto\x12\x0bmeridian.v1\x1a\x1emeridian_proto/v1/health.proto2B\n\x05Peers\x12\x39\n\x08\x45xchange\x12\x13.meridian.v1.Report\x1a\x14.meridian.v1.Verdict(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmeridian_proto/v1/peers.proto\x12\x0bmeridian.v1\x1a\x1emeridian_proto/v1/health.proto\x1a meridian_proto/v1/spending.proto\"\x0b\n\tDelivered2}\n\x05Peers\x12\x39\n\x08\x45xchange\x12\x13.meridian.v1.Report\x1a\x14.meridian.v1.Verdict(\x01\x30\x01\x12\x39\n\x07\x44\x65liver\x12\x14.meridian.v1.Letters\x1a\x16.meridian.v1.Delivered(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'meridian_proto.v1.peers_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PEERS']._serialized_start=78
-  _globals['_PEERS']._serialized_end=144
+  _globals['_DELIVERED']._serialized_start=112
+  _globals['_DELIVERED']._serialized_end=123
+  _globals['_PEERS']._serialized_start=125
+  _globals['_PEERS']._serialized_end=250
 # @@protoc_insertion_point(module_scope)

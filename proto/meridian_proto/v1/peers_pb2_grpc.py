@@ -4,6 +4,8 @@ import grpc
 import warnings
 
 from meridian_proto.v1 import health_pb2 as meridian__proto_dot_v1_dot_health__pb2
+from meridian_proto.v1 import peers_pb2 as meridian__proto_dot_v1_dot_peers__pb2
+from meridian_proto.v1 import spending_pb2 as meridian__proto_dot_v1_dot_spending__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -39,6 +41,11 @@ class PeersStub:
                 request_serializer=meridian__proto_dot_v1_dot_health__pb2.Report.SerializeToString,
                 response_deserializer=meridian__proto_dot_v1_dot_health__pb2.Verdict.FromString,
                 _registered_method=True)
+        self.Deliver = channel.stream_unary(
+                '/meridian.v1.Peers/Deliver',
+                request_serializer=meridian__proto_dot_v1_dot_spending__pb2.Letters.SerializeToString,
+                response_deserializer=meridian__proto_dot_v1_dot_peers__pb2.Delivered.FromString,
+                _registered_method=True)
 
 
 class PeersServicer:
@@ -51,6 +58,13 @@ class PeersServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Deliver(self, request_iterator, context):
+        """Letters between the workers of two nodes, as they come. Only an error ends the stream.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PeersServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -58,6 +72,11 @@ def add_PeersServicer_to_server(servicer, server):
                     servicer.Exchange,
                     request_deserializer=meridian__proto_dot_v1_dot_health__pb2.Report.FromString,
                     response_serializer=meridian__proto_dot_v1_dot_health__pb2.Verdict.SerializeToString,
+            ),
+            'Deliver': grpc.stream_unary_rpc_method_handler(
+                    servicer.Deliver,
+                    request_deserializer=meridian__proto_dot_v1_dot_spending__pb2.Letters.FromString,
+                    response_serializer=meridian__proto_dot_v1_dot_peers__pb2.Delivered.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -87,6 +106,33 @@ class Peers:
             '/meridian.v1.Peers/Exchange',
             meridian__proto_dot_v1_dot_health__pb2.Report.SerializeToString,
             meridian__proto_dot_v1_dot_health__pb2.Verdict.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Deliver(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/meridian.v1.Peers/Deliver',
+            meridian__proto_dot_v1_dot_spending__pb2.Letters.SerializeToString,
+            meridian__proto_dot_v1_dot_peers__pb2.Delivered.FromString,
             options,
             channel_credentials,
             insecure,

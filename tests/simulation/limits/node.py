@@ -9,7 +9,7 @@ from tests.simulation.limits.clockwork import Clock, Process
 
 from meridian.core.granting import allocation, seats
 from meridian.core.granting.allocation import Allocation
-from meridian.core.granting.messages import Ask, Back, Grant, Message
+from meridian.core.granting.messages import Ask, Back, Grant, Loan
 from meridian.core.granting.seats import (
     Acknowledge,
     AskLease,
@@ -97,11 +97,11 @@ class Worker(Process):
             if limit in tell.values:
                 spender.allow(tell.allowance, tell.values[limit], now)
 
-    def hear(self, message: Message) -> None:
+    def hear(self, message: Loan) -> None:
         spender, now = self.spenders[message.limit], self.node.now()
         match message:
             case Ask():
-                answer: Message | None = spender.asked(message, now)
+                answer: Loan | None = spender.asked(message, now)
             case Grant():
                 answer = spender.granted(message, now)
             case Back():
@@ -159,6 +159,8 @@ class Node:
     def connect(self, worker: Worker) -> None:
         if self.agent.alive:
             self.to_agent(worker, WorkerStarted(worker.slot))
+            if self.world.repeats and worker.confirmed[1] >= 0:
+                self.to_agent(worker, Confirmed(worker.slot, *worker.confirmed))
             worker.confirmed = ("", -1)  # a new connection: it says again what it keeps to
 
     def leave(self) -> None:

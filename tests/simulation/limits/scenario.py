@@ -286,3 +286,26 @@ def play(seed: int, planting: Planting | None = None) -> World:
         world.watch_caps()
     world.schedule.run(SECONDS)
     return world
+
+
+def restart_while_lending(planting: Planting | None = None, seed: int = 1) -> World:
+    """All demand is at node b, so that a lends to it. Then a's agent restarts, and has to give seats back at once.
+
+    No fault is drawn: loans are out that the new agent knows nothing of, and c, whose agent was away for so long that
+    the others have its seats, takes what it is left.
+    """
+    world = World(seed, planting or Planting(), faults=False, loss=0.0)
+    world.store.trouble = world.store.slow = 0.0
+    world.repeats = True
+    world.store.set_value(SHARED, Rule(60.0, 120))
+    world.store.set_value(SMALL, Rule(1.0, 3))
+    world.store.set_value(TRIAL, world.trial_value(world.rule(SHARED)))
+    a, _, c = [world.add_node(name) for name in "abc"]
+    follow(world, SHARED, [Phase(SECONDS, 4.0, {"b/0": 0.5, "b/1": 0.5})], {"hot": 1.0}, strays=0.0)
+    world.schedule.at(2.0, c.agent.kill)
+    world.schedule.at(10.0, a.agent.kill)
+    world.schedule.at(10.0, c.begin_agent)
+    world.schedule.at(10.05, a.begin_agent)
+    world.watch_caps()
+    world.schedule.run(16.0)
+    return world

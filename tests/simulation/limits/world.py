@@ -16,7 +16,7 @@ from tests.simulation.limits.store import Store
 
 from meridian.core.granting import allocation, seats
 from meridian.core.granting.allocation import Allocation
-from meridian.core.granting.messages import Grant, Message
+from meridian.core.granting.messages import Grant, Loan
 from meridian.core.granting.seats import Command, Event
 from meridian.core.granting.shares import Cut, Rule, Value, digest, owner
 from meridian.core.granting.spender import Spender
@@ -65,6 +65,7 @@ class World:
     incarnations: int = 0
     check_caps: bool = True
     keys_max: int = 1_000_000
+    repeats: bool = False  # a worker's last confirmation goes out again on a new connection, as the channel does it
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
@@ -98,7 +99,7 @@ class World:
 
     # Messages between spenders go from agent to agent
 
-    def send(self, message: Message) -> None:
+    def send(self, message: Loan) -> None:
         """Lost, doubled, late, out of order; and nothing between nodes that are cut, or without their agents."""
         sender, receiver = message.lender, message.borrower
         if not isinstance(message, Grant):

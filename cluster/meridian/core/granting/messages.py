@@ -49,4 +49,42 @@ class Back:
     kept: int
 
 
-Message = Ask | Grant | Back
+@dataclass(frozen=True, slots=True)
+class Consult:
+    """May one request of `key` be admitted? To the owner of a key whose limit has too few tokens to be shared.
+
+    `number` is never used twice, so that no answer can admit two requests.
+    """
+
+    limit: str
+    key: str
+    asker: str
+    number: int
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Consulted:
+    """The owner's answer: it took a token, or says in how many seconds one is there. The admission was its own."""
+
+    limit: str
+    key: str
+    asker: str
+    number: int
+    admitted: bool
+    level: float
+    reset_seconds: float
+    wait_seconds: float
+
+
+Loan = Ask | Grant | Back
+Message = Ask | Grant | Back | Consult | Consulted
+
+
+def addressee(message: Message) -> str:
+    """The spender's address (node/slot) that a message goes to."""
+    match message:
+        case Ask(lender=address) | Back(lender=address) | Grant(borrower=address):
+            return address
+        case Consult(owner=address) | Consulted(asker=address):
+            return address

@@ -13,6 +13,8 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+CLOCK_DRIFT_MAX = 0.01  # clocks whose rates are within so much of true time are inside invariant 2
+
 
 @dataclass(frozen=True, slots=True)
 class Cut:
@@ -28,7 +30,7 @@ class Cut:
     alone_max: int = 8
     lease_seconds: float = 10.0
     loan_seconds: float = 2.0
-    drift: float = 0.01
+    drift: float = CLOCK_DRIFT_MAX
 
     def __post_init__(self) -> None:
         assert 0 < self.homes <= self.seats

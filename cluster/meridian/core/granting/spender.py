@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from zlib import crc32
 
 from meridian.core.granting import lending
-from meridian.core.granting.account import NEVER, Account, Line
-from meridian.core.granting.messages import Ask, Back, Grant, Message
-from meridian.core.granting.shares import Cut, Share, Value, fill_seconds, share_of, tokens_by_place
+from meridian.core.granting.account import NEVER, ONE, Account, Line
+from meridian.core.granting.messages import Ask, Back, Grant
+from meridian.core.granting.shares import Cut, Share, Value, fill_seconds, owner, share_of, tokens_by_place
 from meridian.core.granting.tables import EPOCHS_MAX, Epoch, Table, settle_account
 
 KEYS_MAX = 1_000_000  # 200 bytes each: what a worker may spend on idle keys
@@ -170,11 +170,11 @@ class Spender:
         """When `poll` is next due; NEVER if time alone changes nothing."""
         return min(self._due[0][0] if self._due else NEVER, self._lapses_at)
 
-    def poll(self, now: float) -> list[Message]:
+    def poll(self, now: float) -> list[Ask | Back]:
         """Looks after the keys that are short or lent, and returns what to send. Call again at `deadline`."""
         if now >= self._lapses_at:
             self._lapse()
-        messages: list[Message] = []
+        messages: list[Ask | Back] = []
         for _ in range(POLLED_MAX):
             if not self._due or self._due[0][0] > now:
                 break
@@ -250,6 +250,30 @@ class Spender:
             self._settle_account(account, now)
             account.forget_below((back.borrower, back.incarnation), back.kept)
 
+    def look(self, key: str, now: float) -> tuple[float, float, float]:
+        """Takes nothing: returns the level, seconds until it is full, and seconds until one token is there."""
+        if now >= self._lapses_at:
+            self._lapse()
+        table = self._table(key)
+        state = table.keys.get(key, table.unseen)
+        if isinstance(state, Account):
+            self._settle_account(state, now)
+            if state.cap < ONE:
+                return state.level, 0.0, NEVER
+            cost, level, cap = state.fill / state.cap, state.level, state.cap
+        elif table.own == 0:
+            return 0.0, 0.0, NEVER
+        else:
+            cost, cap = table.cost, float(table.own)
+            level = max(0.0, min(table.fill, now - state) / cost)
+        return level, (cap - level) * cost, 0.0 if level >= ONE else (1.0 - level) * cost
+
+    def owner(self, key: str) -> tuple[int, int] | None:
+        """The (seat, slot) that owns a key, where this limit has too few tokens to be shared; else None."""
+        if self.value is None or self.cut.ring == 1:
+            return None
+        return owner(self.cut, self.value, crc32(key.encode(), self._salt))
+
     # What tests and status look at
 
     def cap(self, key: str, now: float) -> float:
@@ -262,6 +286,11 @@ class Spender:
             return float(table.own) if now >= self._usable_from else 0.0
         self._settle_account(account, now)
         return account.cap
+
+    def loans(self) -> tuple[float, float]:
+        """Tokens held of others, and withheld for others, of all keys."""
+        accounts = self._accounts.values()
+        return sum(account.held for account in accounts), sum(account.withheld for account in accounts)
 
     def keys(self) -> int:
         """How many keys are remembered."""
@@ -277,7 +306,7 @@ class Spender:
     # The share
 
     def _quarantine_seconds(self) -> float:
-        return self.cut.withheld_seconds
+        return self.cut.withheld_seconds if self.cut.ring > 1 else 0.0  # who is alone never lent
 
     def _withheld_seconds(self) -> float:
         return self.cut.withheld_seconds
@@ -364,11 +393,11 @@ class Spender:
     def _lendable(self, account: Account, now: float) -> float:
         return account.own if self._lapses_at - now >= self.cut.withheld_seconds else account.home
 
-    def _asks(self, key: str, account: Account, now: float) -> list[Message]:
+    def _asks(self, key: str, account: Account, now: float) -> list[Ask | Back]:
         assert self.value is not None
         want = lending.wanted(account, max(rule.burst for rule in self.value.rules), now)
         plan = lending.asks(account, key, self.address, self.peers, want, self.cut.loan_seconds, now)
-        messages: list[Message] = []
+        messages: list[Ask | Back] = []
         for name, amount in plan:
             line = account.lines.setdefault(name, Line())
             if amount > 0:

@@ -1,0 +1,94 @@
+"""What is said of limits survives its encoding; garbage is dropped; letters that come together go together."""
+
+from collections.abc import Callable
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meridian.core.granting.messages import Ask, Back, Consult, Consulted, Grant, Message, addressee
+from meridian.core.granting.shares import Cut, Rule, Value
+from meridian.core.granting.spender import Allowance
+from meridian.gateway.limits import Limits, Told
+from meridian.nodes.spending import (
+    Postbox,
+    message_from_proto,
+    message_to_proto,
+    spenders_frame,
+    told_from_proto,
+    told_to_proto,
+)
+from meridian_proto.v1.channel_pb2 import Frame
+from meridian_proto.v1.spending_pb2 import Letter, Letters, Spending
+
+_names, _numbers = st.text(max_size=20), st.integers(0, 2**63)
+_amounts = st.floats(0, 1e9, allow_nan=False)
+_messages: st.SearchStrategy[Message] = st.one_of(
+    st.builds(
+        Ask, _names, _names, _names, _numbers, _names, _numbers, _numbers, _amounts, st.tuples(_numbers, _numbers)
+    ),
+    st.builds(Grant, _names, _names, _names, _numbers, _names, _numbers, _amounts, _amounts),
+    st.builds(Back, _names, _names, _names, _numbers, _names, _numbers),
+    st.builds(Consult, _names, _names, _names, _numbers, _names),
+    st.builds(Consulted, _names, _names, _names, _numbers, st.booleans(), _amounts, _amounts, _amounts),
+)
+_rules = st.builds(Rule, _amounts, st.integers(1, 10**7))
+_seats = st.frozensets(st.integers(0, 500))
+
+
+@given(_messages)
+def test_a_message_survives(message: Message) -> None:
+    assert message_from_proto(message_to_proto(message)) == message
+
+
+@given(st.binary(max_size=200))
+def test_garbage_is_no_message_and_no_error(body: bytes) -> None:
+    message_from_proto(body)
+
+
+def test_an_empty_letter_is_no_message() -> None:
+    assert message_from_proto(Spending().SerializeToString()) is None
+
+
+@given(
+    st.builds(
+        Told,
+        st.builds(Cut, seats=st.integers(4, 500), slices=st.integers(1, 64)),
+        st.builds(Allowance, _names, _numbers, _seats, _seats, st.floats(allow_nan=False)),
+        st.dictionaries(_names, st.builds(Value, _numbers, _numbers, _rules, st.none() | _rules)),
+        st.booleans(),
+        st.booleans(),
+    )
+)
+def test_what_is_told_survives(told: Told) -> None:
+    assert told_from_proto(told_to_proto(told)) == told
+
+
+def test_who_sits_where_survives() -> None:
+    spenders = spenders_frame(["b/0", "a/0"], {3: "a"}).spenders
+    assert (list(spenders.addresses), dict(spenders.sitting)) == (["a/0", "b/0"], {3: "a"})
+
+
+def test_letters_that_come_together_go_in_one_frame_and_each_allowance_is_confirmed_once() -> None:
+    frames: list[Frame] = []
+    soon: list[Callable[[], None]] = []
+    now = [100.0]
+    limits = Limits(lambda: now[0], alone=False)
+    limits.join("a/0", 0)
+    postbox = Postbox(limits, soon.append)
+    postbox.send = frames.append
+    postbox.tick(now[0])
+    assert frames == [], "nothing was told, so nothing is confirmed"
+    limits.allow(Told(Cut(), Allowance("agent", 7, frozenset({0})), {}), now[0])
+    postbox.tick(now[0])
+    postbox.tick(now[0])
+    assert [(frame.confirmed.agent, frame.confirmed.sequence) for frame in frames] == [("agent", 7)]
+    one, two = Consult("l", "k", "a/0", 1, "b/1"), Consult("l", "k", "a/0", 2, "c/0")
+    limits.post(one)
+    limits.post(two)
+    assert len(frames) == 1 and len(soon) == 1
+    soon.pop()()
+    letters = frames[1].letters.letters
+    assert [(letter.to, message_from_proto(letter.body)) for letter in letters] == [
+        (addressee(m), m) for m in (one, two)
+    ]
+    postbox.hear(Letters(letters=[Letter(to="a/0", body=b"\xff")]), lambda: now[0])
