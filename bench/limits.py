@@ -50,7 +50,7 @@ def alone(limit: Limit) -> Limits:
 
 def decision_seconds(count: int = 300_000) -> float:
     """Of one decision with its clock reading, over a thousand keys, most of them admitted."""
-    limit = Limit("l", "client_ip", 1_000_000.0, 1_000_000)
+    limit = Limit("l", ("client_ip",), 1_000_000.0, 1_000_000)
     limits = alone(limit)
     asked = [[(limit, f"10.0.{n // 250}.{n % 250}")] for n in range(1000)]
     began = time.perf_counter()
@@ -61,7 +61,7 @@ def decision_seconds(count: int = 300_000) -> float:
 
 def bytes_per_key(count: int = 200_000) -> float:
     """Of a key that was used and is idle, the text of the key included."""
-    limit = Limit("l", "client_ip", 1.0, 100)
+    limit = Limit("l", ("client_ip",), 1.0, 100)
     limits = alone(limit)
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
@@ -142,7 +142,7 @@ async def measure_writes(cluster: EtcdCluster, seconds: float) -> None:
     stores = [cluster.store() for _ in "abc"]
     for name, store in zip("abc", stores, strict=True):
         nodes[name] = Node(name, store, nodes)
-    limit = Limit("l", "client_ip", 100.0, 200)
+    limit = Limit("l", ("client_ip",), 100.0, 200)
     async with asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(node.run()) for node in nodes.values()]
         await stores[0].put(KEYS.leader(), b"")

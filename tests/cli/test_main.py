@@ -8,6 +8,8 @@ import pytest
 from tests.admin.mounted import DOCUMENT
 from tests.cli.command import run
 
+from meridian.core.authentication import hash_of
+
 TLS_WITHOUT_FILES = (
     DOCUMENT.replace("[h1]", "[h2]")
     + "certificates:\n  - {hosts: [shop.mine.net], cert_file: none.pem, key_file: none.key}\n"
@@ -31,6 +33,13 @@ BAD_DOCUMENTS = {
         "'fast' is not a rate; write for example 100/s",
     ),
 }
+
+
+async def test_a_secret_and_the_hash_that_stands_for_it(tmp_path: Path) -> None:
+    first, second = [json.loads((await run("secret", "--json", state=tmp_path)).out) for _ in range(2)]
+    assert first["hash"] == hash_of(first["secret"].encode()) and len(first["secret"]) >= 43
+    assert first["secret"] != second["secret"]
+    assert "next: " in (await run("secret", state=tmp_path)).out
 
 
 def assert_clear(ran_err: str, says: str) -> None:

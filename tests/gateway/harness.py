@@ -127,11 +127,13 @@ def free_udp_and_tcp() -> tuple[socket.socket, socket.socket]:
 
 
 @contextlib.asynccontextmanager
-async def secure(*ports: int, **more: Any) -> AsyncIterator[tuple[Running, str]]:
-    """A gateway that speaks all three on one port; gives the authority's file too."""
+async def secure(
+    *ports: int, make: Callable[[int], Snapshot] | None = None, **more: Any
+) -> AsyncIterator[tuple[Running, str]]:
+    """A gateway that speaks all three on one port; gives the authority's file too. `make`: its snapshot, for a port."""
     tcp, udp = free_udp_and_tcp()
     port: int = tcp.getsockname()[1]
-    snapshot = document(port, [upstream(*ports, **more)])
+    snapshot = make(port) if make is not None else document(port, [upstream(*ports, **more)])
     web = dataclasses.replace(snapshot.listeners[0], protocols=("h1", "h2", "h3"), tls=True)
     snapshot = dataclasses.replace(snapshot, listeners=(web,), certificates=(certificate("localhost", "127.0.0.1"),))
     seen, clock, loop = Seen(), Clock(), asyncio.get_running_loop()

@@ -59,20 +59,20 @@ def alone(now: float, *limits: Limit) -> Limits:
 
 
 def test_a_new_snapshot_keeps_levels_and_a_new_key_function_starts_empty() -> None:
-    old = Limit("few", "client_ip", 10.0, 5)
+    old = Limit("few", ("client_ip",), 10.0, 5)
     limits = alone(0.0, old)
     assert [limits.decide([(old, "a")], 10.0).admitted for _ in range(6)] == [True] * 5 + [False]
-    new = Limit("few", "client_ip", 100.0, 50)
+    new = Limit("few", ("client_ip",), 100.0, 50)
     limits.replace({"few": new}, 10.0)
     assert not limits.decide([(new, "a")], 10.0).admitted, "no burst by a change of the burst"
     assert limits.decide([(new, "a")], 10.2).admitted, "but the new rate counts"
-    by_route = Limit("few", "route", 100.0, 50)
+    by_route = Limit("few", ("route",), 100.0, 50)
     limits.replace({"few": by_route}, 20.0)
     assert not limits.decide([(by_route, "r")], 20.0).admitted
 
 
 def test_a_request_that_one_limit_refuses_takes_from_none() -> None:
-    wide, narrow = Limit("wide", "route", 1.0, 5), Limit("narrow", "client_ip", 1.0, 2)
+    wide, narrow = Limit("wide", ("route",), 1.0, 5), Limit("narrow", ("client_ip",), 1.0, 2)
     limits = alone(0.0, wide, narrow)
     asked = [(wide, "r"), (narrow, "a")]
     first = limits.decide(asked, 10.0)
@@ -85,7 +85,7 @@ def test_a_request_that_one_limit_refuses_takes_from_none() -> None:
 
 
 def test_a_worker_spends_nothing_before_it_is_told_and_nothing_of_what_it_may_have_lent() -> None:
-    scene, limit = Scene(), Limit("some", "client_ip", 10.0, 40)
+    scene, limit = Scene(), Limit("some", ("client_ip",), 10.0, 40)
     scene.workers["a"].replace({"some": limit}, scene.now)
     assert not scene.workers["a"].decide([(limit, "k")], scene.now).admitted
     scene.tell(limit, {"a": WHOLE})
@@ -99,7 +99,7 @@ def test_a_worker_spends_nothing_before_it_is_told_and_nothing_of_what_it_may_ha
 
 
 def test_workers_lend_to_each_other_and_stay_within_the_limit() -> None:
-    scene, limit = Scene(), Limit("some", "client_ip", 50.0, 40)
+    scene, limit = Scene(), Limit("some", ("client_ip",), 50.0, 40)
     scene.tell(limit, {"a": frozenset({0, 1}), "b": frozenset({2, 3})})
     times: list[float] = []
     for step in range(2000):
@@ -115,7 +115,7 @@ def test_workers_lend_to_each_other_and_stay_within_the_limit() -> None:
 
 
 def test_the_owner_of_a_small_limits_key_is_asked_and_admits_for_all() -> None:
-    scene, limit = Scene(), Limit("two", "client_ip", 1.0, 2)
+    scene, limit = Scene(), Limit("two", ("client_ip",), 1.0, 2)
     scene.tell(limit, {"a": frozenset({0, 1}), "b": frozenset({2, 3})})
     scene.now += 10.0
     admitted: list[Decision] = []
@@ -134,7 +134,7 @@ def test_the_owner_of_a_small_limits_key_is_asked_and_admits_for_all() -> None:
 @pytest.mark.parametrize("policy", ["deny", "allow"])
 def test_an_owner_that_does_not_answer_costs_no_more_than_its_time(policy: str) -> None:
     scene = Scene()
-    limit = Limit("two", "client_ip", 1.0, 2, when_unreachable="allow" if policy == "allow" else "deny")
+    limit = Limit("two", ("client_ip",), 1.0, 2, when_unreachable="allow" if policy == "allow" else "deny")
     scene.tell(limit, {"b": WHOLE})
     scene.now += 10.0
     scene.lost = True
@@ -147,7 +147,7 @@ def test_an_owner_that_does_not_answer_costs_no_more_than_its_time(policy: str) 
 
 
 def test_an_answer_admits_one_request_once() -> None:
-    scene, limit = Scene(), Limit("two", "client_ip", 1.0, 2)
+    scene, limit = Scene(), Limit("two", ("client_ip",), 1.0, 2)
     scene.tell(limit, {"b": WHOLE})
     sent: list[Consult] = []
     worker = scene.workers["a"]
@@ -166,7 +166,7 @@ def test_an_answer_admits_one_request_once() -> None:
 def test_what_happens_when_the_store_is_lost_is_the_operators_choice(policy: str, admitted: int) -> None:
     scene = Scene("a")
     policies = {"floor": "floor", "deny": "deny", "open": "open"}
-    limit = Limit("some", "client_ip", 1.0, 40, when_store_is_lost=policies[policy])  # type: ignore[arg-type] # a literal
+    limit = Limit("some", ("client_ip",), 1.0, 40, when_store_is_lost=policies[policy])  # type: ignore[arg-type] # a literal
     scene.tell(limit, {"a": frozenset({0})})
     scene.now += 100.0
     scene.tell(limit, {"a": frozenset({0})}, sequence=1, lost=True)
@@ -175,7 +175,7 @@ def test_what_happens_when_the_store_is_lost_is_the_operators_choice(policy: str
 
 
 def test_what_a_limit_lent_before_it_left_is_waited_for() -> None:
-    scene, limit = Scene(), Limit("some", "client_ip", 10.0, 40)
+    scene, limit = Scene(), Limit("some", ("client_ip",), 10.0, 40)
     scene.tell(limit, {"a": WHOLE})
     scene.now += 10.0
     worker = scene.workers["a"]

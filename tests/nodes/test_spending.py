@@ -8,11 +8,15 @@ from hypothesis import strategies as st
 from meridian.core.granting.messages import Ask, Back, Consult, Consulted, Grant, Message, addressee
 from meridian.core.granting.shares import Cut, Rule, Value
 from meridian.core.granting.spender import Allowance
+from meridian.core.metering.portions import Portion
+from meridian.core.snapshot import Limit
 from meridian.gateway.limits import Limits, Told
+from meridian.gateway.meters import Meters
 from meridian.nodes.spending import (
     Postbox,
     message_from_proto,
     message_to_proto,
+    portion_of,
     spenders_frame,
     told_from_proto,
     told_to_proto,
@@ -68,13 +72,47 @@ def test_who_sits_where_survives() -> None:
     assert (list(spenders.addresses), dict(spenders.sitting)) == (["a/0", "b/0"], {3: "a"})
 
 
+def test_counts_are_cut_by_home_seats_and_slots() -> None:
+    cut = Cut(seats=12, slices=2, homes=3)
+    told = Told(cut, Allowance("agent", 7, frozenset({1}), frozenset({5, 6})), {})
+    assert portion_of(told, 0) == Portion(6, (1,)) and portion_of(told, 1) == Portion(6, (4,))
+    assert portion_of(told, 2) == Portion(6, ()), "more workers than the limits are cut for"
+
+
+def test_seats_given_up_are_confirmed_when_what_they_admitted_has_ended_and_letters_find_their_limit() -> None:
+    frames: list[Frame] = []
+    soon: list[Callable[[], None]] = []
+    limits, meters = Limits(lambda: 100.0, alone=False), Meters("a/0", 1)
+    limits.join("a/0", 0)
+    postbox = Postbox(limits, meters, soon.append)
+    postbox.send = frames.append
+    few = Limit("few", ("route",), kind="concurrent", amount=1)
+    hourly = Limit("hourly", ("route",), kind="window", amount=8, window_seconds=60.0)
+    meters.replace({"few": few, "hourly": hourly}, 100.0, 1e9)
+    meters.take(Portion(1, (0,)), 100.0, 1e9)
+    assert meters.admit(few, "k", 100.0, 1e9) == 0.0
+    limits.allow(Told(Cut(), Allowance("agent", 8, frozenset()), {}), 100.0)
+    meters.take(Portion(1, ()), 100.0, 1e9)
+    postbox.tick(100.0)
+    assert frames == []
+    meters.release(few, "k")
+    postbox.tick(100.0)
+    assert frames.pop().confirmed.sequence == 8
+    meters.take(Portion(1, (0,)), 101.0, 1e9)
+    ask = Ask("hourly", "k", "b/0", 5, "a/0", 1, 1, 4.0, (60_000, 0))
+    postbox.hear(Letters(letters=[Letter(to="a/0", body=message_to_proto(ask))]), lambda: 500.0)
+    soon.pop()()
+    (letter,) = frames.pop().letters.letters
+    assert letter.to == "b/0" and message_from_proto(letter.body) == Grant("hourly", "k", "b/0", 5, "a/0", 1, 4.0, 4.0)
+
+
 def test_letters_that_come_together_go_in_one_frame_and_each_allowance_is_confirmed_once() -> None:
     frames: list[Frame] = []
     soon: list[Callable[[], None]] = []
     now = [100.0]
     limits = Limits(lambda: now[0], alone=False)
     limits.join("a/0", 0)
-    postbox = Postbox(limits, soon.append)
+    postbox = Postbox(limits, Meters("a/0"), soon.append)
     postbox.send = frames.append
     postbox.tick(now[0])
     assert frames == [], "nothing was told, so nothing is confirmed"

@@ -1,7 +1,8 @@
-"""plan, apply, get, history, rollback, schema: the document and its versions."""
+"""plan, apply, get, history, rollback, schema, secret: the document and its versions."""
 
 import getpass
 import os
+import secrets
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -115,6 +116,19 @@ def schema(as_json: Json = False) -> None:
     from meridian.core.document import schema as document_schema
 
     show_json(document_schema())
+
+
+def secret(as_json: Json = False) -> None:
+    """Make a secret for a consumer, and the hash of it for the document. It is shown once and kept nowhere."""
+    from meridian.core.authentication import hash_of
+
+    made = secrets.token_urlsafe(32)
+    if as_json:
+        show_json({"secret": made, "hash": hash_of(made.encode())})
+        return
+    say(f"secret  {made}")
+    say(f"hash    {hash_of(made.encode())}")
+    say("next: give the secret to the consumer, and write the hash into the document under its secrets")
 
 
 def plan_lines(planned: dict[str, Any]) -> Iterator[str]:

@@ -11,15 +11,14 @@ from collections.abc import Collection, Iterator
 from itertools import islice
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9_.-]{0,61}[a-z0-9])?$", description="lower case, at most 63")]
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
+from meridian.core.authentication import Authenticator
+from meridian.core.limit_words import Limit
+from meridian.core.words import Name, Seconds, Word
+
 Protocol = Literal["h1", "h2", "h3"]
 Balance = Literal["round_robin", "random", "least_request"]
-
-_RATE = re.compile(r"^(\d+(?:\.\d+)?)/(s|m|h)$")
-_RATE_SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
 def split_host_port(text: str) -> tuple[str, int]:
@@ -35,14 +34,6 @@ def split_host_port(text: str) -> tuple[str, int]:
     elif ":" in host:
         raise ValueError(f"{text!r}: write an IPv6 address in brackets, [{host}]:{port}")
     return host, int(port)
-
-
-def parse_rate(text: str) -> float:
-    """Returns requests per second of `100/s`, `600/m` or `1000/h`; raises ValueError."""
-    match = _RATE.match(text)
-    if match is None or float(match[1]) == 0:
-        raise ValueError(f"{text!r} is not a rate; write for example 100/s, 600/m or 1000/h")
-    return float(match[1]) / _RATE_SECONDS[match[2]]
 
 
 def _checked_address(text: str) -> str:
@@ -75,17 +66,6 @@ def _checked_near(text: str) -> str:
         raise ValueError(f"{text!r} is neither continent/EU, country/TR nor a network such as 203.0.113.0/24") from None
 
 
-def _checked_rate(text: str) -> str:
-    parse_rate(text)
-    return text
-
-
-class Word(BaseModel):
-    """Base of everything in the document: unknown keys are errors and nothing changes after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 class Listener(Word):
     """An address where every node accepts connections. TLS is on where h2 or h3 is, or where `tls` says so."""
 
@@ -95,6 +75,10 @@ class Listener(Word):
     tls: bool | None = Field(default=None, description="by default on where protocols has h2 or h3")
     trusted_proxies: tuple[Annotated[str, AfterValidator(_checked_network)], ...] = Field(
         default=(), description="networks whose X-Forwarded-* fields are believed and extended"
+    )
+    client_field: Literal["x-forwarded-for", "forwarded"] = Field(
+        default="x-forwarded-for",
+        description="where trusted proxies name their client; the other is not believed",
     )
 
     @property
@@ -162,21 +146,6 @@ class Upstream(Word):
     connections_max: int = Field(default=1024, ge=1, le=65_536, description="per endpoint and worker")
 
 
-class Limit(Word):
-    """A rate that all nodes together never exceed, for each key."""
-
-    name: Name
-    key: Literal["client_ip", "route"] = "client_ip"
-    rate: Annotated[str, AfterValidator(_checked_rate)] = Field(description="100/s, 600/m or 1000/h")
-    burst: int = Field(ge=1, le=10_000_000, description="how many at once, beyond the rate")
-    when_unreachable: Literal["deny", "allow"] = Field(
-        default="deny", description="if a key's owner does not answer; burst no greater than the number of workers only"
-    )
-    when_store_is_lost: Literal["floor", "deny", "open"] = Field(
-        default="floor", description="floor: each node's home share; open: counted, and without a bound"
-    )
-
-
 class Match(Word):
     """Which requests a route takes. What is left out matches all; the most specific route wins."""
 
@@ -203,13 +172,14 @@ class Cache(Word):
 class Stage(Word):
     """One step of a route: exactly one of its words."""
 
+    authenticate: Name | None = Field(default=None, description="who asks; limits by consumer come after it")
     limit: Name | None = None
     cache: Cache | None = None
 
     @model_validator(mode="after")
     def _one_word(self) -> "Stage":
-        if (self.limit is None) == (self.cache is None):
-            raise ValueError("a stage is exactly one of: limit, cache")
+        if [self.authenticate, self.limit, self.cache].count(None) != 2:
+            raise ValueError("a stage is exactly one of: authenticate, limit, cache")
         return self
 
 
@@ -311,6 +281,7 @@ class Document(Word):
     certificates: tuple[Certificate, ...] = ()
     regions: tuple[Region, ...] = ()
     upstreams: tuple[Upstream, ...] = ()
+    authenticators: tuple[Authenticator, ...] = ()
     limits: tuple[Limit, ...] = ()
     routes: tuple[Route, ...] = ()
     zones: tuple[Zone, ...] = ()
@@ -319,11 +290,10 @@ class Document(Word):
 
     def problems(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """Yields (place, message) for each reference that leads nowhere and each name used twice."""
-        for section in ("listeners", "regions", "upstreams", "limits", "routes", "zones"):
+        for section in ("listeners", "regions", "upstreams", "authenticators", "limits", "routes", "zones"):
             yield from _repeated(section, [item.name for item in getattr(self, section)])
-        regions, upstreams, limits = (
-            dict.fromkeys(item.name for item in getattr(self, section))
-            for section in ("regions", "upstreams", "limits")
+        regions, upstreams = (
+            dict.fromkeys(item.name for item in getattr(self, section)) for section in ("regions", "upstreams")
         )
         for i, region in enumerate(self.regions):
             yield from _unknown(("regions", i, "fallback"), region.fallback, regions, "region")
@@ -334,9 +304,7 @@ class Document(Word):
                     yield from _unknown(spot, (endpoint.region,), regions, "region")
         for i, route in enumerate(self.routes):
             yield from _unknown(("routes", i, "upstream"), (route.upstream,), upstreams, "upstream")
-            for j, stage in enumerate(route.stages):
-                if stage.limit is not None:
-                    yield from _unknown(("routes", i, "stages", j, "limit"), (stage.limit,), limits, "limit")
+            yield from self._stage_problems(i, route)
         for i, zone in enumerate(self.zones):
             for j, record in enumerate(zone.records):
                 if record.steer is not None:
@@ -346,6 +314,23 @@ class Document(Word):
                     yield from _unknown(rows, tuple(record.steer.latency_milliseconds), regions, "region")
         if not self.certificates and any(listener.uses_tls for listener in self.listeners):
             yield ("certificates",), "a listener uses TLS but there is no certificate; add one under certificates"
+
+    def _stage_problems(self, index: int, route: Route) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Of one route: what its stages name, and in which order."""
+        limits = {limit.name: limit for limit in self.limits}
+        authenticators = dict.fromkeys(item.name for item in self.authenticators)
+        known: str | None = None  # who said who asks
+        for j, stage in enumerate(route.stages):
+            place = ("routes", index, "stages", j)
+            if stage.authenticate is not None:
+                yield from _unknown((*place, "authenticate"), (stage.authenticate,), authenticators, "authenticator")
+                if known is not None:
+                    yield (*place, "authenticate"), f"{known!r} has said already who asks; keep one authenticate"
+                known = stage.authenticate
+            if stage.limit is not None:
+                yield from _unknown((*place, "limit"), (stage.limit,), limits, "limit")
+                if stage.limit in limits and "consumer" in limits[stage.limit].key and known is None:
+                    yield (*place, "limit"), "its key is the consumer: put a stage authenticate before it"
 
     def warnings(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """Yields (place, message) for what is accepted but does less than it says."""

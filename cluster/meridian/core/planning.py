@@ -9,7 +9,7 @@ from meridian.core.model import Document
 
 REMOVED_MAX = 0.3  # of the named things of a section; more is more often a mistake than a wish
 
-SECTIONS = ("listeners", "certificates", "regions", "upstreams", "limits", "routes", "zones")
+SECTIONS = ("listeners", "certificates", "regions", "upstreams", "authenticators", "limits", "routes", "zones")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ every step is a dictionary lookup.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from meridian.core.limit_keys import host_of
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -20,6 +22,8 @@ class Route:
     methods: frozenset[bytes]
     upstream: str
     limits: tuple[str, ...] = ()
+    authenticator: str | None = None
+    limits_before: int = 0  # so many of `limits` count also a request that cannot say who asks
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ def _by_host(table: RouteTable, authority: bytes) -> list[_Paths]:
     """The path tables for a host, the most specific first."""
     if not table.hosts and not table.wildcards:
         return [table.any_host]
-    host = _host_of(authority)
+    host = host_of(authority)
     tables = []
     exact = table.hosts.get(host)
     if exact is not None:
@@ -92,12 +96,6 @@ def _by_host(table: RouteTable, authority: bytes) -> list[_Paths]:
             dot = host.find(b".", dot + 1)
     tables.append(table.any_host)
     return tables
-
-
-def _host_of(authority: bytes) -> bytes:
-    if authority.startswith(b"["):
-        return authority.partition(b"]")[0] + b"]"
-    return authority.partition(b":")[0].rstrip(b".")  # example.com. is the same name
 
 
 def _by_path(paths: _Paths, path: bytes, method: bytes, allowed: set[bytes]) -> Route | None:

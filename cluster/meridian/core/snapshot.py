@@ -5,10 +5,11 @@ An exchange takes the current snapshot once and keeps it to its end, so that it 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from meridian.core import model
+from meridian.core import limit_words, model
+from meridian.core.authentication import Gate
 from meridian.core.routing import Route, RouteTable, build_table
 
 
@@ -26,6 +27,7 @@ class Listener:
     protocols: tuple[str, ...]
     tls: bool
     trusted_proxies: tuple[str, ...]
+    client_field: str = "x-forwarded-for"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +68,20 @@ class Upstream:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Rate in requests per second and burst in requests, of all nodes together."""
+    """See model.Limit; amounts are requests, of all nodes together. `kind` says which of the words below counts."""
 
     name: str
-    key: str
-    rate_per_second: float
-    burst: int
+    key: tuple[str, ...]
+    rate_per_second: float = 0.0
+    burst: int = 0
+    kind: Literal["rate", "window", "quota", "concurrent"] = "rate"
+    amount: int = 0  # of a window, a quota, or under way
+    window_seconds: float = 0.0
+    period: Literal["day", "month"] = "day"
+    time_zone: str = "UTC"
+    status: int = 429
+    dry_run: bool = False
+    announce: bool = True
     when_unreachable: Literal["deny", "allow"] = "deny"
     when_store_is_lost: Literal["floor", "deny", "open"] = "floor"
 
@@ -84,6 +94,7 @@ class Snapshot:
     listeners: tuple[Listener, ...]
     certificates: tuple[Certificate, ...]
     upstreams: Mapping[str, Upstream]
+    gates: Mapping[str, Gate]
     limits: Mapping[str, Limit]
     table: RouteTable
     regions: tuple[str, ...]
@@ -101,34 +112,14 @@ def compile_snapshot(document: model.Document, files: Mapping[str, bytes], versi
     """
     for place, problem in document.problems():
         raise SnapshotError(f"{'.'.join(map(str, place))}: {problem}")
-    limits = {
-        limit.name: Limit(
-            limit.name,
-            limit.key,
-            model.parse_rate(limit.rate),
-            limit.burst,
-            limit.when_unreachable,
-            limit.when_store_is_lost,
-        )
-        for limit in document.limits
-    }
-    routes = [
-        Route(
-            name=route.name,
-            host=route.match.host.lower() if route.match.host else None,
-            path=route.match.path,
-            path_prefix=route.match.path_prefix,
-            methods=frozenset(method.encode() for method in route.match.methods),
-            upstream=route.upstream,
-            limits=tuple(stage.limit for stage in route.stages if stage.limit is not None),
-        )
-        for route in document.routes
-    ]
+    limits = {limit.name: _limit(limit) for limit in document.limits}
+    routes = [_route(route) for route in document.routes]
     return Snapshot(
         version=version,
         listeners=tuple(_listener(listener) for listener in document.listeners),
         certificates=tuple(_certificate(certificate, files) for certificate in document.certificates),
         upstreams={upstream.name: _upstream(upstream) for upstream in document.upstreams},
+        gates={one.name: Gate.of(one) for one in document.authenticators},
         limits=limits,
         table=build_table(routes),
         regions=tuple(region.name for region in document.regions),
@@ -138,7 +129,15 @@ def compile_snapshot(document: model.Document, files: Mapping[str, bytes], versi
 
 def _listener(listener: model.Listener) -> Listener:
     host, port = model.split_host_port(listener.bind)
-    return Listener(listener.name, host, port, listener.protocols, listener.uses_tls, listener.trusted_proxies)
+    return Listener(
+        listener.name,
+        host,
+        port,
+        listener.protocols,
+        listener.uses_tls,
+        listener.trusted_proxies,
+        listener.client_field,
+    )
 
 
 def _certificate(certificate: model.Certificate, files: Mapping[str, bytes]) -> Certificate:
@@ -146,6 +145,44 @@ def _certificate(certificate: model.Certificate, files: Mapping[str, bytes]) -> 
         if name not in files:
             raise SnapshotError(f"certificates: the contents of {name} did not come with the document; apply it again")
     return Certificate(certificate.hosts, files[certificate.cert_file], files[certificate.key_file])
+
+
+def _limit(limit: limit_words.Limit) -> Limit:
+    bare = Limit(
+        limit.name,
+        limit.key,
+        status=limit.status,
+        dry_run=limit.dry_run,
+        announce=limit.announce,
+        when_unreachable=limit.when_unreachable,
+        when_store_is_lost=limit.when_store_is_lost,
+    )
+    if limit.window is not None:
+        amount, seconds = limit_words.parse_window(limit.window)
+        return replace(bare, kind="window", amount=amount, window_seconds=seconds)
+    if limit.quota is not None:
+        amount, period = limit_words.parse_quota(limit.quota)
+        return replace(bare, kind="quota", amount=amount, period=period, time_zone=limit.time_zone)
+    if limit.concurrent is not None:
+        return replace(bare, kind="concurrent", amount=limit.concurrent)
+    assert limit.rate is not None and limit.burst is not None, "model.Limit has seen to it"
+    return replace(bare, rate_per_second=limit_words.parse_rate(limit.rate), burst=limit.burst)
+
+
+def _route(route: model.Route) -> Route:
+    places = [i for i, stage in enumerate(route.stages) if stage.authenticate is not None]
+    before = places[0] if places else len(route.stages)
+    return Route(
+        name=route.name,
+        host=route.match.host.lower() if route.match.host else None,
+        path=route.match.path,
+        path_prefix=route.match.path_prefix,
+        methods=frozenset(method.encode() for method in route.match.methods),
+        upstream=route.upstream,
+        limits=tuple(dict.fromkeys(stage.limit for stage in route.stages if stage.limit is not None)),
+        authenticator=route.stages[before].authenticate if places else None,
+        limits_before=len({stage.limit for stage in route.stages[:before] if stage.limit is not None}),
+    )
 
 
 def _upstream(upstream: model.Upstream) -> Upstream:

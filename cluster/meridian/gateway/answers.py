@@ -5,26 +5,29 @@ inside.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from meridian.wire.events import Headers
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """`why` is for logs, metrics and spans: few values, one word each."""
+    """`why` is for logs, metrics and spans: few values, one word each. `grpc_status` is what gRPC calls it where its
+    clients would not guess that from the status (they take 429 for UNAVAILABLE)."""
 
     status: int
     why: str
     text: bytes
+    grpc_status: int | None = None
 
 
 BAD_TARGET = Failure(400, "bad_target", b"The path of this request is not valid.")
 BAD_FIELD = Failure(400, "bad_field", b"A field of this request is not valid.")
+UNAUTHENTICATED = Failure(401, "unauthenticated", b"This request does not say who asks.", grpc_status=16)
 NO_ROUTE = Failure(404, "no_route", b"There is no such host or path here.")
 METHOD_NOT_ALLOWED = Failure(405, "method_not_allowed", b"This path does not take this method.")
 BODY_TIMEOUT = Failure(408, "body_timeout", b"The body of this request did not come in time.")
-LIMITED = Failure(429, "limited", b"Too many requests.")
+LIMITED = Failure(429, "limited", b"Too many requests.", grpc_status=8)  # RESOURCE_EXHAUSTED
 UPSTREAM_REFUSED = Failure(502, "upstream_refused", b"The service cannot be reached.")
 UPSTREAM_LOST = Failure(502, "upstream_lost", b"The service gave no complete answer.")
 UPSTREAM_MALFORMED = Failure(502, "upstream_malformed", b"The service gave no valid answer.")
@@ -38,6 +41,14 @@ CLIENT_GONE_STATUS = 499
 """Of an exchange whose client left before an answer: never sent, only logged and counted (nginx's number)."""
 
 
+_LIMITED = {429: LIMITED}
+
+
+def limited(status: int) -> Failure:
+    """LIMITED, with the status that the document wants for it."""
+    return _LIMITED.setdefault(status, replace(LIMITED, status=status))
+
+
 def answer(failure: Failure, request_id: bytes, date: bytes, extra: Headers) -> tuple[Headers, bytes]:
     """Fields and body of a plain answer; `date` is now (RFC 9110 section 6.6.1)."""
     body = b"%b\nrequest %b\n" % (failure.text, request_id)
@@ -48,6 +59,30 @@ def answer(failure: Failure, request_id: bytes, date: bytes, extra: Headers) -> 
         (b"cache-control", b"no-store"),
     ]
     return headers + extra, body
+
+
+def grpc_answer(failure: Failure, request_id: bytes, date: bytes, extra: Headers) -> Headers:
+    """The fields of a trailers-only answer: HTTP 200, no body, and the status among the fields (gRPC over HTTP/2,
+    "Responses"). `retry-after` is said to gRPC's own retries too (gRFC A6, server pushback)."""
+    assert failure.grpc_status is not None
+    headers = [
+        (b"date", date),
+        (b"content-type", b"application/grpc"),
+        (b"content-length", b"0"),
+        (b"grpc-status", b"%d" % failure.grpc_status),
+        (b"grpc-message", b"%b request %b" % (failure.text, request_id)),
+    ]
+    pushback = [(b"grpc-retry-pushback-ms", value + b"000") for name, value in extra if name == b"retry-after"]
+    return headers + extra + pushback
+
+
+def is_grpc(headers: Headers) -> bool:
+    """Whether the request is a gRPC call: application/grpc, application/grpc+proto and so on, not grpc-web."""
+    for name, value in headers:
+        if name == b"content-type":
+            kind = value.partition(b";")[0].strip().lower()
+            return kind == b"application/grpc" or kind.startswith(b"application/grpc+")
+    return False
 
 
 def health(node: str, version: int, date: bytes, *, draining: bool) -> tuple[Headers, bytes]:

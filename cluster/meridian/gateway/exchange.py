@@ -1,6 +1,6 @@
 """The walk of one request, from its head to the last byte of its answer. Read it from the top.
 
-    identify -> route -> limit -> try (choose, connect, send) -> pump -> end
+    identify -> route -> admit -> try (choose, connect, send) -> pump -> end
                                    ^---- before the first byte of a response a failure may come back here
 
 The exchange is driven by events of two connections and awaits nothing: on the common path there is no task, no
@@ -13,14 +13,18 @@ Invariants:
 - A response that was cut at its upstream is cut for the client too: never a clean end.
 """
 
+from collections.abc import Callable
+from functools import partial
+
+from meridian.core.limit_keys import key_of
 from meridian.core.outliers import FRESH
 from meridian.core.routing import NoRoute, route
 from meridian.core.snapshot import Limit
 from meridian.gateway import answers, forwarding
+from meridian.gateway.admission import Verdict
 from meridian.gateway.answers import CLIENT_GONE_STATUS, Failure
 from meridian.gateway.body import RequestBody
 from meridian.gateway.forwarding import GONE, ListenerFacts
-from meridian.gateway.limits import Decision
 from meridian.gateway.outcome import Outcome, is_ordinary
 from meridian.gateway.stream import DownstreamStream, Peer
 from meridian.gateway.tracing import begin_trace
@@ -39,9 +43,9 @@ class Exchange(Tries):
     """See the module's head; to its client a stream.Exchange, to its upstream a pool.Waiter (gateway/tries)."""
 
     __slots__ = (
-        "_facts", "_fields", "_first_byte", "_now", "_response_bytes", "_response_trailers", "_said",
-        "_silence_seconds", "_started", "_target", "_trace_id", "_traceparent", "client", "installed", "peer",
-        "request_id",
+        "_consumer", "_facts", "_fields", "_first_byte", "_held", "_now", "_response_bytes", "_response_trailers",
+        "_said", "_silence_seconds", "_started", "_target", "_told", "_trace_id", "_traceparent", "client", "installed",
+        "peer", "request_id",
     )  # fmt: skip
 
     def __init__(self, worker: Worker, head: RequestHead, stream: DownstreamStream, peer: Peer) -> None:
@@ -59,6 +63,9 @@ class Exchange(Tries):
         self._fields: Headers  # that go on as they came
         self._said: dict[bytes, bytes]  # those that are ours to say, as the client said them
         self._target = head.target
+        self._consumer = ""
+        self._told: Headers = []  # of limits
+        self._held: tuple[tuple[Limit, str], ...] = ()  # of limits, until the end
         self._trace = None
         self._trace_id = b""
         self._traceparent: bytes | None = None
@@ -85,8 +92,11 @@ class Exchange(Tries):
     def start(self) -> None:
         """Walks as far as it goes without waiting."""
         self._identify()
-        if self._route() and (not self._live.limits or self._limit()):
-            self._try(FOREVER)
+        if self._route():
+            if self._live.is_open:
+                self._try(FOREVER)
+            else:
+                self._admit()
 
     def _identify(self) -> None:
         """Who asks, and under which names the request will be found again."""
@@ -122,32 +132,55 @@ class Exchange(Tries):
         self._upstream = live.upstream
         return True
 
-    def _limit(self) -> bool:
-        """Whether every limit of the route admits it. False: answered, or others are asked (`_consulted` goes on)."""
-        limits = self.worker.limits
-        asked = [(limit, self._limit_key(limit)) for limit in self._live.limits]
-        if limits.consults(asked):
-            limits.consult(asked, self._consulted)
-            return False
-        return self._admitted(limits.decide(asked, self.worker.clock()))
+    def _admit(self) -> None:
+        """Who asks, and whether every limit of the route admits that; then it goes on, or is answered."""
+        live = self._live
+        if live.gate is not None:
+            found = live.gate.identify(self.head.headers)
+            if found is None:
+                # Limits that stand before the question count those who cannot answer it, too.
+                self._limit(live.limits[: live.route.limits_before], self._challenge)
+                return
+            self._consumer = found.consumer
+            if found.spent_field:  # the secret was for us
+                self._fields = [field for field in self._fields if field[0] != found.spent_field]
+        self._limit(live.limits, self._go)
 
-    def _consulted(self, decision: Decision) -> None:
-        """The owners of the keys have answered, or did not in time."""
-        if not self._ended and self._admitted(decision):
-            self._try(FOREVER)
+    def _limit(self, limits: tuple[Limit, ...], then: Callable[[], None]) -> None:
+        """Calls `then` if all of them admit it: now, or when the owners of keys have answered."""
+        if not limits:
+            then()
+            return
+        head, route_name, admission = self.head, self._live.route.name, self.worker.admission
+        asked = [
+            (limit, key_of(
+                limit.key, client=self.client, consumer=self._consumer, route=route_name, authority=head.authority,
+                headers=head.headers,
+            ))
+            for limit in limits
+        ]  # fmt: skip
+        if admission.consults(asked):
+            admission.consult(asked, partial(self._decided, then))
+        else:
+            self._decided(then, admission.decide(asked))
 
-    def _admitted(self, decision: Decision) -> bool:
-        """False: answered."""
-        if decision.admitted:
-            return True
-        wait = decision.retry_after_seconds
-        extra = [(b"retry-after", b"%d" % max(1, -int(-wait // 1)))] if wait != FOREVER else []
-        self._answer(answers.LIMITED, extra)
-        return False
+    def _decided(self, then: Callable[[], None], verdict: Verdict) -> None:
+        """What the limits say."""
+        if self._ended:  # the client left while owners were asked
+            self.worker.admission.release(verdict.held)
+            return
+        self._told, self._held = verdict.told, verdict.held
+        if verdict.refused_by is None:
+            then()
+        else:
+            self._answer(answers.limited(verdict.refused_by.status))
 
-    def _limit_key(self, limit: Limit) -> str:
-        """Whose tokens this exchange takes."""
-        return self.client if limit.key == "client_ip" else self._live.route.name
+    def _go(self) -> None:
+        self._try(FOREVER)
+
+    def _challenge(self) -> None:
+        assert self._live.gate is not None
+        self._answer(answers.UNAUTHENTICATED, [(b"www-authenticate", self._live.gate.challenge)])
 
     # The upstream: choose, connect, send
 
@@ -156,7 +189,7 @@ class Exchange(Tries):
         head = self.head
         traceparent = self._trace.begin_try() if self._trace is not None else self._traceparent
         headers, lines = forwarding.request_fields(
-            head, self._fields, self._said, self.peer, self._facts, self.request_id, traceparent
+            head, self._fields, self._said, self.peer, self._facts, self.request_id, traceparent, self._consumer
         )
         authority = head.authority or self._upstream.upstream.endpoints[self._index].address.encode()
         self._connection = connection
@@ -285,6 +318,8 @@ class Exchange(Tries):
         self._response_status = head.status
         self._silence_seconds = live.upstream.response_timeout_seconds
         forwarding.complete_response(head.headers, worker.date, self.peer, self._facts)
+        if self._told:
+            head.headers.extend(self._told)
         if live.endpoints[self._index].outlier is not FRESH:
             worker.health.answered(live, self._index, worker.coarse_now)
 
@@ -338,6 +373,12 @@ class Exchange(Tries):
 
     # Endings
 
+    def abandon(self) -> None:
+        """It failed to begin: nothing of it may stay behind."""
+        self.worker.exchanges.discard(self)
+        self.worker.admission.release(self._held)
+        self._held = ()
+
     @property
     def _live(self) -> LiveRoute:
         assert self.live is not None
@@ -351,13 +392,19 @@ class Exchange(Tries):
     def _answer(self, failure: Failure, extra: Headers | None = None) -> None:
         """The gateway's own answer."""
         stream = self.stream
-        headers, body = answers.answer(failure, self.request_id, self.worker.date, extra or [])
-        if self.head.method == b"HEAD":
-            stream.respond(failure.status, headers, end=True)
+        extra = [*(extra or []), *self._told]
+        status = failure.status
+        if failure.grpc_status is not None and answers.is_grpc(self.head.headers):
+            status = 200
+            stream.respond(status, answers.grpc_answer(failure, self.request_id, self.worker.date, extra), end=True)
         else:
-            stream.answer(failure.status, headers, body)
-            self._response_bytes = len(body)
-        self._end(failure.status, failure.why)
+            headers, body = answers.answer(failure, self.request_id, self.worker.date, extra)
+            if self.head.method == b"HEAD":
+                stream.respond(status, headers, end=True)
+            else:
+                stream.answer(status, headers, body)
+                self._response_bytes = len(body)
+        self._end(status, failure.why)
         stream.flush()
 
     def _end(self, status: int, why: str, now: float = 0.0) -> None:
@@ -367,6 +414,8 @@ class Exchange(Tries):
         self.deadline = FOREVER
         worker, live = self.worker, self.live
         worker.exchanges.discard(self)
+        if self._held:
+            worker.admission.release(self._held)
         del self.stream  # which knows this exchange: as a cycle both would have to wait for the collector
         if self._retried:
             worker.retrying -= 1

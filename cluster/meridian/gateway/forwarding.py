@@ -17,11 +17,17 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _FOR, _PROTO, _HOST, _PORT = b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port"
 _REQUEST_ID, _TRACEPARENT, _VIA = b"x-request-id", b"traceparent", b"via"
+_FORWARDED, _CONSUMER = b"forwarded", b"x-consumer"
 _OURS = frozenset((
-    _FOR, _PROTO, _HOST, _PORT, _REQUEST_ID, _TRACEPARENT, _VIA, b"forwarded", b"x-real-ip", b"content-length",
+    _FOR, _PROTO, _HOST, _PORT, _REQUEST_ID, _TRACEPARENT, _VIA, _FORWARDED, _CONSUMER, b"x-real-ip", b"content-length",
 ))  # fmt: skip
 _VIA_LINES = {version: b"via: %b meridian\r\n" % version for version in (b"1.0", b"1.1", b"2", b"3")}
 
+# Quoted strings hold commas and semicolons. The first two are for values that the third matches: their quotes are in
+# pairs, so that no search for the end of one is in vain, and all three cost one walk.
+_PAIRS = re.compile(rb'(?:[^";]|"(?:[^"\\]|\\.)*")+', re.DOTALL).findall
+_ELEMENTS = re.compile(rb'(?:[^",]|"(?:[^"\\]|\\.)*")+', re.DOTALL).findall
+_FORWARDED_VALUE = re.compile(rb'(?:[^"]|"(?:[^"\\]|\\.)*")*', re.DOTALL).fullmatch
 _ENCODED_CONTROL = re.compile(rb"%(?:[01][0-9a-f]|7f)", re.IGNORECASE).search
 _REQUEST_ID_VALUE = re.compile(rb"[A-Za-z0-9._~+/=-]{1,128}").fullmatch
 _DOT_SEGMENT = re.compile(rb"/(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE).search
@@ -38,6 +44,7 @@ class ListenerFacts:
 
     trusted: tuple[Network, ...]
     alt_svc: tuple[bytes, bytes] | None  # the field to send over TLS, if the listener speaks h3
+    by_forwarded: bool = False  # trusted proxies name their client in Forwarded, and X-Forwarded-* is a client's
 
     @classmethod
     def of(cls, listener: Listener) -> "ListenerFacts":
@@ -45,7 +52,7 @@ class ListenerFacts:
         trusted = tuple(ipaddress.ip_network(network) for network in listener.trusted_proxies)
         h3 = listener.tls and "h3" in listener.protocols
         alt_svc = (b"alt-svc", b'h3=":%d"; ma=86400' % listener.port) if h3 else None
-        return cls(trusted, alt_svc)
+        return cls(trusted, alt_svc, listener.client_field == "forwarded")
 
 
 GONE = ListenerFacts((), None)
@@ -97,18 +104,57 @@ def split(headers: Headers) -> tuple[Headers, dict[bytes, bytes]]:
 
 
 def client_address(peer: Peer, said: dict[bytes, bytes], listener: ListenerFacts) -> str:
-    """The address of the client: of a trusted peer the last one in X-Forwarded-For that is not trusted itself."""
+    """The address of the client: of a trusted peer the last one that it names and that is not trusted itself."""
     client = peer.address
     if not is_trusted(peer, listener):
         return client
-    for item in reversed(said.get(_FOR, b"").split(b",")):
+    for item in reversed(_named_clients(said, listener)):
         try:
-            client = str(ipaddress.ip_address(item.strip(b" \t").decode("ascii")))
+            client = str(ipaddress.ip_address(item))
         except ValueError:
             break
         if not _is_in(client, listener.trusted):
             break
     return client
+
+
+def _named_clients(said: dict[bytes, bytes], listener: ListenerFacts) -> list[str]:
+    """What proxies said of who asked them, the nearest last."""
+    if listener.by_forwarded:
+        return forwarded_for(said.get(_FORWARDED, b""))
+    return [item.strip(b" \t").decode("latin-1") for item in said.get(_FOR, b"").split(b",")]
+
+
+def forwarded_for(value: bytes) -> list[str]:
+    """The `for` of each element of Forwarded, without port and brackets (RFC 7239 section 4); "" where there is none.
+
+    A field that is malformed names nobody: what follows a broken quote cannot be told apart.
+    """
+    if not _FORWARDED_VALUE(value):
+        return []
+    found: list[str] = []
+    for element in _ELEMENTS(value):
+        node = ""
+        for pair in _PAIRS(element):
+            name, _, text = pair.partition(b"=")
+            if name.strip().lower() == b"for":
+                node = text.strip().strip(b'"').decode("latin-1")
+        found.append(_without_port(node))
+    return found
+
+
+def _believed(said: dict[bytes, bytes], listener: ListenerFacts) -> dict[bytes, bytes]:
+    """Of what came through a trusted proxy, what it said itself, as X-Forwarded-*."""
+    if not listener.by_forwarded:
+        return said
+    named = _named_clients(said, listener)
+    return {_FOR: ", ".join(named).encode("latin-1")} if named else {}
+
+
+def _without_port(node: str) -> str:
+    if node.startswith("["):
+        return node[1:].partition("]")[0]
+    return node.partition(":")[0] if node.count(":") == 1 else node
 
 
 @lru_cache(maxsize=16_384)  # more than the connections of a worker, so that each peer is looked up once
@@ -128,10 +174,11 @@ def request_id(peer: Peer, said: dict[bytes, bytes], listener: ListenerFacts) ->
 
 def request_fields(
     head: RequestHead, kept: Headers, said: dict[bytes, bytes], peer: Peer, listener: ListenerFacts,
-    request_id: bytes, traceparent: bytes | None,
+    request_id: bytes, traceparent: bytes | None, consumer: str = "",
 ) -> tuple[Headers, bytes]:  # fmt: skip
     """The fields for the upstream, without host and framing fields, which its codec makes: `kept` (see `split`), what
-    is made of `said`, and, as lines ready to be sent, those that nobody but us has a say in."""
+    is made of `said`, and, as lines ready to be sent, those that nobody but us has a say in. `consumer` is who was
+    found to ask."""
     host, forwarded, via = head.authority, peer.lines, _VIA_LINES[head.version]
     if said:
         kept = kept.copy()
@@ -139,6 +186,7 @@ def request_fields(
             kept.append((_VIA, b"%b, %b meridian" % (said[_VIA], head.version)))
             via = b""
         if is_trusted(peer, listener):
+            said = _believed(said, listener)
             client, proto, port = peer.address.encode(), b"https" if peer.tls else b"http", b"%d" % peer.local_port
             kept += (
                 (_FOR, said[_FOR] + b", " + client if _FOR in said else client),
@@ -148,6 +196,8 @@ def request_fields(
     lines = b"%bx-request-id: %b\r\n%b" % (forwarded, request_id, via)
     if host:  # HTTP/1.0 need not name one
         lines += b"x-forwarded-host: %b\r\n" % host
+    if consumer:
+        lines += b"x-consumer: %b\r\n" % consumer.encode()
     if traceparent is not None:
         lines += b"traceparent: %b\r\n" % traceparent
     if head.expects_continue:

@@ -18,6 +18,7 @@ from meridian.gateway import answers
 from meridian.gateway.connection import DownstreamConnection
 from meridian.gateway.exchange import Exchange
 from meridian.gateway.limits import Limits
+from meridian.gateway.meters import Meters
 from meridian.gateway.outcome import Reports
 from meridian.gateway.stream import ANSWERED, Answered, DownstreamStream, Peer
 from meridian.gateway.tls import TlsContexts
@@ -58,11 +59,11 @@ class Gateway:
         metrics: Metrics | None = None, quiet: bool = False, node: str = "",
         draw: Callable[[], float] = random.random, draw_bytes: Callable[[int], bytes] = os.urandom,
         clock: Callable[[], float] | None = None, unix_nanoseconds: Callable[[], int] = time.time_ns,
-        limits: Limits | None = None,
+        limits: Limits | None = None, meters: Meters | None = None,
     ) -> None:  # fmt: skip
         """`quiet`: ordinary exchanges (see outcome) are not reported, but for traced ones. `node` is the
         name that the health answer gives. `clock` gives seconds that only rise (default: CLOCK_BOOTTIME); `draw` chance
-        in [0, 1). `limits` are those of a worker among others (default: it is the only one).
+        in [0, 1). `limits` and `meters` are those of a worker among others (default: it is the only one).
 
         Raises tls.CertificateError if a certificate of the snapshot cannot be used.
         """
@@ -71,9 +72,11 @@ class Gateway:
         self._metrics = metrics or Metrics()
         clock = clock or partial(time.clock_gettime, time.CLOCK_BOOTTIME)
         self.limits = limits or Limits(clock, self._metrics)
+        self.meters = meters or Meters.alone(clock(), unix_nanoseconds() / 1e9)
         self._worker = Worker(
             region=region, number=worker, loop=loop, clock=clock, unix_nanoseconds=unix_nanoseconds, draw=draw,
             draw_bytes=draw_bytes, report=report, quiet=quiet, metrics=self._metrics, limits=self.limits,
+            meters=self.meters,
         )  # fmt: skip
         self.clock = self._worker.clock
         self.coarse_now = self.clock()  # see connection.Host
@@ -218,7 +221,7 @@ class Gateway:
         try:
             exchange.start()
         except Exception:
-            self._worker.exchanges.discard(exchange)
+            exchange.abandon()
             raise
         return exchange
 

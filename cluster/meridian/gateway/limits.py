@@ -28,6 +28,16 @@ _ALL = Allowance("", 0, frozenset({0}))
 Asked = Sequence[tuple[Limit, str]]  # limit and key
 
 
+class Standing(NamedTuple):
+    """How one limit stands for one exchange, after it was admitted or refused. `remaining` is in whole tokens;
+    `period_seconds` the length of the window or of the present day or month."""
+
+    limit: Limit
+    remaining: int
+    reset_seconds: float
+    period_seconds: float
+
+
 class Decision(NamedTuple):
     """What the limits of one exchange say. `limit` is the one that refused or, if all admit, the nearest to refusing.
 
@@ -360,7 +370,7 @@ class _Bucket:
         self.borrowed = metrics.gauge("meridian_limit_borrowed_tokens", labels, limit=name)
         self.lent = metrics.gauge("meridian_limit_lent_tokens", labels, limit=name)
         self.admitted, self.refusals, self.open, self.unreachable = (
-            _counter(metrics, name, outcome) for outcome in ("admitted", "refused", "unbounded", "unreachable")
+            counter(metrics, name, outcome) for outcome in ("admitted", "refused", "unbounded", "unreachable")
         )
 
     def refused(self, reset_seconds: float, wait_seconds: float) -> Decision:
@@ -374,6 +384,7 @@ class _Bucket:
         return Decision(True, self.name, 0, 0.0, 0.0)
 
 
-def _counter(metrics: Metrics, limit: str, outcome: str) -> Counter:
+def counter(metrics: Metrics, limit: str, outcome: str) -> Counter:
+    """How often a limit decided so."""
     help = "Decisions under a limit; unbounded: the store was lost; unreachable: an owner did not answer."
     return metrics.counter("meridian_limit_decisions_total", help, limit=limit, outcome=outcome)

@@ -5,10 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import formatdate
 
+from meridian.core.authentication import Gate
 from meridian.core.routing import Route
 from meridian.core.snapshot import Limit, Snapshot
+from meridian.gateway.admission import Admission
 from meridian.gateway.forwarding import ListenerFacts
 from meridian.gateway.limits import Limits
+from meridian.gateway.meters import Meters
 from meridian.gateway.outcome import Reports
 from meridian.gateway.state import Health, LiveUpstream
 from meridian.telemetry.metrics import Counter, Histogram, Metrics
@@ -27,7 +30,9 @@ class LiveRoute:
 
     route: Route
     upstream: LiveUpstream
+    gate: Gate | None
     limits: tuple[Limit, ...]
+    is_open: bool  # it has neither
     by_class: tuple[Counter, ...]  # answers, by the first digit of their status less one
     seconds: Histogram
     request_bytes: Counter
@@ -61,7 +66,7 @@ class Worker:
     def __init__(
         self, *, region: str, number: int, loop: asyncio.AbstractEventLoop, clock: Callable[[], float],
         unix_nanoseconds: Callable[[], int], draw: Callable[[], float], draw_bytes: Callable[[int], bytes],
-        report: Reports, quiet: bool, metrics: Metrics, limits: Limits,
+        report: Reports, quiet: bool, metrics: Metrics, limits: Limits, meters: Meters,
     ) -> None:  # fmt: skip
         """Needs `install` before use."""
         self.number = number
@@ -78,6 +83,8 @@ class Worker:
         self.set_date()
         self.health = Health(loop, region, metrics, self.coarse_now)
         self.limits = limits
+        self.meters = meters
+        self.admission = Admission(limits, meters, metrics, clock, self.unix_seconds)
         self.installed: Installed
         self.verdict_version = self.verdict_fallback = 0
         self.exchanges: set[Sweepable] = set()
@@ -90,8 +97,14 @@ class Worker:
         """Takes a snapshot: one assignment shows it. What its routes need is made when they are first used, so that
         this takes no longer for a document of ten thousand routes."""
         self.health.replace(snapshot)
-        self.limits.replace(snapshot.limits, self.clock())
+        now = self.clock()
+        self.limits.replace({name: one for name, one in snapshot.limits.items() if one.kind == "rate"}, now)
+        self.meters.replace(snapshot.limits, now, self.unix_seconds())
         self.installed = Installed(snapshot, {}, {one.name: ListenerFacts.of(one) for one in snapshot.listeners})
+
+    def unix_seconds(self) -> float:
+        """The time of day, for limits that go by the calendar."""
+        return self.unix_nanoseconds() / 1e9
 
     def live_route(self, installed: Installed, route: Route) -> LiveRoute:
         """The live form of a route of `installed`, which is the present one while an exchange takes its route."""
@@ -100,7 +113,8 @@ class Worker:
             limits = installed.snapshot.limits
             live = installed.routes[route.name] = LiveRoute(
                 route, self.health.upstream(route.upstream),
-                tuple(limits[name] for name in dict.fromkeys(route.limits)),
+                installed.snapshot.gates[route.authenticator] if route.authenticator is not None else None,
+                tuple(limits[name] for name in route.limits), not route.limits and route.authenticator is None,
                 *self._counters(route.name),
             )  # fmt: skip
         return live

@@ -5,6 +5,7 @@ CLOCK_BOOTTIME goes on while the machine is suspended, so that a node that slept
 
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 
 def now() -> float:
@@ -19,8 +20,13 @@ def rates() -> tuple[float, float]:
 
 
 def unix_nanoseconds() -> int:
-    """Nanoseconds since 1970, for spans and logs only: this clock may be set back."""
+    """Nanoseconds since 1970, for spans, logs and the calendar of quotas only: this clock may be set back."""
     return time.time_ns()
+
+
+def boot_id() -> str:
+    """Which boot of the machine this is: `now` of two boots cannot be compared."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def timestamp() -> str:

@@ -4,26 +4,32 @@ Before its first document it accepts nothing and connections queue. Without an a
 """
 
 import asyncio
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 from random import random
 
 from meridian.control.messages import verdict_from_proto
+from meridian.core.metering.ledgers import Ledgers
 from meridian.core.snapshot import Listener, Snapshot, SnapshotError, compile_snapshot
 from meridian.core.verdicts import PUBLISHED, Standing
 from meridian.gateway.gateway import Gateway
 from meridian.gateway.limits import Limits
+from meridian.gateway.meters import Meters
 from meridian.gateway.outcome import Outcome
 from meridian.gateway.quic import QuicListener
 from meridian.gateway.tls import CertificateError, TlsContexts
 from meridian.nodes import clock, logs
 from meridian.nodes.child import Birth, run_child
 from meridian.nodes.compiling import Unfit, read_document
+from meridian.nodes.ledger_file import LedgerBusy, LedgerFile
 from meridian.nodes.reports import spans_to_proto
 from meridian.nodes.settings import Settings
 from meridian.nodes.sockets import sockets_of_listener
-from meridian.nodes.spending import Postbox, told_from_proto
+from meridian.nodes.spending import Postbox, portion_of, told_from_proto
 from meridian.nodes.worker import BoundSockets, run_worker
 from meridian.telemetry.access_log import AccessLog, AccessRecord, path_of, write_without_waiting
 from meridian.telemetry.metrics import Metrics, Series
@@ -81,8 +87,9 @@ class Sinks:
 class GatewayDuties:
     """One gateway, made with the first document, and its listeners."""
 
-    def __init__(self, settings: Settings, slot: int, secret: bytes) -> None:
-        """Of limits it spends nothing until it is told what: of two workers that start, neither may take all."""
+    def __init__(self, settings: Settings, slot: int, secret: bytes, state: Path | None = None) -> None:
+        """Of limits it spends nothing until it is told what: of two workers that start, neither may take all. `state`:
+        the folder where quotas survive a restart; without it they do not."""
         self._settings = settings
         self._slot = slot
         self._secret = secret
@@ -92,7 +99,13 @@ class GatewayDuties:
         self._limits = Limits(clock.now, self._metrics, alone=False)
         self._limits.later = loop.call_later
         self._limits.join(f"{settings.name}/{slot}", slot)
-        self._postbox = Postbox(self._limits, loop.call_soon)
+        self._ledger: LedgerFile | None = None
+        ledgers: Ledgers | None = None
+        if state is not None:
+            self._ledger, ledgers = _open_ledger(state, slot)
+        self._meters = Meters(f"{settings.name}/{slot}", secrets.randbits(63), ledgers)
+        self._meters.write_soon = partial(loop.call_soon, self._write_ledger)
+        self._postbox = Postbox(self._limits, self._meters, loop.call_soon)
         self._spans_dropped = self._metrics.counter("meridian_spans_dropped_total", "Spans beyond what a tick takes.")
         self._gateway: Gateway | None = None
         self._sockets: BoundSockets = {}
@@ -122,9 +135,13 @@ class GatewayDuties:
         assert kind is not None
         match kind:
             case "allowance":
-                self._limits.allow(told_from_proto(frame.allowance), clock.now())
+                told = told_from_proto(frame.allowance)
+                self._limits.allow(told, clock.now())
+                portion = portion_of(told, self._slot)
+                self._meters.take(portion, clock.now(), clock.unix_nanoseconds() / 1e9)
             case "spenders":
                 self._limits.set_spenders(frame.spenders.addresses, dict(frame.spenders.sitting))
+                self._meters.set_spenders(frame.spenders.addresses)
             case "letters":
                 self._postbox.hear(frame.letters, clock.now)
             case _:
@@ -185,6 +202,9 @@ class GatewayDuties:
         """Finishes what is under way."""
         if self._gateway is not None:
             await self._gateway.close(grace_seconds)
+        if self._ledger is not None:
+            self._ledger.close(self._meters.close())
+            self._ledger = None
 
     # Listeners follow the snapshot and the sockets, whichever comes first
 
@@ -204,6 +224,13 @@ class GatewayDuties:
         while True:
             await asyncio.sleep(POST_SECONDS)
             self._postbox.tick(clock.now())
+            self._write_ledger()
+
+    def _write_ledger(self) -> None:
+        lines = self._meters.lines()
+        if self._ledger is not None and lines:
+            loop = asyncio.get_running_loop()
+            self._ledger.write(lines, partial(loop.call_soon_threadsafe, self._meters.written, lines))
 
     def _put_in_force(self, snapshot: Snapshot) -> None:
         if self._gateway is None:
@@ -211,7 +238,7 @@ class GatewayDuties:
                 snapshot, region=self._settings.region, worker=self._slot, loop=asyncio.get_running_loop(),
                 report=self._sinks, metrics=self._metrics, clock=clock.now, unix_nanoseconds=clock.unix_nanoseconds,
                 node=self._settings.name, quiet=self._settings.access_log == 0.0,
-                limits=self._limits,
+                limits=self._limits, meters=self._meters,
             )  # fmt: skip
             state, self._state = self._state, {}
             for frame in state.values():
@@ -262,6 +289,16 @@ class GatewayDuties:
         logs.log("info", "listener serves", listener=listener.name, port=listener.port)
 
 
+def _open_ledger(state: Path, slot: int) -> tuple[LedgerFile | None, Ledgers]:
+    """What this worker's disk says of quotas. Without it they are kept, too: as if all had been spent."""
+    try:
+        file = LedgerFile(state / "limits" / f"{slot}.ledger", clock.unix_nanoseconds() / 1e9, clock.boot_id())
+    except (OSError, LedgerBusy) as error:
+        logs.log("error", "quotas begin with their next period, and are not written", why=str(error))
+        return None, Ledgers(is_new=False)
+    return file, file.ledgers
+
+
 def access_record(outcome: Outcome, ended: datetime) -> AccessRecord:
     """The line of an exchange that ended at `ended`."""
     return AccessRecord(
@@ -290,7 +327,9 @@ def access_record(outcome: Outcome, ended: datetime) -> AccessRecord:
 
 def main(birth: Birth) -> int:
     """Runs the worker."""
-    return run_worker(birth, lambda: GatewayDuties(birth.settings, birth.slot, birth.secret))
+    return run_worker(
+        birth, lambda: GatewayDuties(birth.settings, birth.slot, birth.secret, Path(birth.settings.state))
+    )
 
 
 if __name__ == "__main__":

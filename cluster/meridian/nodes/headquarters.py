@@ -256,7 +256,8 @@ class Headquarters:
         document = reading.document
         self.control.set_upstreams(() if self._settings.witness else document.upstreams)
         limits = reading.snapshot.limits.values()
-        self.control.set_limits({limit.name: Rule(limit.rate_per_second, limit.burst) for limit in limits})
+        rules = {one.name: Rule(one.rate_per_second, one.burst) for one in limits if one.kind == "rate"}
+        self.control.set_limits(rules)
         self.control.set_regions(region.name for region in document.regions)
         self.control.set_endpoints(_endpoints(self._settings, reading))
         self.export.aim(document.tracing.otlp_endpoint)

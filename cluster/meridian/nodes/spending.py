@@ -10,7 +10,9 @@ from google.protobuf.message import DecodeError
 from meridian.core.granting.messages import Ask, Back, Consult, Consulted, Grant, Message, addressee
 from meridian.core.granting.shares import Cut, Rule, Value
 from meridian.core.granting.spender import Allowance
+from meridian.core.metering.portions import Portion
 from meridian.gateway.limits import Limits, Told
+from meridian.gateway.meters import Meters
 from meridian_proto.v1 import spending_pb2 as pb
 from meridian_proto.v1.channel_pb2 import Frame
 
@@ -18,19 +20,21 @@ from meridian_proto.v1.channel_pb2 import Frame
 class Postbox:
     """Letters of one worker on their way out, in frames of those that come together. All on the loop."""
 
-    def __init__(self, limits: Limits, later: Callable[[Callable[[], None]], object]) -> None:
+    def __init__(self, limits: Limits, meters: Meters, later: Callable[[Callable[[], None]], object]) -> None:
         """`later` calls a function soon, when what runs now is done."""
         self.send: Callable[[Frame], None] = lambda frame: None
         self._limits = limits
+        self._meters = meters
         self._later = later
         self._letters: list[pb.Letter] = []
         self._confirmed: tuple[str, int] | None = None
-        limits.post = self._post
+        limits.post = meters.post = self._post
 
     def tick(self, now: float) -> None:
         """What is due: asks go out, and what the worker keeps to is confirmed."""
         self._limits.poll(now)
-        confirmed = self._limits.confirmed(now)
+        self._meters.poll(now)
+        confirmed = self._limits.confirmed(now) if self._meters.settled() else None
         if confirmed is not None and confirmed != self._confirmed:
             self._confirmed = confirmed
             self.send(Frame(confirmed=pb.Confirmed(agent=confirmed[0], sequence=confirmed[1])))
@@ -39,7 +43,9 @@ class Postbox:
         """Letters from other workers."""
         for letter in letters.letters:
             if (message := message_from_proto(letter.body)) is not None:
-                self._limits.hear(message, clock())
+                now = clock()
+                if not self._meters.hear(message, now):
+                    self._limits.hear(message, now)
 
     def _post(self, message: Message) -> None:
         if not self._letters:
@@ -80,6 +86,13 @@ def told_from_proto(message: pb.Allowance) -> Told:
         message.store_is_lost,
         message.alone,
     )
+
+
+def portion_of(told: Told, slot: int) -> Portion:
+    """Returns what meters of worker `slot` have: of whatever counts, all is cut by home seats, for leased ones end."""
+    cut = told.cut
+    seats = sorted(told.allowance.home) if slot < cut.slices else ()
+    return Portion(cut.homes * cut.slices, tuple(slot * cut.homes + seat for seat in seats))
 
 
 def spenders_frame(addresses: Iterable[str], sitting: Mapping[int, str]) -> Frame:

@@ -1,0 +1,229 @@
+"""The meters of one worker: windows, quotas and concurrency limits, by the limit's name. They outlive snapshots: what
+was counted belongs to the name, so that no new document begins a window or a day anew.
+
+Times: `now` is CLOCK_BOOTTIME in seconds, `unix` is Unix time in seconds, both read at each call and never cached.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from zoneinfo import ZoneInfo
+
+from meridian.core.granting.messages import Ask, Grant, Message
+from meridian.core.metering.concurrency import Concurrency
+from meridian.core.metering.ledgers import Closed, Exact, Held, Ledgers, Line
+from meridian.core.metering.portions import ALL, NOTHING, Portion
+from meridian.core.metering.quotas import Ledger, Quotas, Record
+from meridian.core.metering.windows import Terms, Windows
+from meridian.core.snapshot import Limit
+
+Meter = Windows | Quotas | Concurrency
+LONG_AGO = (-1e9, 0.0)
+"""Since when a worker has its slices that is the first one ever to have them."""
+
+
+class Meters:
+    """See the module's head. It has no slices until `take`."""
+
+    def __init__(self, address: str = "", incarnation: int = 0, ledgers: Ledgers | None = None) -> None:
+        """`address` (node/slot) among spenders, and what no process before it had. `ledgers`: what its disk says; None:
+        there is no disk, and a restart forgets."""
+        self.post: Callable[[Ask | Grant], None] = lambda message: None  # to other workers; may lose
+        self.write_soon: Callable[[], object] = lambda: None  # call `lines` when what runs now is done
+        self._told_to_write = False
+        self._address = address
+        self._incarnation = incarnation
+        self._peers: Sequence[str] = ()
+        self._ledgers = ledgers
+        self._is_new = ledgers is None or ledgers.is_new
+        self._held = ledgers.held if ledgers is not None else Held(1, {})
+        self._forgotten = ledgers is not None and not ledgers.is_clean  # of windows
+        self._portion = NOTHING
+        self._lines: list[Line] = []
+        self._limits: dict[str, Limit] = {}
+        self._meters: dict[str, Meter] = {}
+        self._gone: dict[str, tuple[Limit, Meter, float]] = {}  # and until when what they counted may matter
+
+    @classmethod
+    def alone(cls, now: float, unix: float) -> "Meters":
+        """Of a worker that is the only one there is, and ever was."""
+        meters = cls()
+        meters.take(ALL, now, unix)
+        return meters
+
+    # What a request does
+
+    def look(self, limit: Limit, key: str, now: float, unix: float) -> tuple[float, float, float]:
+        """Takes nothing: returns how many the limit would admit, seconds until it is whole again, and seconds until it
+        admits one (0.0: now)."""
+        meter = self._meters[limit.name]
+        return meter.look(key, unix if isinstance(meter, Quotas) else now)
+
+    def admit(self, limit: Limit, key: str, now: float, unix: float) -> float:
+        """Takes one: returns 0.0, or the seconds until one is there."""
+        meter = self._meters[limit.name]
+        if not isinstance(meter, Quotas):
+            return meter.admit(key, now)
+        wait = meter.admit(key, unix)
+        if meter.has_records and not self._told_to_write:
+            self._told_to_write = True
+            self.write_soon()
+        return wait
+
+    def release(self, limit: Limit, key: str) -> None:
+        """An exchange that a concurrency limit admitted has ended. The limit may have left the document since."""
+        found = self._meters.get(limit.name)
+        if not isinstance(found, Concurrency) or self._limits[limit.name].key != limit.key:
+            found = self._gone[limit.name][1] if limit.name in self._gone else None
+        if isinstance(found, Concurrency) and found.active(key):
+            found.release(key)
+
+    def period_seconds(self, limit: Limit) -> float:
+        """The length of a window, or of the present day or month."""
+        meter = self._meters[limit.name]
+        return meter.period_seconds if isinstance(meter, Quotas) else limit.window_seconds
+
+    # What the document and the agent say
+
+    def replace(self, limits: Mapping[str, Limit], now: float, unix: float) -> None:
+        """Takes the limits of a new snapshot. Another key, window or period makes it another limit: it counts from now
+        on, with all of its slices, for nobody has spent it before."""
+        wanted = {name: limit for name, limit in limits.items() if limit.kind != "rate"}
+        for name, old in list(self._limits.items()):
+            if name not in wanted or _identity(wanted[name]) != _identity(old):
+                self._gone[name] = (old, self._meters.pop(name), now + _memory_seconds(old))
+        self._gone = {name: one for name, one in self._gone.items() if one[2] > now or name not in wanted}
+        for name, limit in wanted.items():
+            meter = self._meters.get(name)
+            if meter is None:
+                meter = self._meters[name] = self._begin(limit, now, unix)
+            meter.change(limit.amount)
+        self._limits = wanted
+
+    def take(self, portion: Portion, now: float, unix: float) -> None:
+        """Replaces this worker's slices of all limits. Those that come from somebody else, or from a process before
+        this one that left no word, give nothing until what was done with them is over."""
+        if portion == self._portion:
+            return
+        before = self._held.since if portion.spenders == self._held.spenders else {}
+        if self._forgotten:
+            before = {index: (now, since) for index, (_, since) in before.items()}
+        here = LONG_AGO if self._is_new and not before else (now, unix)
+        self._held = Held(portion.spenders, {index: before.get(index, here) for index in portion.indexes})
+        if portion.indexes:
+            self._forgotten = self._is_new = False
+            self._lines.append(self._held)
+        self._portion = portion
+        for meter in self._meters.values():
+            self._give(meter)
+
+    def _begin(self, limit: Limit, now: float, unix: float) -> Meter:
+        old = self._gone.pop(limit.name, None)
+        if old is not None and _identity(old[0]) == _identity(limit):
+            meter = old[1]  # it comes back: so does what it counted
+        elif limit.kind == "window":
+            terms = Terms(limit.amount, limit.window_seconds)
+            meter = Windows(limit.name, terms, self._address, self._incarnation)
+            meter.peers = self._peers
+            if self._ledgers is not None and limit.name in self._ledgers.windows:
+                meter.resume(self._ledgers.windows.pop(limit.name))
+        elif limit.kind == "quota":
+            name, zone = _ledger_name(limit), ZoneInfo(limit.time_zone)
+            meter = Quotas(name, limit.amount, limit.period, zone, unix, durable=self._ledgers is not None)
+            if self._ledgers is not None:
+                meter.resume(self._ledgers.limits.pop(name, Ledger()), self._ledgers.crashed_at)
+        else:
+            meter = Concurrency(limit.name, limit.amount)
+        self._give(meter)
+        return meter
+
+    def _give(self, meter: Meter) -> None:
+        since = self._held.since
+        if isinstance(meter, Concurrency):
+            meter.take(self._portion)
+        elif isinstance(meter, Windows):
+            meter.take(self._portion, {index: now for index, (now, _) in since.items()})
+        else:
+            meter.take(self._portion, {index: unix for index, (_, unix) in since.items()})
+
+    # The disk
+
+    def lines(self) -> list[Line]:
+        """What is to be written, since the last call."""
+        self._told_to_write = False
+        lines, self._lines = self._lines, []
+        for meter in self._all():
+            if isinstance(meter, Quotas):
+                lines += meter.records()
+        return lines
+
+    def written(self, lines: Iterable[Line]) -> None:
+        """They are on the disk for good."""
+        quotas = {meter.limit: meter for meter in self._all() if isinstance(meter, Quotas)}
+        for line in lines:
+            if isinstance(line, Record) and line.limit in quotas:
+                quotas[line.limit].written(line)
+
+    def close(self) -> list[Line]:
+        """The last lines of a worker that ends as planned; it admits nothing from now on."""
+        lines: list[Line] = self.lines()
+        for meter in self._all():
+            if isinstance(meter, Quotas):
+                lines += [Exact(record) for record in meter.handover()]
+            elif isinstance(meter, Windows):
+                lines.append(meter.handover())
+        return [*lines, Closed()]
+
+    def _all(self) -> list[Meter]:
+        return [*self._meters.values(), *(meter for _, meter, _ in self._gone.values())]
+
+    # What other workers say
+
+    def set_spenders(self, addresses: Iterable[str]) -> None:
+        """All spenders of the cluster."""
+        self._peers = [address for address in addresses if address != self._address]
+        for meter in self._meters.values():
+            if isinstance(meter, Windows):
+                meter.peers = self._peers
+
+    def hear(self, message: Message, now: float) -> bool:
+        """A letter from another worker. False: it is about no meter of ours."""
+        meter = self._meters.get(message.limit)
+        if meter is None:
+            return False
+        if isinstance(meter, Windows):
+            if isinstance(message, Ask):
+                answer = meter.asked(message, now)
+                if answer is not None:
+                    self.post(answer)
+            elif isinstance(message, Grant):
+                meter.granted(message, now)
+        return True
+
+    def settled(self) -> bool:
+        """Whether all that is under way fits the slices: only then may others have those that were given up."""
+        return all(meter.settled() for meter in self._all() if isinstance(meter, Concurrency))
+
+    def poll(self, now: float) -> None:
+        """Asks neighbours for tokens of keys that are short, and drops what is past; call every 50 ms."""
+        for meter in self._meters.values():
+            if isinstance(meter, Windows) and now >= meter.deadline():
+                for ask in meter.poll(now):
+                    self.post(ask)
+            elif isinstance(meter, Quotas):
+                meter.poll()
+
+
+def _identity(limit: Limit) -> tuple[object, ...]:
+    """What makes it the same limit: with another, what was counted means nothing."""
+    return limit.kind, limit.key, limit.window_seconds, limit.period, limit.time_zone
+
+
+def _ledger_name(limit: Limit) -> str:
+    """Of a quota: with another key, period or zone it is another."""
+    return " ".join((limit.name, limit.period, limit.time_zone, *limit.key))
+
+
+def _memory_seconds(limit: Limit) -> float:
+    """How long what a limit counted may matter, should it come back."""
+    if limit.kind == "quota":
+        return 32 * 86_400.0
+    return 2 * limit.window_seconds if limit.kind == "window" else 86_400.0
