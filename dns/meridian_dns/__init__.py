@@ -11,5 +11,8 @@ The words, each with one meaning:
 - draw: the chance in one answer, given from outside: equal draws give equal answers.
 - plan: what a zone says to a question, before client and view are known (`policy`).
 - order, offer, choice: a client's order of regions, what each has to give, and what is answered of it (`steering`).
+- secondary: another server that has a copy of a zone, by transfer (`transfer`); notice: what it is told of a change.
+- copy, change, history: what a secondary gets, what leads from one copy to the next, and how far that is known.
+- key, signature: a secret shared with a secondary, and what proves a message by it (`tsig`).
 - shape: what of a missing name its answer depends on, so that one answer serves all names of it (`fastpath`).
 """

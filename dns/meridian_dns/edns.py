@@ -13,7 +13,7 @@ from ipaddress import IPv6Address, ip_address
 
 from meridian_dns.siphash import siphash24
 
-NSID, SUBNET, COOKIE, KEEPALIVE, EXTENDED_ERROR = 3, 8, 10, 11, 15  # IANA's option codes
+NSID, SUBNET, COOKIE, KEEPALIVE, PADDING, EXTENDED_ERROR = 3, 8, 10, 11, 12, 15  # IANA's option codes
 PAIR = struct.Struct("!HH")  # code and length
 
 CLIENT_COOKIE_BYTES = 8

@@ -46,7 +46,7 @@ from meridian_dns.policy import (
     make_plan,
     refusal,
 )
-from meridian_dns.records import CLASS_IN, OPT, RRset
+from meridian_dns.records import CLASS_IN, IXFR, OPT, RRset
 from meridian_dns.responder import META_TYPES, Holdings, locate, tally_of
 from meridian_dns.steering import Steer, order_for, placing
 from meridian_dns.zone import Zone
@@ -204,7 +204,7 @@ class FastPath:
         if at != len(key) - 5 or at >= NAME_BYTES_MAX:
             return None
         type_, class_ = PAIR.unpack_from(key, at + 1)
-        if type_ == OPT:
+        if type_ in (OPT, IXFR):  # IXFR: a transfer is no question of the zone's data, see `transfer`
             return None
         question = Question(key[: at + 1], type_, class_)
         counted, _ = tally_of(question, 0)

@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import ip_network
 
-from meridian_dns.edns import EXTENDED_ERROR, SUBNET, Asked, read_options
+from meridian_dns.edns import EXTENDED_ERROR, PADDING, SUBNET, Asked, read_options
 from meridian_dns.names import NAME_BYTES_MAX, ROOT, ancestors
 from meridian_dns.policy import Answer, ExtendedError, Question
-from meridian_dns.records import BADVERS, CNAME, FORMERR, MX, NOERROR, NOTIMP, NS, OPT, PTR, SOA, RRset
+from meridian_dns.records import BADVERS, CNAME, FORMERR, MX, NOERROR, NOTIMP, NS, OPT, PTR, SOA, TSIG, RRset
 from meridian_dns.view import Network
 
 HEADER = struct.Struct("!HHHHHH")
@@ -34,6 +34,7 @@ PAYLOAD_BYTES_MIN = 512  # RFC 6891 section 6.2.3: smaller means 512
 STREAM_BYTES_MAX = 65535  # the length prefix of TCP (RFC 1035 section 4.2.2)
 RECORDS_MAX = 8  # a query carries OPT, TSIG or SIG(0), for IXFR one SOA; more is an attack on the parser's time
 POINTER_OFFSET_MAX = 0x3FFF
+PADDING_BLOCK_BYTES = 468  # RFC 8467 section 4.1, for responses
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class Query:
     """A parsed query. `rcode` other than NOERROR: it can only be refused so.
 
     `question` is in canonical form, `asked` its wire bytes as they came (case, type and class included); None and
-    empty if they could not be read.
+    empty if they could not be read. `signed_at`: where its TSIG record begins, 0 if it has none.
     """
 
     id: int
@@ -80,6 +81,7 @@ class Query:
     question: Question | None = None
     asked: bytes = b""
     edns: Edns | None = None
+    signed_at: int = 0
 
 
 class _Malformed(ValueError):
@@ -102,15 +104,63 @@ def parse(data: bytes) -> Query | None:
         type_, class_ = PAIR.unpack_from(data, at)
         at += PAIR.size
         query = replace(query, question=Question(name.lower(), type_, class_), asked=data[HEADER.size : at])
-        edns, version = _read_records(data, at, record_counts)
+        edns, version, signed_at = _read_records(data, at, record_counts)
     except (_Malformed, struct.error, IndexError):
         return Query(id_, flags, NOTIMP) if is_other else replace(query, rcode=FORMERR)
     if is_other:
         return Query(id_, flags, NOTIMP, edns=edns)
-    query = replace(query, edns=edns)
+    query = replace(query, edns=edns, signed_at=signed_at)
     if version:
         return replace(query, rcode=BADVERS)
     return replace(query, rcode=FORMERR) if type_ == OPT else query
+
+
+def padded(reply: bytes) -> bytes:
+    """A response with its OPT filled up, so that its length tells an eavesdropper little (RFC 7830, RFC 8467).
+
+    For encrypted transports only. A response without OPT, or signed behind it, stays as it is.
+    """
+    _, _, questions, *counts = HEADER.unpack_from(reply)
+    at = HEADER.size
+    for _ in range(questions):
+        at = _skip_name(reply, at) + PAIR.size
+    type_, end = 0, at
+    for _ in range(sum(counts)):
+        at = _skip_name(reply, end)
+        type_, _, _, length = RR_HEAD.unpack_from(reply, at)
+        end = at + RR_HEAD.size + length
+    filler = -(len(reply) + PAIR.size) % PADDING_BLOCK_BYTES
+    if type_ != OPT or len(reply) + PAIR.size + filler > STREAM_BYTES_MAX:
+        return reply
+    length = (len(reply) - at - RR_HEAD.size + PAIR.size + filler).to_bytes(2, "big")
+    head = at + RR_HEAD.size
+    return reply[: head - 2] + length + reply[head:] + PAIR.pack(PADDING, filler) + bytes(filler)
+
+
+def find_signature(data: bytes) -> int | None:
+    """Where the TSIG record of a response begins, if it ends with one. `parse` finds that of a query by itself."""
+    try:
+        _, _, questions, *counts = HEADER.unpack_from(data)
+        at = HEADER.size
+        for _ in range(questions):
+            at = _skip_name(data, at) + PAIR.size
+        return _read_records(data, at, counts)[2] or None
+    except (_Malformed, struct.error, IndexError):
+        return None
+
+
+def serial_held(data: bytes, query: Query) -> int | None:
+    """The serial of the SOA that an IXFR query brings in its authority section (RFC 1995 section 3); None without it.
+
+    `query` is what `parse` made of `data`, so its records are known to lie within the message.
+    """
+    answers, authorities = PAIR.unpack_from(data, 6)
+    if answers or authorities != 1:
+        return None
+    at = _skip_name(data, HEADER.size + len(query.asked))
+    type_, _, _, length = RR_HEAD.unpack_from(data, at)
+    end = at + RR_HEAD.size + length
+    return int.from_bytes(data[end - 20 : end - 16], "big") if type_ == SOA and length >= 22 else None
 
 
 def subnet_is_valid(payload: bytes) -> bool:
@@ -216,13 +266,13 @@ def _skip_name(data: bytes, at: int) -> int:
     return at + 1
 
 
-def _read_records(data: bytes, at: int, counts: list[int]) -> tuple[Edns | None, int]:
-    """Walks over all records, to the last byte; returns what OPT said and its version (0 without OPT)."""
+def _read_records(data: bytes, at: int, counts: list[int]) -> tuple[Edns | None, int, int]:
+    """Walks over all records, to the last byte; returns what OPT said, its version and where TSIG is (0: nowhere)."""
     if sum(counts) > RECORDS_MAX:
         raise _Malformed("too many records")
-    edns, version = None, 0
+    edns, version, signed_at = None, 0, 0
     for index in range(sum(counts)):
-        owner = data[at]
+        owner, start = data[at], at
         at = _skip_name(data, at)
         type_, class_, ttl, length = RR_HEAD.unpack_from(data, at)
         at += RR_HEAD.size
@@ -234,10 +284,14 @@ def _read_records(data: bytes, at: int, counts: list[int]) -> tuple[Edns | None,
             version = ttl >> 16 & 0xFF
             subnet, asked = (None, None) if version else _read_options(data, at, at + length)
             edns = Edns(class_, bool(ttl & DO), subnet, asked)
+        elif type_ == TSIG:
+            if index != sum(counts) - 1 or not counts[2]:
+                raise _Malformed("a TSIG that is not the last record (RFC 8945 section 5.1)")
+            signed_at = start
         at += length
     if at != len(data):
         raise _Malformed("bytes behind the last record")
-    return edns, version
+    return edns, version, signed_at
 
 
 def _read_options(data: bytes, at: int, end: int) -> tuple[ClientSubnet | None, Asked | None]:
@@ -259,17 +313,22 @@ def compressible(type_: int, rdata: bytes) -> tuple[bytes, ...]:
 
 def _write_set(out: bytearray, base: int, seen: dict[bytes, int], records: RRset) -> None:
     for rdata in records.rdatas:
-        _write_name(out, base, seen, records.owner)
-        out += RR_HEAD.pack(records.type, 1, records.ttl_seconds, len(rdata))
-        start = len(out)
-        names = compressible(records.type, rdata)
-        at = 2 if records.type == MX else 0
-        out += rdata[:at]
-        for name in names:
-            _write_name(out, base, seen, name)
-            at += len(name)
-        out += rdata[at:]
-        out[start - 2 : start] = (len(out) - start).to_bytes(2, "big")
+        write_record(out, base, seen, records, rdata)
+
+
+def write_record(out: bytearray, base: int, seen: dict[bytes, int], records: RRset, rdata: bytes) -> None:
+    """Appends one record of a set. `out` begins at `base` of its message; `seen`: where names stand in the message."""
+    _write_name(out, base, seen, records.owner)
+    out += RR_HEAD.pack(records.type, 1, records.ttl_seconds, len(rdata))
+    start = len(out)
+    names = compressible(records.type, rdata)
+    at = 2 if records.type == MX else 0
+    out += rdata[:at]
+    for name in names:
+        _write_name(out, base, seen, name)
+        at += len(name)
+    out += rdata[at:]
+    out[start - 2 : start] = (len(out) - start).to_bytes(2, "big")
 
 
 @lru_cache(maxsize=1024)  # one for each zone that is asked for missing names

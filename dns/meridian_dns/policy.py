@@ -84,6 +84,7 @@ class ExtendedError:
 
 FAILED_OPEN = ExtendedError(0, "no region is known to serve: all are answered")
 NOT_READY = ExtendedError(14)
+PROHIBITED = ExtendedError(18)
 NOT_AUTHORITATIVE = ExtendedError(20)
 NOT_SUPPORTED = ExtendedError(21)
 

@@ -10,7 +10,7 @@ CLASS_IN = 1
 
 A, NS, CNAME, SOA, PTR, MX, TXT, AAAA, SRV, OPT, DS = 1, 2, 5, 6, 12, 15, 16, 28, 33, 41, 43
 TLSA, SVCB, HTTPS, CAA = 52, 64, 65, 257
-IXFR, AXFR, ANY = 251, 252, 255
+TSIG, IXFR, AXFR, ANY = 250, 251, 252, 255
 ALIAS = 65401
 """Addresses of another name, taken over when the zone is built. Of the private range: never on the wire."""
 
@@ -32,7 +32,8 @@ TYPES = {
 }
 """The types a zone can hold, by their names."""
 
-NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, BADVERS = 0, 1, 2, 3, 4, 5, 16
+NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, NOTAUTH, BADVERS = 0, 1, 2, 3, 4, 5, 9, 16
+BADSIG, BADKEY, BADTIME, BADTRUNC = 16, 17, 18, 22  # of a signature, never of a header (RFC 8945 section 3)
 
 TTL_SECONDS_MAX = 2**31 - 1  # RFC 2181 section 8
 

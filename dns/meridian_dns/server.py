@@ -9,24 +9,43 @@ import asyncio
 import logging
 import random
 import socket
+import ssl
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from meridian_dns.edns import CookieJar, ServerOptions
 from meridian_dns.fastpath import FastPath
 from meridian_dns.geo import GeoData
-from meridian_dns.message import HEADER, QR, RD, STREAM_BYTES_MAX, TC, datagram_bytes_max, encode, parse
-from meridian_dns.records import SERVFAIL
+from meridian_dns.message import (
+    HEADER,
+    QR,
+    RD,
+    STREAM_BYTES_MAX,
+    TC,
+    Query,
+    datagram_bytes_max,
+    encode,
+    padded,
+    parse,
+    serial_held,
+)
+from meridian_dns.notify import Notifier
+from meridian_dns.policy import Answer
+from meridian_dns.records import AXFR, FORMERR, IXFR, NOERROR, NOTAUTH, SERVFAIL
 from meridian_dns.responder import Holdings, decide, tally_of
-from meridian_dns.tcp import IDLE_SECONDS, TcpConnection, TcpDesk
+from meridian_dns.tcp import IDLE_SECONDS, Stream, TcpConnection, TcpDesk
 from meridian_dns.throttle import Judgement, Throttle
+from meridian_dns.tls import TlsDoor
+from meridian_dns.transfer import Transfers, brief, is_transfer, messages_of, permit, records_for
+from meridian_dns.tsig import Checked, MalformedSignature, check
 from meridian_dns.view import RegionView
 from meridian_dns.zone import ZoneSet
 
 PAYLOAD_BYTES = 1232  # no fragments on any usual path (RFC 9715, DNS flag day 2020)
 DATAGRAM_BYTES_MAX = 4096  # a query is far shorter; what is longer is cut, and so answered FORMERR
+TRANSFERS_MAX = 20  # at once: each may hold a zone that has been replaced, and takes a message's time of each turn
 DATAGRAMS_PER_TURN = 64  # about 1 ms of the loop's time, so that TCP and the owner's swaps do not wait behind a flood
 
 log = logging.getLogger("meridian_dns")
@@ -43,6 +62,8 @@ class Counters:
     truncated: int = 0
     throttled: int = 0
     unsent: int = 0
+    transfers: int = 0
+    transfers_refused: int = 0
 
 
 class DnsServer:
@@ -61,18 +82,24 @@ class DnsServer:
         cookies: CookieJar | None = None,
         draw: Callable[[], int] = lambda: random.getrandbits(32),
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = lambda: time.time_ns() / 1e9,
     ) -> None:
         """`throttle` None: no rate limit; a client with a valid cookie has none. `server_id` is told to who asks.
 
-        `draw` and `clock` are chance and time, given from outside in tests."""
+        `draw` and `clock` are chance and time, given from outside in tests; `wall_clock` is seconds since 1970."""
         self.counters = Counters()
         self._throttle = throttle
         self._payload_bytes = payload_bytes
         self._draw = draw
         self._clock = clock
+        self._wall_clock = wall_clock
+        self._transfers = Transfers()
+        self._transferring = 0
+        self.notifier = Notifier(clock, wall_clock)
         self._options = ServerOptions(server_id, cookies, idle_seconds)
         self._fast = FastPath(Holdings(zones, view, geo), self.counters.answers, payload_bytes, self._options)
         self._desk = TcpDesk(self._respond_stream, idle_seconds=idle_seconds)
+        self._tls_desk = TcpDesk(self._respond_encrypted, idle_seconds=idle_seconds)
 
     @property
     def holdings(self) -> Holdings:
@@ -81,16 +108,41 @@ class DnsServer:
 
     @property
     def tcp_connections(self) -> int:
-        """TCP connections that are open now."""
-        return len(self._desk.connections)
+        """TCP connections that are open now, those of TLS included."""
+        return len(self._desk.connections) + len(self._tls_desk.connections)
 
     @property
     def tcp_refused(self) -> int:
         """TCP connections that were closed at once because too many were open."""
-        return self._desk.refused
+        return self._desk.refused + self._tls_desk.refused
 
-    def swap(self, *, zones: ZoneSet | None = None, view: RegionView | None = None, geo: GeoData | None = None) -> None:
-        """Replaces what is given and keeps the rest. One assignment: queries see all of the new or all of the old."""
+    @property
+    def transfers(self) -> Transfers:
+        """What secondaries may have."""
+        return self._transfers
+
+    @property
+    def transfers_under_way(self) -> int:
+        """Transfers that have begun and not ended."""
+        return self._transferring
+
+    @property
+    def notices_given_up(self) -> int:
+        """Times that a secondary did not acknowledge NOTIFY."""
+        return self.notifier.notices.given_up
+
+    def swap(
+        self,
+        *,
+        zones: ZoneSet | None = None,
+        view: RegionView | None = None,
+        geo: GeoData | None = None,
+        transfers: Transfers | None = None,
+    ) -> None:
+        """Replaces what is given and keeps the rest, between two queries: each sees all of the new or all of the old.
+
+        `transfers` come with the zones that they are copies of; their secondaries are told.
+        """
         old = self._fast.holdings
         holdings = Holdings(
             old.zones if zones is None else zones,
@@ -98,6 +150,13 @@ class DnsServer:
             old.geo if geo is None else geo,
         )
         self._fast = FastPath(holdings, self.counters.answers, self._payload_bytes, self._options)
+        if transfers is not None:
+            self._transfers = transfers
+            self.notifier.announce(transfers)
+
+    def limit(self, throttle: Throttle | None) -> None:
+        """Replaces the rate limit over UDP; None: no limit."""
+        self._throttle = throttle
 
     def respond(self, data: bytes, source: str, *, datagram: bool) -> bytes | None:
         """The response to one message from `source` (a textual address), or None to stay silent. Never raises."""
@@ -117,24 +176,38 @@ class DnsServer:
                 log.exception("answering a query failed (error %d)", self.counters.errors)
             return _servfail(data)
 
-    async def serve(self, udp: Sequence[socket.socket], tcp: Sequence[socket.socket]) -> None:
-        """Serves bound sockets (TCP: listening or not yet) until cancelled. They stay the caller's, and stay open."""
+    async def serve(
+        self,
+        udp: Sequence[socket.socket],
+        tcp: Sequence[socket.socket],
+        tls: Sequence[socket.socket] = (),
+        tls_context: ssl.SSLContext | None = None,
+    ) -> None:
+        """Serves bound sockets (TCP: listening or not yet) until cancelled. They stay the caller's, and stay open.
+
+        `tls` speak DNS over TLS (RFC 7858) under `tls_context`, which says "dot" by ALPN.
+        """
         loop = asyncio.get_running_loop()
         listeners: list[asyncio.Server] = []
         try:
-            for sock in tcp:
-                own = sock.dup()
-                listeners.append(await loop.create_server(lambda: TcpConnection(self._desk), sock=own))
-            for sock in udp:
-                sock.setblocking(False)
-                loop.add_reader(sock, self._drain, sock)
-            await loop.create_future()
+            async with asyncio.TaskGroup() as tasks:
+                for sock in tcp:
+                    own = sock.dup()
+                    listeners.append(await loop.create_server(lambda: TcpConnection(self._desk), sock=own))
+                for sock in tls:
+                    assert tls_context is not None
+                    tasks.create_task(TlsDoor(self._tls_desk, tls_context, tasks).stand(sock))
+                for sock in udp:
+                    sock.setblocking(False)
+                    loop.add_reader(sock, self._drain, sock)
+                await self.notifier.run([sock.getsockname()[0] for sock in udp])
         finally:
             for sock in udp:
                 loop.remove_reader(sock)
             for listener in listeners:
                 listener.close()
             self._desk.close()
+            self._tls_desk.close()
 
     def _drain(self, sock: socket.socket) -> None:
         """Answers the datagrams that wait at a socket, up to a turn's worth."""
@@ -154,8 +227,56 @@ class DnsServer:
                 except OSError:  # a full send buffer, no route, port 0: the client asks again
                     self.counters.unsent += 1
 
-    def _respond_stream(self, data: bytes, source: str) -> bytes | None:
-        return self.respond(data, source, datagram=False)
+    def _respond_stream(self, data: bytes, source: str) -> bytes | Stream | None:
+        if not is_transfer(data, AXFR, IXFR):
+            return self.respond(data, source, datagram=False)
+        try:
+            return self._begin_transfer(data, source)
+        except Exception:
+            self.counters.errors += 1
+            log.exception("beginning a transfer failed")
+            return _servfail(data)
+
+    def _respond_encrypted(self, data: bytes, source: str) -> bytes | Stream | None:
+        reply = self._respond_stream(data, source)
+        return padded(reply) if isinstance(reply, bytes) else reply
+
+    def _begin_transfer(self, data: bytes, source: str) -> bytes | Stream | None:
+        """The first answer to a query that asks for a zone: its messages, or a refusal."""
+        query = parse(data)
+        if query is None or query.rcode != NOERROR or query.question is None:
+            return self.respond(data, source, datagram=False)
+        checked, refusal = self._check_signature(data, query)
+        key = checked.signer.key.name if checked is not None and checked.signer is not None else None
+        found = refusal or permit(self._transfers, query, source, key)
+        if not isinstance(found, Answer):
+            records = records_for(found, query.question.type, serial_held(data, query))
+            if not isinstance(records, Answer) and self._transferring < TRANSFERS_MAX:
+                self.counters.transfers += 1
+                asked = query.edns.asked if query.edns is not None else None
+                given = self._options.give(asked, source, datagram=False) if asked is not None else b""
+                return self._transfer(messages_of(query, records, self._payload_bytes, given), checked)
+            found = records if isinstance(records, Answer) else Answer(SERVFAIL)
+        self.counters.transfers_refused += 1
+        return self._finish(query, found, source, checked, datagram=False)
+
+    def _transfer(self, messages: Iterator[bytes], checked: Checked | None) -> Stream:
+        self._transferring += 1
+        try:
+            for message in messages:
+                yield message if checked is None else checked.sign(message, self._wall_clock())
+        finally:
+            self._transferring -= 1
+
+    def _check_signature(self, data: bytes, query: Query) -> tuple[Checked | None, Answer | None]:
+        """What a query's signature is worth; and the refusal, if it is not right (RFC 8945 section 5.2)."""
+        if not query.signed_at:
+            return None, None
+        try:
+            checked = check(data, query.signed_at, self._transfers.keys, self._wall_clock())
+        except MalformedSignature:
+            return None, Answer(FORMERR)
+        return checked, Answer(NOTAUTH) if checked.error else None
 
     def _knows(self, data: bytes, source: str) -> bool:
         """Whether the sender proves by a cookie that its address is its own; what floods cannot."""
@@ -171,15 +292,24 @@ class DnsServer:
             self.counters.dropped += 1
             return None
         self.counters.full_path += 1
-        answer = decide(query, self._fast.holdings, source, draw)
+        checked, answer = self._check_signature(data, query)
+        if answer is None and query.question is not None and query.question.type == IXFR:
+            key = checked.signer.key.name if checked is not None and checked.signer is not None else None
+            answer = brief(permit(self._transfers, query, source, key))
+        answer = answer or decide(query, self._fast.holdings, source, draw)
+        return self._finish(query, answer, source, checked, datagram=datagram)
+
+    def _finish(self, query: Query, answer: Answer, source: str, checked: Checked | None, *, datagram: bool) -> bytes:
+        """Writes and counts the one message of an answer; `checked`: the query was signed, so this is signed too."""
         bytes_max = datagram_bytes_max(query.edns, self._payload_bytes) if datagram else STREAM_BYTES_MAX
+        bytes_max -= checked.record_bytes if checked is not None else 0
         asked = query.edns.asked if query.edns is not None else None
         given = self._options.give(asked, source, datagram=datagram) if asked is not None else b""
         reply = encode(query, answer, bytes_max=bytes_max, payload_bytes=self._payload_bytes, given=given)
         if reply[2] & TC >> 8:
             self.counters.truncated += 1
         self.counters.answers[tally_of(query.question, answer.rcode)] += 1
-        return reply
+        return reply if checked is None else checked.sign(reply, self._wall_clock())
 
 
 def _servfail(data: bytes) -> bytes | None:

@@ -1,12 +1,13 @@
-"""DNS over TCP: length-prefixed queries, pipelined, answered in order (RFC 7766).
+"""DNS over TCP: length-prefixed queries, pipelined, answered in order (RFC 7766), a zone transfer by many messages.
 
 Invariants: a connection holds at most one unfinished query and what one read brought, and at most 64 KiB of answers
-that the client has not taken: above that its queries wait. One that completes no query for the idle time is closed, so
-a slow sender and a client that reads nothing end alike. One turn of the loop answers a bounded number of queries.
+that the client has not taken: above that its queries wait, and so does a transfer, which is made message by message.
+One that completes no query and takes no message for the idle time is closed, so a slow sender and a client that reads
+nothing end alike. One turn of the loop answers a bounded number of queries, or makes one message of a transfer.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import cast
 
 CONNECTIONS_MAX = 512  # about 128 KiB each at worst: 64 MiB
@@ -14,14 +15,17 @@ IDLE_SECONDS = 10.0  # RFC 7766 section 6.2.3: "a few seconds"
 IN_FLIGHT_BYTES_MAX = 64 * 1024
 QUERIES_PER_TURN = 64  # under 2 ms of one loop's time, so that UDP does not wait
 
-Answerer = Callable[[bytes, str], bytes | None]
+Stream = Generator[bytes, None, None]
+Answerer = Callable[[bytes, str], bytes | Stream | None]
 
 
 class TcpDesk:
     """All TCP connections of one server."""
 
     def __init__(self, answerer: Answerer, *, idle_seconds: float, connections_max: int = CONNECTIONS_MAX) -> None:
-        """`answerer(query, source)` gives the response, or None to close the connection."""
+        """`answerer(query, source)` gives the response, many of them, or None to close the connection.
+
+        Many are a generator that is advanced while the client takes them, and closed if it leaves before."""
         self.answerer = answerer
         self.idle_seconds = idle_seconds
         self.connections_max = connections_max
@@ -45,8 +49,9 @@ class TcpConnection(asyncio.Protocol):
         self._unread = bytearray()
         self._client_is_slow = False
         self._turn_is_due = False
-        self._last_query = self._loop.time()
+        self._last_progress = self._loop.time()
         self._idle_timer: asyncio.TimerHandle | None = None
+        self._stream: Stream | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
@@ -63,6 +68,8 @@ class TcpConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._desk.connections.discard(self)
+        if self._stream is not None:
+            self._stream.close()
         if self._idle_timer is not None:
             self._idle_timer.cancel()
 
@@ -96,25 +103,40 @@ class TcpConnection(asyncio.Protocol):
             if self._client_is_slow:
                 self._transport.pause_reading()
                 return
+            if self._stream is not None:
+                self._advance(self._stream)
+                break
             end = 2 + int.from_bytes(self._unread[:2], "big")
             if len(self._unread) < max(2, end):
                 self._transport.resume_reading()
                 return
             query = bytes(self._unread[2:end])
             del self._unread[:end]
-            self._last_query = self._loop.time()
+            self._last_progress = self._loop.time()
             response = self._desk.answerer(query, self._source)
             if response is None:
                 self._transport.close()
                 return
-            self._transport.write(len(response).to_bytes(2, "big") + response)
+            if isinstance(response, bytes):
+                self._transport.write(len(response).to_bytes(2, "big") + response)
+            else:
+                self._stream = response
         if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
             self._turn_is_due = True
             self._loop.call_soon(self._turn)
 
+    def _advance(self, stream: Stream) -> None:
+        """Sends the next message of a transfer. Other queries of this client wait for its end."""
+        message = next(stream, None)
+        if message is None:
+            self._stream = None
+        elif self._transport is not None:
+            self._last_progress = self._loop.time()
+            self._transport.write(len(message).to_bytes(2, "big") + message)
+
     def _check_idle(self) -> None:
-        deadline = self._last_query + self._desk.idle_seconds
+        deadline = self._last_progress + self._desk.idle_seconds
         if self._loop.time() < deadline:
             self._idle_timer = self._loop.call_at(deadline, self._check_idle)
         elif self._transport is not None:

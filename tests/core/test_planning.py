@@ -35,3 +35,11 @@ def test_removing_one_is_a_wish_and_removing_most_is_an_objection() -> None:
     assert diff(load(BASE), load(without)).objections == ()
     without = "\n".join(line for line in without.splitlines() if "name: c" not in line)
     assert diff(load(BASE), load(without)).objections == ("removes 2 of 3 upstreams: b, c",)
+
+
+def test_words_that_stand_once_are_compared_too() -> None:
+    text = 'listeners: [{name: web, bind: "0.0.0.0:80", protocols: [h1]}]\n'
+    old, new = load(text), load(text + "dns: {limit: {rate: 9/s, burst: 9}}\ntracing: {sample_ratio: 1}\n")
+    changes = diff(old, new).changes
+    assert [(change.kind, change.section) for change in changes] == [("changed", "tracing"), ("changed", "dns")]
+    assert "sample_ratio" in changes[0].details[0] and "limit" in changes[1].details[0]

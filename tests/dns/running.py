@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ class Running:
     host: str
     port: int
     loop: asyncio.AbstractEventLoop
+    tls_port: int = 0
 
     def on_loop(self, action: Callable[[], object]) -> None:
         """Runs `action` on the server's loop and waits for it."""
@@ -39,9 +41,17 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(server: DnsServer, *, loop: str = "uvloop", hosts: tuple[str, ...] = ("127.0.0.1",)) -> Iterator[Running]:
-    """Serves UDP and TCP on one free port at all `hosts`; the first is `Running.host`."""
+def running(
+    server: DnsServer,
+    *,
+    loop: str = "uvloop",
+    hosts: tuple[str, ...] = ("127.0.0.1",),
+    tls_context: ssl.SSLContext | None = None,
+) -> Iterator[Running]:
+    """Serves UDP and TCP on one free port at all `hosts`; the first is `Running.host`. With a context also TLS."""
     udp, tcp = _bind(hosts)
+    tls = [socket.create_server((hosts[0], 0))] if tls_context is not None else []
+    tls_port = tls[0].getsockname()[1] if tls else 0
     ready = threading.Event()
     found: list[asyncio.AbstractEventLoop] = []
     tasks: list[asyncio.Task[None]] = []
@@ -54,7 +64,7 @@ def running(server: DnsServer, *, loop: str = "uvloop", hosts: tuple[str, ...] =
         tasks.append(task)
         ready.set()
         with contextlib.suppress(asyncio.CancelledError):
-            await server.serve(udp, tcp)
+            await server.serve(udp, tcp, tls, tls_context)
 
     def run() -> None:
         try:
@@ -69,17 +79,17 @@ def running(server: DnsServer, *, loop: str = "uvloop", hosts: tuple[str, ...] =
     try:
         assert ready.wait(10)
         assert not failures, failures
-        yield Running(server, hosts[0], udp[0].getsockname()[1], found[0])
+        yield Running(server, hosts[0], udp[0].getsockname()[1], found[0], tls_port)
     finally:
         with contextlib.suppress(RuntimeError, IndexError):
             found[0].call_soon_threadsafe(tasks[0].cancel)
         thread.join(10)
-        open_sockets = [sock for sock in (*udp, *tcp) if sock.fileno() >= 0]
+        open_sockets = [sock for sock in (*udp, *tcp, *tls) if sock.fileno() >= 0]
         for sock in open_sockets:
             sock.close()
     assert not thread.is_alive()
     assert not failures, failures
-    assert len(open_sockets) == 2 * len(hosts), "the sockets belong to the caller and stay open"
+    assert len(open_sockets) == 2 * len(hosts) + len(tls), "the sockets belong to the caller and stay open"
 
 
 def _bind(hosts: tuple[str, ...]) -> tuple[list[socket.socket], list[socket.socket]]:

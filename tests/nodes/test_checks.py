@@ -3,7 +3,7 @@
 import trustme
 
 from meridian.core.document import load
-from meridian.nodes.checks import check_certificates, check_zones
+from meridian.nodes.checks import check_certificates, check_keys, check_zones
 
 DOCUMENT = """\
 listeners: [{name: secure, bind: "0.0.0.0:443", protocols: [h2]}]
@@ -41,3 +41,32 @@ def test_a_record_that_the_dns_server_would_refuse_is_found_at_apply() -> None:
         ((place, message),) = check_zones(load(document), {})
         assert place == ("zones", 0)
         assert "www" in message
+
+
+TRANSFERS = """\
+listeners: [{name: web, bind: "0.0.0.0:80", protocols: [h1]}]
+regions: [{name: eu, addresses: [192.0.2.1]}, {name: us}]
+tsig_keys: [{name: key.example, secret_file: ns2.key}]
+zones:
+  - name: gw.example.com
+    nameservers: [ns.example.net]
+    secondaries: [{address: 192.0.2.53, tsig_key: key.example}]
+    records: [{name: www, type: A, steer: {regions: [eu]}}]
+"""
+
+
+def test_what_a_secondary_could_not_be_given_is_found_at_apply() -> None:
+    assert list(check_zones(load(TRANSFERS), {})) == []
+    ((place, message),) = check_zones(load(TRANSFERS.replace("regions: [eu]", "regions: [us]")), {})
+    assert place == ("zones", 0)
+    assert "www.gw.example.com" in message and "give those regions addresses, or remove secondaries" in message
+
+
+def test_a_secret_that_is_none_is_named_and_never_shown() -> None:
+    document = load(TRANSFERS)
+    assert list(check_keys(document, {"ns2.key": b"c2VjcmV0IG9mIDMyIGJ5dGVzLCBvZiBubyB3b3J0aCE=\n"})) == []
+    for content, said in ((b"dG9wc2VjcmV0", "9 bytes"), (b"topsecret!", "not base64")):
+        ((place, message),) = check_keys(document, {"ns2.key": content})
+        assert place == ("tsig_keys", 0)
+        assert "key.example" in message and "ns2.key" in message and said in message
+        assert "topsecret" not in message and "dG9w" not in message

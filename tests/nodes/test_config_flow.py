@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from types import MappingProxyType
 
+from tests.nodes.test_checks import issue
 from tests.support import wait_until
 
 from meridian.control.bundle import Bundle, seal
@@ -18,9 +20,9 @@ KEY = b"k" * 32
 SETTINGS = Settings("one", "eu", address="127.0.0.1", advertise=("127.0.0.1",))
 
 
-def payload(*ports: int, **more: object) -> bytes:
+def payload(*ports: int, files: Mapping[str, bytes] = MappingProxyType({}), **more: object) -> bytes:
     listeners = [{"name": f"web{port}", "bind": f"0.0.0.0:{port}", "protocols": ["h1"]} for port in ports]
-    return seal(Bundle(json.dumps({"listeners": listeners, **more}), {}), KEY)
+    return seal(Bundle(json.dumps({"listeners": listeners, **more}), files), KEY)
 
 
 class Scene:
@@ -45,7 +47,7 @@ class Scene:
 
     def send(self, frame: Frame, kind: str | None = None) -> None:
         version = frame.config.version
-        self.said.append(f"{kind} {version}")
+        self.said.append(" ".join((f"{kind} {version}", *sorted(frame.config.files))))
         for worker in self.workers:
             if worker.kind == kind:
                 refused = self.refuse.get(version, "") if kind == "gateway" else ""
@@ -121,3 +123,15 @@ async def test_what_cannot_run_here_is_refused_with_the_reason() -> None:
         await wait_until(lambda: s.said, within_seconds=5, what="answer")
         assert s.said[0].startswith("acknowledge 2 ") and "www" in s.said[0]
         assert s.flow.current is None
+
+
+async def test_each_kind_of_worker_gets_the_secrets_that_it_works_with() -> None:
+    chain, key = issue()
+    certificate = {"hosts": ["a.example"], "cert_file": "a.pem", "key_file": "a.key"}
+    tsig = {"name": "k", "secret_file": "k.secret"}
+    files = {"a.pem": chain, "a.key": key, "k.secret": b"c2VjcmV0IG9mIDMyIGJ5dGVzLCBvZiBubyB3b3J0aCE="}
+    async with scene() as s:
+        s.flow.arrived(1, payload(81, files=files, certificates=[certificate], tsig_keys=[tsig]))
+        await s.heard(
+            "listen [81]", "gateway 1 a.key a.pem", "dns 1 k.secret", "adopted 1", "acknowledge 1", "listen [81]"
+        )

@@ -4,10 +4,12 @@ import pytest
 
 from meridian.core import model
 from meridian.core.verdicts import NodeVerdict, RegionVerdict, Standing, Verdict
-from meridian.nodes.dns_state import build_view, build_zones, doubt_ends
+from meridian.nodes.dns_state import build_throttle, build_transfers, build_view, build_zones, doubt_ends
 from meridian_dns.names import name_from_text
 from meridian_dns.records import HTTPS, MX, A, RRset
 from meridian_dns.steering import Steer
+from meridian_dns.throttle import Judgement
+from meridian_dns.transfer import Transfers
 from meridian_dns.view import Member
 from meridian_dns.zone import SteeredSet, ZoneError
 
@@ -160,3 +162,92 @@ def test_a_region_is_in_doubt_while_suspect_and_for_a_time_after_any_change(
 
 def test_before_the_first_verdict_nothing_is_in_doubt() -> None:
     assert not build_view([EU], Verdict(), OWN, 10.0).regions["eu"].in_doubt
+
+
+DOCUMENT = model.Document.model_validate(
+    {
+        "listeners": [{"name": "web", "bind": "0.0.0.0:80", "protocols": ["h1"]}],
+        "regions": [
+            {"name": "eu", "addresses": ["192.0.2.1", "2001:db8::1"]},
+            {"name": "us", "addresses": ["192.0.2.2"]},
+        ],
+        "tsig_keys": [{"name": "Key.Example", "algorithm": "hmac-sha512", "secret_file": "k"}],
+        "zones": [
+            {
+                "name": "Example.com",
+                "nameservers": ["ns.example.com"],
+                "serial_offset": 2**32 - 1,
+                "secondaries": [
+                    {"address": "192.0.2.53", "tsig_key": "Key.Example"},
+                    {"address": "[2001:db8::53]:5353", "networks": ["198.51.100.0/24"]},
+                    {"networks": ["0.0.0.0/0", "::/0"], "tsig_key": "Key.Example"},
+                ],
+                "records": [{"name": "a", "type": "A", "steer": {"regions": ["us"]}}],
+            },
+            {"name": "example.org", "nameservers": ["ns.example.com"]},
+        ],
+    }
+)
+ORIGIN = name_from_text("example.com")
+FILES = {"k": b"c2VjcmV0IG9mIDMyIGJ5dGVzLCBvZiBubyB3b3J0aCE="}
+
+
+def test_secondaries_are_given_zones_that_change_with_the_document() -> None:
+    zones = build_zones(DOCUMENT.zones, 2)
+    first = build_transfers(DOCUMENT, FILES, zones, Transfers())
+    (offer,) = first.offers.values()
+    assert offer.history.copy.serial == 1, "an offset goes around the end of the serials"
+    assert offer.history.copy.sets[name_from_text("a.example.com"), A].rdatas == (b"\xc0\0\2\2",)
+    assert len(offer.history.copy.sets[name_from_text("ns.example.com"), A].rdatas) == 2
+    key = name_from_text("key.example")
+    assert [(one.key, one.notify) for one in offer.secondaries] == [
+        (key, ("192.0.2.53", 53)),
+        (None, ("2001:db8::53", 5353)),
+        (key, None),
+    ]
+    assert offer.permits("192.0.2.53", key) and not offer.permits("192.0.2.53", None)
+    assert offer.permits("198.51.100.7", None) and not offer.permits("2001:db8::53", None)
+    assert offer.permits("2001:db8::1", key)
+    assert first.keys[key].algorithm == "hmac-sha512"
+    second = build_transfers(DOCUMENT, FILES, build_zones(DOCUMENT.zones, 3), first)
+    assert second.offers[ORIGIN].history.copy.serial == 2
+    assert [change.from_serial for change in second.offers[ORIGIN].history.changes] == [1]
+
+
+def test_a_secret_that_did_not_come_with_the_document_is_missed() -> None:
+    with pytest.raises(ZoneError, match="the contents of k did not come with the document; apply it again"):
+        build_transfers(DOCUMENT, {}, build_zones(DOCUMENT.zones, 2), Transfers())
+
+
+@pytest.mark.parametrize(
+    ("problem", "secondary"),
+    [
+        ("needs an address, networks, or both", {}),
+        ("is not an IP address, such as 192.0.2.53", {"address": "ns2.example.net"}),
+        ("is not an IP address, such as 192.0.2.53", {"address": "ns2.example.net:53"}),
+        ("is not an IP address, such as 192.0.2.53", {"address": "192.0.2.53:0"}),
+        ("has host bits set", {"networks": ["192.0.2.53/24"]}),
+    ],
+)
+def test_a_secondary_that_is_nowhere_is_refused(problem: str, secondary: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=problem):
+        model.Secondary.model_validate(secondary)
+
+
+def test_keys_are_known_and_named_once() -> None:
+    raw = DOCUMENT.model_dump()
+    raw["tsig_keys"] = [{"name": name, "secret_file": "k"} for name in ("other", "Other.")]
+    found = [message for _, message in model.Document.model_validate(raw).problems()]
+    assert "'other' is used twice in tsig_keys; names are unique" in found
+    assert "there is no key 'Key.Example' (known: other, Other.)" in found
+
+
+def test_a_limit_of_answers_is_read_with_its_unit() -> None:
+    assert build_throttle(None) is None
+    limit = model.AnswerLimit(rate="120/m", burst=2, slip=1)
+    throttle = build_throttle(limit)
+    assert throttle is not None
+    judged = [throttle.judge("192.0.2.1", now) for now in (0.0, 0.0, 0.0, 0.5, 0.5)]
+    assert judged == [Judgement.SEND, Judgement.SEND, Judgement.SLIP, Judgement.SEND, Judgement.SLIP]
+    with pytest.raises(ValueError, match="is not a rate"):
+        model.AnswerLimit(rate="fast", burst=2)

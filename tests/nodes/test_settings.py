@@ -39,6 +39,8 @@ def test_a_witness_has_no_workers_and_nothing_for_dns() -> None:
         ("--name=one", "--region=eu"),
         (*LEAST, "--advertise=0.0.0.0"),
         (*LEAST, "--dns-port=70000"),
+        (*LEAST, "--dns-tls-port=53"),
+        (*LEAST, "--dns-port=0", "--dns-tls-port=853"),
         (*LEAST, "--limit-nodes=0"),
         (*LEAST, "--witness"),
         ("--name=one", "--region=eu", "--etcd=https://a:1", "--witness"),

@@ -6,7 +6,7 @@ from tests.support import free_port
 
 from meridian.core.snapshot import Listener
 from meridian.nodes.settings import Settings
-from meridian.nodes.sockets import Sockets, Wanted, sockets_of_listener
+from meridian.nodes.sockets import Sockets, Wanted, sockets_of_dns, sockets_of_listener
 
 
 def tcp(port: int, name: str = "web") -> Wanted:
@@ -63,3 +63,13 @@ def test_a_listener_wants_tcp_for_h1_and_h2_and_udp_for_h3() -> None:
     assert kinds("h1", "h2", "h3") == [("tcp", "127.0.0.7"), ("udp", "127.0.0.7")]
     assert kinds("h3") == [("udp", "127.0.0.7")]
     assert kinds("h1", host="127.0.0.9") == [("tcp", "127.0.0.9")]
+
+
+def test_dns_has_a_port_for_tls_only_beside_its_own() -> None:
+    def ports(dns_port: int = 53, dns_tls_port: int = 0) -> list[tuple[str, int]]:
+        settings = Settings("a", "eu", address="127.0.0.1", dns_port=dns_port, dns_tls_port=dns_tls_port)
+        return [(wanted.kind, wanted.port) for wanted in sockets_of_dns(settings)]
+
+    assert ports() == [("tcp", 53), ("udp", 53)]
+    assert ports(dns_tls_port=853) == [("tcp", 53), ("udp", 53), ("tcp", 853)]
+    assert ports(dns_port=0, dns_tls_port=853) == []

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -12,10 +13,12 @@ from pathlib import Path
 
 import dns.asyncquery
 import dns.message
+import dns.query
 import pytest
+from tests.dns.secondary import KEY_NAME, SECRET, Knot, knot
 from tests.nodes.node import Node, rss_mb, show
 from tests.nodes.site import Load, Site, check_spans, until, upstream
-from tests.support import ROOT
+from tests.support import ROOT, free_port
 from tests.telemetry.otlp_receiver import OtlpReceiver
 
 
@@ -80,12 +83,19 @@ async def present(site: Site, path: str) -> bool:
     return (await site.get(path)).startswith(b"HTTP/1.1 200")
 
 
-async def test_all_three_protocols_and_traces(site: Site) -> None:
+async def test_all_protocols_and_traces(site: Site) -> None:
     with OtlpReceiver() as receiver:
         document = site.secure_document(receiver.endpoint)
-        async with served(site, document) as node:
+        port = free_port()
+        async with served(site, document, f"--dns-tls-port={port}") as node:
             await node.logged("serving", within_seconds=40)
             await site.check_protocols()
+            query = dns.message.make_query("shop.gw.example.com.", "A")
+            ask = functools.partial(
+                dns.query.tls, query, "127.0.0.1", port=port, timeout=5, verify=str(site.folder / "ca.pem"),
+                server_hostname="shop.example.com",
+            )  # fmt: skip
+            assert (await asyncio.to_thread(ask)).answer, "DNS over TLS, under the same certificate"
             await asyncio.to_thread(receiver.wait_for, lambda spans: len(spans) >= 6, within_seconds=10)
             check_spans(receiver.spans, exchanges=3)
 
@@ -127,3 +137,35 @@ async def test_a_file_that_is_not_there_is_one_message(site: Site) -> None:
     )
     _, words = await process.communicate()
     assert (process.returncode, words) == (2, b"meridian serve: /no/such.yaml: No such file or directory\n")
+
+
+async def test_a_real_secondary_follows_the_file(site: Site) -> None:
+    """From the operator's words to another program's answers, by TSIG, AXFR, NOTIFY and IXFR."""
+    port = free_port()
+    (site.folder / "ns2.key").write_bytes(SECRET + b"\n")
+
+    def document(address: str) -> str:
+        fixed = [{"name": f"host{i}", "type": "A", "value": "192.0.2.9"} for i in range(40)]
+        shop = {"name": "shop", "type": "A", "steer": {"regions": ["eu"]}}
+        zone = {
+            "name": "gw.example.com", "nameservers": ["ns.example.net"], "serial_offset": 2_026_000_000,
+            "secondaries": [{"address": f"127.0.0.1:{port}", "tsig_key": KEY_NAME}], "records": [*fixed, shop],
+        }  # fmt: skip
+        key = {"name": KEY_NAME, "secret_file": "ns2.key"}
+        regions = [{"name": "eu", "addresses": [address]}]
+        return site.document(zones=[zone], tsig_keys=[key], regions=regions)
+
+    async def answered(found: Knot, address: str) -> bool:
+        return await asyncio.to_thread(found.answers, "shop.gw.example.com.", "A") == [address]
+
+    async with served(site, document("192.0.2.1")) as node:
+        await node.logged("serving", within_seconds=40)
+        with knot(site.folder, "gw.example.com", site.dns, port=port, algorithm="hmac-sha256") as found:
+            await until(lambda: answered(found, "192.0.2.1"), "the zone is transferred")
+            serial = found.serial()
+            assert serial is not None and serial > 2_026_000_000
+            (site.folder / "gateway.yaml").write_text(document("192.0.2.2"))  # a test's own small file
+            await until(lambda: answered(found, "192.0.2.2"), "the change is followed")
+            assert found.serial() == serial + 1
+            assert "IXFR, incoming" in found.log()
+        assert SECRET.decode() not in "".join(node.words)

@@ -88,7 +88,15 @@ PURE_EXCEPTIONS: dict[str, set[str]] = {
 PROCESSES: dict[str, set[str]] = {
     "meridian.nodes.launcher": {"asyncio", "ssl", "pydantic", "grpc", "google.protobuf", "structlog", "uvloop"},
     "meridian.nodes.gateway_worker": {"grpc", "fastapi", "opentelemetry", "prometheus_client", "meridian_dns"},
-    "meridian.nodes.dns_worker": {"grpc", "fastapi", "opentelemetry", "prometheus_client", "meridian.gateway"},
+    "meridian.nodes.dns_worker": {  # of the gateway's room it takes the certificates (tls.py), and no more
+        "grpc",
+        "fastapi",
+        "opentelemetry",
+        "prometheus_client",
+        "meridian.gateway.gateway",
+        "meridian.wire",
+        "aioquic",
+    },
     "meridian.cli.main": {"grpc", "fastapi", "opentelemetry", "pydantic", "uvloop"},
 }
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from meridian.core.model import Document
 
 DOCUMENT_BYTES_MAX = 16 * 1024 * 1024
-FILE_BYTES_MAX = 1024 * 1024  # a certificate chain with its key has some KiB; more is the wrong file
+FILE_BYTES_MAX = 1024 * 1024  # a certificate chain with its key has some KiB, a secret less; more is the wrong file
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +66,10 @@ def read_files(
 ) -> dict[str, bytes]:
     """Reads the files that a document names, relative to its folder, but for those of `instead`. Raises Mistake."""
     files = {}
-    for i, certificate in enumerate(document.certificates):
-        for word, name in (("cert_file", certificate.cert_file), ("key_file", certificate.key_file)):
-            what = f"certificates[{i}].{word} of {path}"
-            files[name] = instead[name] if name in instead else _read(path.parent / name, FILE_BYTES_MAX, what)
+    for place, name in document.files():
+        files[name] = (
+            instead[name] if name in instead else _read(path.parent / name, FILE_BYTES_MAX, f"{place} of {path}")
+        )
     return files
 
 

@@ -53,7 +53,8 @@ def _tokens(text: str, digits: str) -> int:
     return int(digits)
 
 
-def _checked_rate(given: Any) -> str:
+def checked_rate(given: Any) -> str:
+    """The rate as it was written; raises ValueError as `parse_rate` does."""
     parse_rate(str(given))  # 100 without a unit is a number in YAML, and is to be told what is missing
     return str(given)
 
@@ -117,7 +118,7 @@ class Limit(Word):
         description="client_ip (IPv6 by /64), consumer, route, host, header:NAME, or a list of them. "
         "Requests without the header or consumer share one key",
     )
-    rate: Annotated[str, BeforeValidator(_checked_rate)] | None = Field(
+    rate: Annotated[str, BeforeValidator(checked_rate)] | None = Field(
         default=None, description="a token bucket, with burst: 100/s, 600/m or 1000/h"
     )
     burst: int | None = Field(default=None, ge=1, le=TOKENS_MAX, description="how many at once, beyond the rate")

@@ -11,10 +11,10 @@ from collections.abc import Collection, Iterator
 from itertools import islice
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from meridian.core.authentication import Authenticator
-from meridian.core.limit_words import Limit
+from meridian.core.limit_words import Limit, checked_rate
 from meridian.core.words import Name, Seconds, Word
 
 Protocol = Literal["h1", "h2", "h3"]
@@ -34,6 +34,21 @@ def split_host_port(text: str) -> tuple[str, int]:
     elif ":" in host:
         raise ValueError(f"{text!r}: write an IPv6 address in brackets, [{host}]:{port}")
     return host, int(port)
+
+
+def split_dns_address(text: str) -> tuple[str, int]:
+    """Splits an IP address with or without a port, which is 53 if absent; raises ValueError that says what is wrong."""
+    try:
+        return str(ipaddress.ip_address(text)), 53
+    except ValueError:
+        pass
+    try:
+        host, port = split_host_port(text)
+        return str(ipaddress.ip_address(host)), port
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is not an IP address, such as 192.0.2.53, 192.0.2.53:5353 or [2001:db8::53]:5353"
+        ) from None
 
 
 def _checked_address(text: str) -> str:
@@ -250,13 +265,68 @@ class Record(Word):
         return self
 
 
+class TsigKey(Word):
+    """A secret shared with secondaries; they must spell its name and algorithm alike."""
+
+    name: str = Field(description="a domain name, such as meridian-ns2.example.net")
+    algorithm: Literal["hmac-sha256", "hmac-sha384", "hmac-sha512"] = "hmac-sha256"
+    secret_file: str = Field(description="base64, as openssl rand -base64 32 writes it; read on the side of apply")
+
+
+class Secondary(Word):
+    """Another DNS server that may have the zone by transfer, and is told when it changes.
+
+    It is known by where it asks from, and by its key if it has one. To know it by its key alone, give
+    networks: ["0.0.0.0/0", "::/0"].
+    """
+
+    address: str | None = Field(
+        default=None, description="where it is told of changes, port 53 unless given; without it, it only asks"
+    )
+    networks: tuple[Annotated[str, AfterValidator(_checked_network)], ...] = Field(
+        default=(), max_length=64, description="where it asks from; its address alone if absent"
+    )
+    tsig_key: str | None = Field(default=None, description="the name of the key that must sign its requests")
+
+    @model_validator(mode="after")
+    def _is_somewhere(self) -> "Secondary":
+        if self.address is None and not self.networks:
+            raise ValueError("a secondary needs an address, networks, or both")
+        if self.address is not None:
+            split_dns_address(self.address)
+        return self
+
+
 class Zone(Word):
-    """A zone that the cluster's DNS servers are authoritative for."""
+    """A zone that the cluster's DNS servers are authoritative for. Its serial is the document's version.
+
+    Secondaries steer nothing: a steered record goes to them with all addresses that the document gives its regions.
+    """
 
     name: str
     nameservers: tuple[str, ...] = Field(min_length=1)
     contact: str | None = Field(default=None, description="mail address for the SOA, with @")
+    serial_offset: int = Field(
+        default=0, ge=0, lt=2**32, description="added to the serial: for secondaries that hold one of another primary"
+    )
+    secondaries: tuple[Secondary, ...] = Field(default=(), max_length=64)
     records: tuple[Record, ...] = Field(default=(), max_length=100_000)
+
+
+class AnswerLimit(Word):
+    """What one client network (/24 of IPv4, /56 of IPv6) is answered by each DNS server over UDP, where addresses can
+    be forged. Beyond it, some answers only say "ask by TCP" and the rest are left out. Who shows a valid cookie, or
+    comes by TCP or TLS, is not limited."""
+
+    rate: Annotated[str, BeforeValidator(checked_rate)] = Field(description="answers, such as 200/s")
+    burst: int = Field(ge=1, le=1_000_000, description="answers at once")
+    slip: int = Field(default=2, ge=0, le=10, description="over the limit, one of so many says ask by TCP; 0: none")
+
+
+class Dns(Word):
+    """How the DNS servers treat their clients."""
+
+    limit: AnswerLimit | None = Field(default=None, description="no limit if absent")
 
 
 class Tracing(Word):
@@ -284,14 +354,33 @@ class Document(Word):
     authenticators: tuple[Authenticator, ...] = ()
     limits: tuple[Limit, ...] = ()
     routes: tuple[Route, ...] = ()
+    tsig_keys: tuple[TsigKey, ...] = Field(default=(), max_length=1000)
     zones: tuple[Zone, ...] = ()
+    dns: Dns = Dns()
     tracing: Tracing = Tracing()
     steering: Steering = Steering()
+
+    def files(self) -> Iterator[tuple[str, str]]:
+        """Yields (place, name) of each file that the document names, to be read beside it."""
+        yield from self.certificate_files()
+        yield from self.secret_files()
+
+    def certificate_files(self) -> Iterator[tuple[str, str]]:
+        """Those of them that TLS is served with."""
+        for i, certificate in enumerate(self.certificates):
+            yield f"certificates[{i}].cert_file", certificate.cert_file
+            yield f"certificates[{i}].key_file", certificate.key_file
+
+    def secret_files(self) -> Iterator[tuple[str, str]]:
+        """Those of them that DNS alone knows."""
+        for i, key in enumerate(self.tsig_keys):
+            yield f"tsig_keys[{i}].secret_file", key.secret_file
 
     def problems(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """Yields (place, message) for each reference that leads nowhere and each name used twice."""
         for section in ("listeners", "regions", "upstreams", "authenticators", "limits", "routes", "zones"):
             yield from _repeated(section, [item.name for item in getattr(self, section)])
+        yield from _repeated("tsig_keys", [key.name.lower().rstrip(".") for key in self.tsig_keys])
         regions, upstreams = (
             dict.fromkeys(item.name for item in getattr(self, section)) for section in ("regions", "upstreams")
         )
@@ -305,7 +394,11 @@ class Document(Word):
         for i, route in enumerate(self.routes):
             yield from _unknown(("routes", i, "upstream"), (route.upstream,), upstreams, "upstream")
             yield from self._stage_problems(i, route)
+        keys = dict.fromkeys(key.name for key in self.tsig_keys)
         for i, zone in enumerate(self.zones):
+            for j, secondary in enumerate(zone.secondaries):
+                if secondary.tsig_key is not None:
+                    yield from _unknown(("zones", i, "secondaries", j, "tsig_key"), (secondary.tsig_key,), keys, "key")
             for j, record in enumerate(zone.records):
                 if record.steer is not None:
                     place = ("zones", i, "records", j, "steer", "regions")

@@ -9,7 +9,9 @@ from meridian.core.model import Document
 
 REMOVED_MAX = 0.3  # of the named things of a section; more is more often a mistake than a wish
 
-SECTIONS = ("listeners", "certificates", "regions", "upstreams", "authenticators", "limits", "routes", "zones")
+SECTIONS = (
+    "listeners", "certificates", "regions", "upstreams", "authenticators", "limits", "routes", "tsig_keys", "zones",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ def diff(old: Document | None, new: Document) -> Plan:
                 changes.append(Change("changed", section, name, details))
         if len(removed) > max(1, REMOVED_MAX * len(before)):
             objections.append(f"removes {len(removed)} of {len(before)} {section}: {', '.join(removed[:5])}")
-    for single in ("tracing", "steering"):
+    for single in ("tracing", "steering", "dns"):
         one, other = getattr(old, single, None), getattr(new, single)
         if one is not None and one != other:
             details = tuple(_details("", one.model_dump(), other.model_dump()))

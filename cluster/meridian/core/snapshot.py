@@ -117,7 +117,7 @@ def compile_snapshot(document: model.Document, files: Mapping[str, bytes], versi
     return Snapshot(
         version=version,
         listeners=tuple(_listener(listener) for listener in document.listeners),
-        certificates=tuple(_certificate(certificate, files) for certificate in document.certificates),
+        certificates=compile_certificates(document, files),
         upstreams={upstream.name: _upstream(upstream) for upstream in document.upstreams},
         gates={one.name: Gate.of(one) for one in document.authenticators},
         limits=limits,
@@ -125,6 +125,11 @@ def compile_snapshot(document: model.Document, files: Mapping[str, bytes], versi
         regions=tuple(region.name for region in document.regions),
         trace_ratio=document.tracing.sample_ratio,
     )
+
+
+def compile_certificates(document: model.Document, files: Mapping[str, bytes]) -> tuple[Certificate, ...]:
+    """The certificates alone, for workers that serve nothing else of a snapshot. Raises SnapshotError."""
+    return tuple(_certificate(certificate, files) for certificate in document.certificates)
 
 
 def _listener(listener: model.Listener) -> Listener:

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from meridian.core.snapshot import Certificate
 
-_ALPN = {"h2": "h2", "h1": "http/1.1"}  # in the order of preference; h3 is negotiated in QUIC
+_ALPN = {"h2": "h2", "h1": "http/1.1", "dot": "dot"}  # in the order of preference; h3 is negotiated in QUIC
 _CIPHERS_TLS12 = "ECDHE+AESGCM:ECDHE+CHACHA20"  # forward secret and authenticated; RFC 9113 appendix A forbids others
 
 
@@ -73,7 +73,7 @@ class TlsContexts:
         self._table = _build(certificates, tuple(self._listeners), self._table)
 
     def context_for(self, protocols: Sequence[str]) -> ssl.SSLContext:
-        """The context of a listener with these protocols ("h1", "h2", "h3"); the same object each time."""
+        """The context of a listener with these protocols ("h1", "h2", "h3", "dot"); the same object each time."""
         alpn = tuple(name for protocol, name in _ALPN.items() if protocol in protocols)
         context = self._listeners.get(alpn)
         if context is None:

@@ -16,9 +16,10 @@ from meridian.core import document, model
 from meridian.core.snapshot import Snapshot, SnapshotError, compile_snapshot
 from meridian.gateway.tls import CertificateError, TlsContexts
 from meridian.nodes.crew import Crew, answered, config_frame
-from meridian.nodes.dns_state import build_zones
+from meridian.nodes.dns_state import build_transfers, build_zones
 from meridian.nodes.settings import Settings
 from meridian.nodes.sockets import Wanted, sockets_of_listener
+from meridian_dns.transfer import Transfers
 from meridian_dns.zone import ZoneError
 
 _log = structlog.get_logger("meridian.config")
@@ -109,8 +110,13 @@ class ConfigFlow:
         self._give(reading)
 
     def _give(self, reading: Reading) -> None:
-        self._crew.send(config_frame(reading.version, reading.json, reading.files), "gateway")
-        self._crew.send(config_frame(reading.version, reading.json, {}), "dns")
+        # Each kind gets the secrets that it works with, and no other.
+        certificates, secrets = list(reading.document.certificate_files()), reading.document.secret_files()
+        of_dns = [*secrets, *(certificates if self._settings.dns_tls_port else ())]
+        names = {"gateway": certificates, "dns": of_dns}
+        for kind, wanted in names.items():
+            files = {name: reading.files[name] for _, name in wanted}
+            self._crew.send(config_frame(reading.version, reading.json, files), kind)
         self._adopted(reading)
 
     async def _settle(self) -> None:
@@ -140,7 +146,7 @@ def read(version: int, payload: bytes, cluster_key: bytes, settings: Settings) -
         found = document.load(bundle.text)
         snapshot = compile_snapshot(found, bundle.files, version)
         TlsContexts(snapshot.certificates)
-        build_zones(found.zones, version)
+        build_transfers(found, bundle.files, build_zones(found.zones, version), Transfers())
     except (BundleError, document.DocumentError, SnapshotError, CertificateError, ZoneError) as error:
         raise Refused(str(error)) from None
     if settings.witness:  # it reads the document to know the regions

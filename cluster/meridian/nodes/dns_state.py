@@ -4,13 +4,19 @@ Invariant 5 at this seam: what the verdict does not speak about is answered as t
 library then never answers an empty set for a name that has endpoints.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import ip_network
 
 from meridian.core import model
+from meridian.core.limit_words import parse_rate
 from meridian.core.verdicts import NodeVerdict, Standing, Verdict
+from meridian_dns.names import name_from_text
 from meridian_dns.steering import Steer
+from meridian_dns.throttle import Throttle
+from meridian_dns.transfer import History, Offer, Secondary, Transfers, copy_of
+from meridian_dns.tsig import Key
 from meridian_dns.view import Member, Region, RegionView
-from meridian_dns.zone import RecordSpec, Zone, ZoneSet, build_zone
+from meridian_dns.zone import RecordSpec, Zone, ZoneError, ZoneSet, build_zone
 
 _PUBLISHED = (Standing.SERVING, Standing.SUSPECT)
 NO_STEERING = model.Steering()
@@ -20,6 +26,57 @@ SERIAL_MODULUS = 2**32  # of the SOA's serial, RFC 1035 section 3.3.13
 def build_zones(zones: Sequence[model.Zone], version: int) -> ZoneSet:
     """The zones at one version of the document, which is their serial. Raises meridian_dns.zone.ZoneError."""
     return ZoneSet([_zone(zone, version) for zone in zones])
+
+
+def build_transfers(
+    document: model.Document, files: Mapping[str, bytes], zones: ZoneSet, before: Transfers
+) -> Transfers:
+    """What secondaries get of `zones`, which were built from `document`; `files` hold the secrets by name.
+
+    `before` is what they got so far, and gives the history. Raises meridian_dns.zone.ZoneError. A large zone takes
+    tens of milliseconds: not for a loop.
+    """
+    keys = {key.name: key for key in (build_key(key, files) for key in document.tsig_keys)}
+    addresses = {region.name: region.addresses for region in document.regions}
+    offers = {}
+    for described in document.zones:
+        if not described.secondaries:
+            continue
+        origin = name_from_text(described.name)
+        zone = zones.find(origin)
+        assert zone is not None and zone.origin == origin
+        copy = copy_of(zone, addresses)
+        earlier = before.offers.get(origin)
+        history = History(copy) if earlier is None else earlier.history.advanced(copy)
+        secondaries = tuple(_secondary(secondary, described.name) for secondary in described.secondaries)
+        offers[origin] = Offer(history, secondaries)
+    return Transfers(offers, keys)
+
+
+def build_throttle(limit: model.AnswerLimit | None) -> Throttle | None:
+    """The limit of answers over UDP as the document says it."""
+    return None if limit is None else Throttle(parse_rate(limit.rate), limit.burst, slip=limit.slip)
+
+
+def build_key(key: model.TsigKey, files: Mapping[str, bytes]) -> Key:
+    """A key with its secret. Raises meridian_dns.zone.ZoneError, without the secret."""
+    place = f"tsig_keys, {key.name}"
+    if key.secret_file not in files:
+        raise ZoneError(place, f"the contents of {key.secret_file} did not come with the document", "apply it again")
+    try:
+        return Key.from_text(key.name, key.algorithm, files[key.secret_file])
+    except ValueError as error:
+        raise ZoneError(place, str(error), f"correct it or {key.secret_file}") from None
+
+
+def _secondary(secondary: model.Secondary, zone: str) -> Secondary:
+    notify = model.split_dns_address(secondary.address) if secondary.address is not None else None
+    networks = secondary.networks or ((notify[0],) if notify is not None else ())
+    try:
+        key = name_from_text(secondary.tsig_key) if secondary.tsig_key is not None else None
+    except ValueError as error:
+        raise ZoneError(f"zone {zone}, tsig_key {secondary.tsig_key}", str(error), "correct the name") from None
+    return Secondary(tuple(ip_network(network) for network in networks), key, notify)
 
 
 def build_view(
@@ -61,7 +118,13 @@ def doubt_ends(verdict: Verdict, now: float, steering: model.Steering) -> float 
 
 def _zone(zone: model.Zone, version: int) -> Zone:
     records = [spec for record in zone.records for spec in _specs(record)]
-    return build_zone(zone.name, zone.nameservers, records, contact=zone.contact, serial=version % SERIAL_MODULUS)
+    return build_zone(
+        zone.name,
+        zone.nameservers,
+        records,
+        contact=zone.contact,
+        serial=(zone.serial_offset + version) % SERIAL_MODULUS,
+    )
 
 
 def _specs(record: model.Record) -> Iterator[RecordSpec]:

@@ -10,11 +10,13 @@ from collections.abc import Callable, Sequence
 
 from meridian.control.messages import verdict_from_proto
 from meridian.core import model
+from meridian.core.snapshot import Certificate, SnapshotError, compile_certificates
 from meridian.core.verdicts import NodeVerdict, Standing, Verdict
+from meridian.gateway.tls import CertificateError, TlsContexts
 from meridian.nodes import clock, logs
 from meridian.nodes.child import Birth, run_child
 from meridian.nodes.compiling import Unfit, read_document
-from meridian.nodes.dns_state import build_view, build_zones, doubt_ends
+from meridian.nodes.dns_state import build_throttle, build_transfers, build_view, build_zones, doubt_ends
 from meridian.nodes.settings import Settings
 from meridian.nodes.worker import BoundSockets, run_worker
 from meridian.telemetry.metrics import IN_FORCE, MERGED, Series
@@ -22,6 +24,7 @@ from meridian_dns.edns import CookieJar
 from meridian_dns.geo import GeoData, GeoError
 from meridian_dns.records import TYPES
 from meridian_dns.server import DnsServer
+from meridian_dns.transfer import Transfers
 from meridian_dns.view import RegionView
 from meridian_dns.zone import ZoneError, ZoneSet
 from meridian_proto.v1.channel_pb2 import Config, Frame
@@ -50,6 +53,9 @@ class DnsDuties:
             server_id=settings.name.encode(),
             cookies=cookies,
         )
+        self._limit: model.AnswerLimit | None = None
+        self._tls_port = settings.dns_tls_port
+        self._tls = TlsContexts(())
         self._sockets: BoundSockets = {}
         self._documented = asyncio.Event()
         self._bound = asyncio.Event()
@@ -58,21 +64,36 @@ class DnsDuties:
         """Says nothing between ticks."""
 
     def compile(self, config: Config) -> Callable[[], None]:
-        """Builds the zones. Raises Unfit."""
+        """Builds the zones, and what secondaries get of them; checks certificates, if it needs any. Raises Unfit."""
         document = read_document(config.document, leave_out=("routes", "upstreams"))
         try:
             zones = build_zones(document.zones, config.version)
-        except ZoneError as error:
+            transfers = build_transfers(document, config.files, zones, self._server.transfers)
+            certificates = compile_certificates(document, config.files) if self._tls_port else ()
+            TlsContexts(certificates)
+        except (ZoneError, SnapshotError, CertificateError) as error:
             raise Unfit(str(error)) from None
-        return lambda: self._put_in_force(document.regions, document.steering, zones)
+        return lambda: self._put_in_force(document, zones, transfers, certificates)
 
-    def _put_in_force(self, regions: Sequence[model.Region], steering: model.Steering, zones: ZoneSet) -> None:
+    def _put_in_force(
+        self,
+        document: model.Document,
+        zones: ZoneSet,
+        transfers: Transfers,
+        certificates: Sequence[Certificate],
+    ) -> None:
         try:
-            view = self._view(regions, steering)
+            view = self._view(document.regions, document.steering)
         except ValueError as error:
             raise Unfit(str(error)) from None
-        self._regions, self._steering = regions, steering
-        self._server.swap(zones=zones, view=view)
+        if document.dns.limit != self._limit:  # the same limit goes on: its clients get no fresh burst
+            self._limit = document.dns.limit
+            self._server.limit(build_throttle(self._limit))
+        self._tls.replace(certificates)
+        if self._tls_port and not certificates:
+            logs.log("warning", "DNS over TLS has no certificate: add one under certificates")
+        self._regions, self._steering = document.regions, document.steering
+        self._server.swap(zones=zones, view=view, transfers=transfers)
         self._documented.set()
 
     async def run(self) -> None:
@@ -80,9 +101,10 @@ class DnsDuties:
         await self._bound.wait()
         await self._documented.wait()
         udp = [sock for (kind, _, _), sock in self._sockets.items() if kind == "udp"]
-        tcp = [sock for (kind, _, _), sock in self._sockets.items() if kind == "tcp"]
+        tcp = [sock for (kind, _, port), sock in self._sockets.items() if kind == "tcp" and port != self._tls_port]
+        tls = [sock for (kind, _, port), sock in self._sockets.items() if kind == "tcp" and port == self._tls_port]
         logs.log("info", "dns serves", sockets=len(self._sockets))
-        await self._server.serve(udp, tcp)
+        await self._server.serve(udp, tcp, tls, self._tls.context_for(["dot"]) if tls else None)
 
     def on_state(self, frame: Frame) -> None:
         """Only the verdict concerns DNS."""
@@ -155,6 +177,9 @@ def series_of(server: DnsServer) -> Sequence[Series]:
         ("truncated", "Answers that did not fit a datagram.", counters.truncated),
         ("throttled", "Questions not answered because their network asks too often.", counters.throttled),
         ("unsent", "Answers that the kernel did not take.", counters.unsent),
+        ("transfers", "Zone transfers begun.", counters.transfers),
+        ("transfers_refused", "Zone transfers refused.", counters.transfers_refused),
+        ("notifies_unanswered", "Secondaries that did not acknowledge a change.", server.notices_given_up),
         ("tcp_refused", "TCP connections refused because too many were open.", server.tcp_refused),
     ):
         found.append(Series(f"meridian_dns_{name}_total", "counter", help, {}, float(value)))

@@ -27,7 +27,7 @@ from meridian.nodes import clock, logs
 from meridian.nodes.line import DESCRIPTORS_MAX, LineClosed, Message
 from meridian.nodes.relay import Writer
 from meridian.nodes.settings import ROLES, Settings, SettingsError, parse_settings
-from meridian.nodes.sockets import Sockets, Wanted
+from meridian.nodes.sockets import Sockets, Wanted, sockets_of_dns
 from meridian.nodes.supervision import Child, restart_delay
 
 ANNOUNCE_SECONDS = 4.0  # how long the agent may take until the cluster knows that this node leaves
@@ -183,12 +183,8 @@ class Launcher:
 
     def _bind_fixed(self) -> None:
         settings = self._settings
-        host = settings.address or "0.0.0.0"
-        dns = [Wanted("dns", kind, host, settings.dns_port, "--dns-port") for kind in ("tcp", "udp")]
         admin = [Wanted("agent", "tcp", settings.bound_host(settings.admin_host), settings.admin_port, "--admin-port")]
-        problems = self._sockets.want("agent", admin)
-        if settings.dns_port:
-            problems += self._sockets.want("dns", dns)
+        problems = self._sockets.want("agent", admin) + self._sockets.want("dns", sockets_of_dns(settings))
         if problems:
             raise CannotStart("; ".join(problems))
 

@@ -43,6 +43,7 @@ class Settings:
     advertise: tuple[str, ...] = ()
     workers: int = 1
     dns_port: int = 53
+    dns_tls_port: int = 0
     admin_host: str = "127.0.0.1"
     admin_port: int = 9900
     peer_port: int = 9901
@@ -116,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     flag("--advertise", type=_words, metavar="IP,...", help="what DNS answers for this node (default: --address)")
     flag("--workers", type=int, default=max(1, os.cpu_count() or 1), help="gateway workers (default: one per core)")
     flag("--dns-port", type=int, help="0: no DNS server")
+    flag("--dns-tls-port", type=int, help="DNS over TLS, usually 853 (default 0: none)")
     flag("--admin-host"), flag("--admin-port", type=int), flag("--peer-port", type=int)
     flag("--peer-ca"), flag("--peer-cert"), flag("--peer-key")
     flag("--state", metavar="DIR"), flag("--cluster-key-file"), flag("--token-file"), flag("--geo-file")
@@ -169,10 +171,14 @@ def _check(settings: Settings) -> None:
         raise SettingsError(f"--access-log {settings.access_log}: must be between 0 and 1")
     if settings.limit_nodes < 1:
         raise SettingsError(f"--limit-nodes {settings.limit_nodes}: must be at least 1")
-    for port_flag in ("dns_port", "admin_port", "peer_port"):
+    for port_flag in ("dns_port", "dns_tls_port", "admin_port", "peer_port"):
         port = getattr(settings, port_flag)
         if not 0 <= port < 65536:
             raise SettingsError(f"--{port_flag.replace('_', '-')} {port}: must be between 0 and 65535")
+    if settings.dns_tls_port and settings.dns_tls_port == settings.dns_port:
+        raise SettingsError(f"--dns-tls-port {settings.dns_tls_port}: must not be --dns-port")
+    if settings.dns_tls_port and not settings.dns_port:
+        raise SettingsError("--dns-tls-port without --dns-port: DNS over TLS stands beside the other, not alone")
     for file_flag in (
         "etcd_ca", "etcd_cert", "etcd_key", "etcd_password_file", "peer_ca", "peer_cert", "peer_key",
         "cluster_key_file", "token_file", "geo_file",

@@ -90,6 +90,15 @@ def sockets_of_listener(listener: "Listener", settings: Settings) -> list[Wanted
     return [Wanted("gateway", kind, host, listener.port, listener.name) for kind in kinds]
 
 
+def sockets_of_dns(settings: Settings) -> list[Wanted]:
+    """TCP and UDP on the address that this node binds, and TCP for DNS over TLS; none without a port."""
+    host = settings.address or "0.0.0.0"
+    found = [Wanted("dns", kind, host, settings.dns_port, "--dns-port") for kind in ("tcp", "udp")]
+    if settings.dns_tls_port:
+        found.append(Wanted("dns", "tcp", host, settings.dns_tls_port, "--dns-tls-port"))
+    return found if settings.dns_port else []
+
+
 def _bind(wanted: Wanted, slots: int) -> list[socket.socket]:
     """Raises OSError; then nothing stays open."""
     if wanted.kind == "tcp":

@@ -37,14 +37,14 @@ from meridian.nodes.gateway_worker import GatewayDuties
 from meridian.nodes.headquarters import Headquarters, token_of
 from meridian.nodes.reports import spans_from_proto
 from meridian.nodes.settings import Settings
-from meridian.nodes.sockets import Sockets, Wanted
+from meridian.nodes.sockets import Sockets, Wanted, sockets_of_dns
 from meridian.nodes.worker import TICK_SECONDS, Duties
 from meridian.store.embedded import EmbeddedStore
 from meridian.telemetry.logs import configure
 from meridian_proto.v1.channel_pb2 import ConfigAck, Frame
 
 POLL_SECONDS = 1.0  # how soon a changed file is seen
-FILE_BYTES_MAX = 1024 * 1024  # of a certificate or key
+FILE_BYTES_MAX = 1024 * 1024  # of a certificate, key or secret
 START_SECONDS = 30.0  # for the first document; the largest takes some ten seconds to read
 
 _log = structlog.get_logger("meridian.serve")
@@ -194,11 +194,7 @@ class Standalone:
     def _bind_fixed(self) -> socket.socket:
         settings = self._settings
         admin = Wanted("agent", "tcp", settings.admin_host, settings.admin_port, "--admin-port")
-        dns = [Wanted("dns", kind, settings.address or "0.0.0.0", settings.dns_port, "--dns-port")
-               for kind in ("tcp", "udp")]  # fmt: skip
-        problems = self._sockets.want("agent", [admin])
-        if settings.dns_port:
-            problems += self._sockets.want("dns", dns)
+        problems = self._sockets.want("agent", [admin]) + self._sockets.want("dns", sockets_of_dns(settings))
         if problems:
             raise BadStart("; ".join(problems))
         if settings.dns_port:
@@ -231,12 +227,11 @@ class Standalone:
 
 
 def read_files(found: model.Document, folder: Path) -> dict[str, bytes]:
-    """The contents of the certificate and key files that a document names, relative to `folder`. Raises OSError."""
+    """The contents of the files that a document names, relative to `folder`. Raises OSError."""
     files = {}
-    for certificate in found.certificates:
-        for name in (certificate.cert_file, certificate.key_file):
-            with (folder / name).open("rb") as file:
-                files[name] = file.read(FILE_BYTES_MAX)
+    for _, name in found.files():
+        with (folder / name).open("rb") as file:
+            files[name] = file.read(FILE_BYTES_MAX)
     return files
 
 
@@ -253,6 +248,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="meridian serve", allow_abbrev=False)
     parser.add_argument("file", type=Path)
     parser.add_argument("--dns-port", type=int, default=5300, help="0: no DNS server")
+    parser.add_argument("--dns-tls-port", type=int, default=0, help="DNS over TLS; 0: none")
     parser.add_argument("--admin-port", type=int, default=9900)
     parser.add_argument("--advertise", default="127.0.0.1", metavar="IP", help="what DNS answers for this node")
     parser.add_argument("--region", help="of this node (default: the first of the document)")
@@ -280,8 +276,8 @@ def _run(values: argparse.Namespace, state: str) -> None:
     """Raises BadStart, alone or in a group."""
     settings = Settings(
         name="serve", region=values.region or _first_region(values.file), advertise=(values.advertise,), workers=1,
-        dns_port=values.dns_port, admin_port=values.admin_port, limit_nodes=1, geo_file=values.geo_file,
-        access_log=values.access_log, state=state,
+        dns_port=values.dns_port, dns_tls_port=values.dns_tls_port, admin_port=values.admin_port, limit_nodes=1,
+        geo_file=values.geo_file, access_log=values.access_log, state=state,
     )  # fmt: skip
 
     async def run() -> None:

@@ -1,0 +1,72 @@
+"""The DNS worker's duties on real sockets: what a document changes, the next query sees."""
+
+import asyncio
+import contextlib
+import json
+import socket
+
+import dns.asyncquery
+import dns.flags
+import dns.message
+import pytest
+from tests.nodes.test_checks import issue
+
+from meridian.nodes.compiling import Unfit
+from meridian.nodes.dns_worker import DnsDuties
+from meridian.nodes.settings import Settings
+from meridian_proto.v1.channel_pb2 import Config
+
+HOST = "127.0.0.1"
+
+
+def config(version: int, **more: object) -> Config:
+    document = {
+        "listeners": [{"name": "web", "bind": "0.0.0.0:80", "protocols": ["h1"]}],
+        "zones": [{"name": "gw.example.com", "nameservers": ["ns.example.net"],
+                   "records": [{"name": "www", "type": "A", "value": "192.0.2.1"}]}],
+    }  # fmt: skip
+    return Config(version=version, document=json.dumps(document | more).encode())
+
+
+async def test_a_limit_of_answers_comes_stays_and_goes_with_the_document() -> None:
+    duties = DnsDuties(Settings("one", "eu", advertise=(HOST,)))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.bind((HOST, 0))
+        port = udp.getsockname()[1]
+
+        async def is_answered() -> bool:
+            query = dns.message.make_query("www.gw.example.com", "A")
+            answer = await dns.asyncquery.udp(query, HOST, timeout=5, port=port)
+            assert bool(answer.answer) is not bool(answer.flags & dns.flags.TC)
+            return bool(answer.answer)
+
+        limit = {"limit": {"rate": "1/h", "burst": 2, "slip": 1}}
+        duties.compile(config(1, dns=limit))()
+        duties.on_sockets({("udp", HOST, port): udp})
+        running = asyncio.get_running_loop().create_task(duties.run())
+        assert [await is_answered() for _ in range(3)] == [True, True, False]
+        duties.compile(config(2, dns=limit))()
+        assert not await is_answered(), "the same limit gives no fresh burst"
+        duties.compile(config(3))()
+        assert await is_answered()
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+    throttled = next(series for series in duties.series() if series.name == "meridian_dns_throttled_total")
+    assert throttled.value == 2
+
+
+def test_certificates_are_wanted_only_where_tls_is_served() -> None:
+    chain, key = issue()
+    named = {"certificates": [{"hosts": ["a.example"], "cert_file": "a.pem", "key_file": "a.key"}]}
+    plain = DnsDuties(Settings("one", "eu", advertise=(HOST,)))
+    plain.compile(config(1, **named))()
+    with_tls = DnsDuties(Settings("one", "eu", advertise=(HOST,), dns_tls_port=853))
+    with pytest.raises(Unfit, match=r"the contents of a\.pem did not come with the document"):
+        with_tls.compile(config(1, **named))
+    complete = config(1, **named)
+    complete.files.update({"a.pem": chain, "a.key": chain})
+    with pytest.raises(Unfit, match=r"certificate for a\.example"):
+        with_tls.compile(complete)
+    complete.files.update({"a.key": key})
+    with_tls.compile(complete)()
