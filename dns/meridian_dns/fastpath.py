@@ -8,7 +8,8 @@ number of draws that matter.
 A name that does not exist is not kept: a flood of random ones would push out the useful ones. Its answer depends on the
 name only by its length and by how much of it the records repeat, since that is what compression looks at; so such
 answers are kept by their shape, and one stands for all names of it. The same goes for names under a wildcard, for types
-that no zone holds, and for names of other zones.
+that no zone holds, and for names of other zones. In a signed zone this is so for clients that do not ask for
+signatures (DO) only: a proof names the name.
 
 Invariants: `respond` gives exactly the bytes of the full path, or None ("not mine"); a FastPath belongs to one
 Holdings and is dropped whole with it, so nothing in it can be stale; its tables are bounded and emptied when full.
@@ -21,6 +22,7 @@ from meridian_dns.edns import SUBNET, Asked, ServerOptions, read_options
 from meridian_dns.message import (
     AA,
     CD,
+    CO,
     DO,
     OPT_RECORD,
     PAIR,
@@ -46,8 +48,10 @@ from meridian_dns.policy import (
     make_plan,
     refusal,
 )
-from meridian_dns.records import CLASS_IN, IXFR, OPT, RRset
+from meridian_dns.records import CLASS_IN, IXFR, NXNAME, OPT, RRset
 from meridian_dns.responder import META_TYPES, Holdings, locate, tally_of
+from meridian_dns.securing import EXPLICIT_TYPES, secure
+from meridian_dns.signing import Signer
 from meridian_dns.steering import Steer, order_for, placing
 from meridian_dns.zone import Zone
 
@@ -77,6 +81,8 @@ class _Wire:
     error: bytes
     """the option of an extended error, or nothing"""
     tally: tuple[int, int]
+    fresh_until: float
+    """in seconds since 1970: when its signatures give way to the next ones"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +105,16 @@ class _Group:
 
 @dataclass(slots=True)
 class _Entry:
+    """`signer` and `zone`: what signs the answer, if anything does; `is_shared`: by all names of a shape. A variant's
+    answer with signatures is kept under its complement."""
+
     question: Question
     plan: Plan
     group: _Group
     draws: int
+    zone: Zone | None
+    signer: Signer | None
+    is_shared: bool
     wires: dict[int, _Wire] = field(default_factory=dict)
 
 
@@ -151,6 +163,7 @@ class FastPath:
         head = data[2] | (data[3] & CD) >> 3
         subnet = opt = b""
         asked: Asked | None = None
+        signer: Signer | None = None
         if data[11]:
             if data[11] != 1 or len(data) < behind + 11:
                 return None
@@ -166,6 +179,10 @@ class FastPath:
                 subnet, asked = found
             head |= 4
             opt = self._opts[flags & DO]
+            if flags & DO and entry.signer is not None:
+                signer = entry.signer
+                if entry.is_shared or flags & CO:
+                    return None
             if datagram and size > PAYLOAD_BYTES_MIN:
                 bytes_max = size if size < self._payload_bytes else self._payload_bytes
         elif len(data) != behind:
@@ -181,7 +198,12 @@ class FastPath:
         if place is None:
             return None
         variant = place.order * entry.draws + draw % entry.draws
-        wire = entry.wires.get(variant) or self._encode(entry, place, draw, variant)
+        if signer is None:
+            wire = entry.wires.get(variant) or self._encode(entry, place, draw, variant)
+        else:
+            wire = entry.wires.get(~variant) or self._encode(entry, place, draw, ~variant)
+            if wire.fresh_until <= signer.signatures.wall_clock():
+                wire = self._encode(entry, place, draw, ~variant)
         if subnet or asked is not None or (wire.error and opt):
             options = wire.error
             if subnet:
@@ -210,15 +232,17 @@ class FastPath:
         counted, _ = tally_of(question, 0)
         if class_ != CLASS_IN or type_ in META_TYPES:
             return self._shaped((b"", counted, NOT_SUPPORTED.code, b""), question, None)
-        zone = self.holdings.zones.find(question.name)
+        zone = self.holdings.zones.find_for(question.name, type_)
         if zone is None:
             return self._shaped((b"", counted, NOT_AUTHORITATIVE.code, b""), question, None)
+        if zone.signer is not None and (type_ in EXPLICIT_TYPES or type_ == NXNAME):
+            return None
         if question.name not in zone.names:
             shape = self._shape_of(zone, question, counted)
             return None if shape is None else self._shaped(shape, question, zone)
         if not counted:
             return self._shaped((question.name, 0, 0, b""), question, zone)
-        return self._keep(key, question, make_plan(zone, question))
+        return self._keep(key, question, make_plan(zone, question), zone)
 
     def _shape_of(self, zone: Zone, question: Question, counted: int) -> Shape | None:
         """The shape of a question for a name that is not there; None if its answer is this name's alone."""
@@ -244,11 +268,13 @@ class FastPath:
         if entry is not None:
             return entry
         if zone is not None:
-            return self._keep(shape, question, make_plan(zone, question))
+            return self._keep(shape, question, make_plan(zone, question), zone, is_shared=shape[0] != question.name)
         error = NOT_SUPPORTED if shape[2] == NOT_SUPPORTED.code else NOT_AUTHORITATIVE
-        return self._keep(shape, question, refusal(error))
+        return self._keep(shape, question, refusal(error), None)
 
-    def _keep(self, key: bytes | Shape, question: Question, plan: Plan) -> _Entry | None:
+    def _keep(
+        self, key: bytes | Shape, question: Question, plan: Plan, zone: Zone | None, *, is_shared: bool = False
+    ) -> _Entry | None:
         steers = {placing(records.steer) for records in plan.steered} - {None}
         if len(steers) > 1:
             return None
@@ -257,7 +283,8 @@ class FastPath:
         if len(self._entries) >= self._entries_max:
             self._forget()
         group = self._groups.setdefault(steer, _Group(steer))
-        entry = self._entries[key] = _Entry(question, plan, group, draws)
+        signer = zone.signer if zone is not None else None
+        entry = self._entries[key] = _Entry(question, plan, group, draws, zone, signer, is_shared)
         return entry
 
     def _locate(self, group: _Group, who: bytes | str, source: str, subnet: bytes) -> _Place | None:
@@ -279,6 +306,8 @@ class FastPath:
 
     def _encode(self, entry: _Entry, place: _Place, draw: int, variant: int) -> _Wire:
         answer = fill(entry.plan, self.holdings.view, place.client or ANYBODY, draw)
+        if variant < 0 and entry.zone is not None:
+            answer = secure(entry.zone, entry.question, answer, compact_ok=False)
         (answers, authorities, additionals), body = encode_sections(entry.question.name, answer)
         flags = QR | (AA if answer.authoritative else 0) | answer.rcode
         heads = tuple(
@@ -287,10 +316,11 @@ class FastPath:
             for records in (additionals + (bits >> 2),)
         )
         error = encode_error(answer.extended_error)
-        wire = _Wire(heads, body, answer.scope > 0, error, tally_of(entry.question, answer.rcode))
+        tally = tally_of(entry.question, answer.rcode)
+        wire = _Wire(heads, body, answer.scope > 0, error, tally, answer.fresh_until)
         if self._wires >= self._wires_max:
             self._forget()
-        self._wires += 1
+        self._wires += variant not in entry.wires
         entry.wires[variant] = wire
         return wire
 

@@ -28,7 +28,7 @@ OPT_RECORD = struct.Struct(
 PAIR = struct.Struct("!HH")
 
 QR, AA, TC, RD, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0010
-DO = 0x8000
+DO, CO = 0x8000, 0x4000  # of the OPT record: RFC 3225, RFC 9824 section 5
 FAMILY_BITS = {1: 32, 2: 128}  # RFC 7871 section 6: address family numbers
 PAYLOAD_BYTES_MIN = 512  # RFC 6891 section 6.2.3: smaller means 512
 STREAM_BYTES_MAX = 65535  # the length prefix of TCP (RFC 1035 section 4.2.2)
@@ -59,12 +59,13 @@ class ClientSubnet:
 
 @dataclass(frozen=True, slots=True)
 class Edns:
-    """The client's OPT record: the largest datagram it takes, the DO bit, its subnet, what it asks for."""
+    """The client's OPT record: the largest datagram it takes, the DO bit, its subnet, what it asks for, the CO bit."""
 
     payload_bytes: int
     dnssec_ok: bool
     subnet: ClientSubnet | None
     asked: Asked | None = None
+    compact_ok: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +228,7 @@ def encode_opt(edns: Edns, answer: Answer, payload_bytes: int, given: bytes) -> 
         payload = edns.subnet.payload[:3] + bytes((scope,)) + edns.subnet.payload[4:]
         options = PAIR.pack(SUBNET, len(payload)) + payload
     options += encode_error(answer.extended_error) + given
-    flags = DO if edns.dnssec_ok else 0
+    flags = (DO if edns.dnssec_ok else 0) | (CO if answer.compact_ok else 0)
     return OPT_RECORD.pack(0, OPT, payload_bytes, answer.rcode >> 4, 0, flags, len(options)) + options
 
 
@@ -283,7 +284,7 @@ def _read_records(data: bytes, at: int, counts: list[int]) -> tuple[Edns | None,
                 raise _Malformed("a second OPT, or one that is not at the root (RFC 6891 section 6.1.1)")
             version = ttl >> 16 & 0xFF
             subnet, asked = (None, None) if version else _read_options(data, at, at + length)
-            edns = Edns(class_, bool(ttl & DO), subnet, asked)
+            edns = Edns(class_, bool(ttl & DO), subnet, asked, bool(ttl & CO))
         elif type_ == TSIG:
             if index != sum(counts) - 1 or not counts[2]:
                 raise _Malformed("a TSIG that is not the last record (RFC 8945 section 5.1)")

@@ -100,3 +100,13 @@ def ancestors(name: bytes) -> Iterator[bytes]:
 def is_within(name: bytes, origin: bytes) -> bool:
     """Whether `name` is `origin` or below it."""
     return name.endswith(origin) and any(ancestor == origin for ancestor in ancestors(name))
+
+
+def order_key(name: bytes) -> tuple[bytes, ...]:
+    """What names are sorted by in DNSSEC (RFC 4034 section 6.1): their labels, the root's side first."""
+    return tuple(ancestor[1 : ancestor[0] + 1] for ancestor in ancestors(name))[-2::-1]
+
+
+def label_count(name: bytes) -> int:
+    """How many labels `name` has for a signature (RFC 4034 section 3.1.3): the root and a wildcard's star are none."""
+    return sum(1 for _ in ancestors(name)) - 1 - name.startswith(b"\1*")

@@ -87,11 +87,16 @@ NOT_READY = ExtendedError(14)
 PROHIBITED = ExtendedError(18)
 NOT_AUTHORITATIVE = ExtendedError(20)
 NOT_SUPPORTED = ExtendedError(21)
+INVALID_TYPE = ExtendedError(30)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The whole decision. `scope` in bits (RFC 7871); draws that are equal modulo `draws` give the same answer."""
+    """The whole decision. `scope` in bits (RFC 7871); draws that are equal modulo `draws` give the same answer.
+
+    `fresh_until`: when its signatures give way to the next ones, in seconds since 1970. `compact_ok`: say that we took
+    note that the client knows compact denial (RFC 9824 section 5).
+    """
 
     rcode: int
     authoritative: bool = False
@@ -101,6 +106,8 @@ class Answer:
     scope: int = 0
     draws: int = 1
     extended_error: ExtendedError | None = None
+    fresh_until: float = float("inf")
+    compact_ok: bool = False
 
 
 def refusal(error: ExtendedError) -> Plan:

@@ -1,7 +1,8 @@
 """Record data as text: for each type the fields it is made of, and each field with how it is read and written.
 
 Invariant: for every type in `FIELDS`, what `rdata_to_text` writes `rdata_from_words` reads back to the same bytes.
-Formats: RFC 1035 section 3.3 and 5, RFC 2782 (SRV), RFC 3596 (AAAA), RFC 6698 (TLSA), RFC 8659 (CAA), RFC 9460.
+Formats: RFC 1035 section 3.3 and 5, RFC 2782 (SRV), RFC 3596 (AAAA), RFC 4034 (DS, DNSKEY, RRSIG,
+NSEC), RFC 6698 (TLSA), RFC 8659 (CAA), RFC 9460.
 """
 
 import re
@@ -13,10 +14,19 @@ from ipaddress import IPv4Address, IPv6Address
 from meridian_dns import records
 from meridian_dns.lexing import Word, escaped, unescaped, words_of
 from meridian_dns.names import name_from_text, name_to_text
+from meridian_dns.security_text import (
+    base64_from_words,
+    base64_to_text,
+    type_name,
+    type_of,
+    types_from_words,
+    types_to_text,
+)
 from meridian_dns.svcb import params_from_words, params_to_text
 
 TXT_BYTES_MAX = 4096  # far above any use; a larger record would need several TCP segments for one answer
 DIGEST_BYTES = {1: 32, 2: 64}  # RFC 6698 section 2.1.3: SHA-256, SHA-512
+DS_DIGEST_BYTES = {1: 20, 2: 32, 4: 48}  # RFC 4034, 4509, 6605: SHA-1, SHA-256, SHA-384
 
 _DURATION = re.compile(r"(?:(\d+)([wdhms]))", re.IGNORECASE)
 _DURATION_SECONDS = {"w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1}
@@ -62,6 +72,9 @@ def rdata_from_words(type_: int, words: Iterable[Word], resolve: Resolve) -> byt
     size = DIGEST_BYTES.get(rdata[2]) if type_ == records.TLSA else None
     if size is not None and len(rdata) != 3 + size:
         raise ValueError(f"a digest of matching type {rdata[2]} has {size} bytes, not {len(rdata) - 3}")
+    size = DS_DIGEST_BYTES.get(rdata[3]) if type_ in (records.DS, records.CDS) and rdata[2] else None
+    if size is not None and len(rdata) != 4 + size:
+        raise ValueError(f"a digest of type {rdata[3]} has {size} bytes, not {len(rdata) - 4}")
     if type_ in (records.SVCB, records.HTTPS) and rdata[:2] == b"\0\0" and len(rdata) > 2 + len(_name_at(rdata, 2)):
         raise ValueError("priority 0 makes an alias, which has no parameters (RFC 9460 section 2.4.2)")
     return rdata
@@ -164,6 +177,18 @@ def _read_digest(words: deque[Word], _: Resolve) -> bytes:
         raise ValueError(f"{text!r} is not hexadecimal") from None
 
 
+def _read_key(words: deque[Word], _: Resolve) -> bytes:
+    data = base64_from_words(words)
+    words.clear()
+    return data
+
+
+def _read_types(words: deque[Word], _: Resolve) -> bytes:
+    data = types_from_words(words)
+    words.clear()
+    return data
+
+
 def _read_params(words: deque[Word], _: Resolve) -> bytes:
     wire = params_from_words(words)
     words.clear()
@@ -178,6 +203,16 @@ _VALUE = Field(
 )
 _DIGEST = Field("data in hexadecimal", _read_digest, lambda rdata, at: (rdata[at:].hex(), len(rdata)))
 _PARAMS = Field("[parameters]", _read_params, lambda rdata, at: (params_to_text(rdata[at:]), len(rdata)))
+_ALGORITHM, _KEY_TAG, _TTL = _number("algorithm", 1), _number("key tag", 2), _number("TTL", 4)
+_TYPE = Field(
+    "type covered",
+    lambda words, _: type_of(words.popleft().text).to_bytes(2, "big"),
+    lambda rdata, at: (type_name(int.from_bytes(rdata[at : at + 2], "big")), at + 2),
+)
+_KEY = Field("data in base64", _read_key, lambda rdata, at: (base64_to_text(rdata[at:]), len(rdata)))
+_TYPE_LIST = Field("types", _read_types, lambda rdata, at: (types_to_text(rdata[at:]), len(rdata)))
+_DNSKEY = (_number("flags", 2), _number("protocol", 1), _ALGORITHM, _KEY)
+_DS = (_KEY_TAG, _ALGORITHM, _number("digest type", 1), _DIGEST)
 _TIMES = tuple(_number(label, 4, is_duration=True) for label in ("refresh", "retry", "expire", "negative TTL"))
 
 FIELDS: dict[int, tuple[Field, ...]] = {
@@ -185,11 +220,20 @@ FIELDS: dict[int, tuple[Field, ...]] = {
     records.AAAA: (_address("IPv6 address", IPv6Address, 16),),
     records.ALIAS: (_name("target"),),
     records.CAA: (_number("flags", 1), Field("tag", _read_tag, _write_tag), _VALUE),
+    records.CDNSKEY: _DNSKEY,
+    records.CDS: _DS,
     records.CNAME: (_name("target"),),
+    records.DNSKEY: _DNSKEY,
+    records.DS: _DS,
     records.HTTPS: (_PRIORITY, _name("target"), _PARAMS),
     records.MX: (_number("preference", 2), _name("mail server")),
     records.NS: (_name("nameserver"),),
+    records.NSEC: (_name("next name"), _TYPE_LIST),
     records.PTR: (_name("target"),),
+    records.RRSIG: (
+        *(_TYPE, _ALGORITHM, _number("labels", 1), _TTL, _number("expiration", 4), _number("inception", 4), _KEY_TAG),
+        *(_name("signer"), _KEY),
+    ),
     records.SOA: (_name("primary"), _name("contact"), _number("serial", 4), *_TIMES),
     records.SRV: (_PRIORITY, _WEIGHT, _PORT, _name("target")),
     records.SVCB: (_PRIORITY, _name("target"), _PARAMS),

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 CLASS_IN = 1
 
 A, NS, CNAME, SOA, PTR, MX, TXT, AAAA, SRV, OPT, DS = 1, 2, 5, 6, 12, 15, 16, 28, 33, 41, 43
-TLSA, SVCB, HTTPS, CAA = 52, 64, 65, 257
+RRSIG, NSEC, DNSKEY, TLSA, CDS, CDNSKEY, SVCB, HTTPS, CAA = 46, 47, 48, 52, 59, 60, 64, 65, 257
+NXNAME = 128
+"""Only ever in the list of types of an NSEC record: the name does not exist (RFC 9824 section 7.1)."""
 TSIG, IXFR, AXFR, ANY = 250, 251, 252, 255
 ALIAS = 65401
 """Addresses of another name, taken over when the zone is built. Of the private range: never on the wire."""
@@ -20,6 +22,7 @@ TYPES = {
     "ALIAS": ALIAS,
     "CAA": CAA,
     "CNAME": CNAME,
+    "DS": DS,
     "HTTPS": HTTPS,
     "MX": MX,
     "NS": NS,
@@ -30,7 +33,12 @@ TYPES = {
     "TLSA": TLSA,
     "TXT": TXT,
 }
-"""The types a zone can hold, by their names."""
+"""The types that an operator can put into a zone, by their names."""
+
+SECURITY_TYPES = {"RRSIG": RRSIG, "NSEC": NSEC, "DNSKEY": DNSKEY, "CDS": CDS, "CDNSKEY": CDNSKEY, "NXNAME": NXNAME}
+"""The types that the server makes itself, where a zone is signed."""
+
+TYPE_NAMES = {number: name for name, number in (TYPES | SECURITY_TYPES).items()}
 
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, NOTAUTH, BADVERS = 0, 1, 2, 3, 4, 5, 9, 16
 BADSIG, BADKEY, BADTIME, BADTRUNC = 16, 17, 18, 22  # of a signature, never of a header (RFC 8945 section 3)

@@ -10,12 +10,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from meridian_dns.names import ancestors, is_absolute, is_within, name_below, name_from_text, name_to_text, parent
+from meridian_dns.names import (
+    ROOT,
+    ancestors,
+    is_absolute,
+    is_within,
+    name_below,
+    name_from_text,
+    name_to_text,
+    order_key,
+    parent,
+)
 from meridian_dns.presentation import rdata_from_text
 from meridian_dns.records import (
     AAAA,
     ALIAS,
     CNAME,
+    DS,
     HTTPS,
     NS,
     SOA,
@@ -25,6 +36,7 @@ from meridian_dns.records import (
     RRset,
     soa_rdata,
 )
+from meridian_dns.signing import Signer
 from meridian_dns.steering import POLICIES, WEIGHT_MAX, Steer
 
 NS_TTL_SECONDS = 3600  # names of servers change rarely
@@ -73,13 +85,16 @@ class ZoneError(ValueError):
 class Zone:
     """`names` holds every existing name with its record sets by type; `cuts` are the delegated names below the apex.
 
-    `negative_soa` is the SOA with the TTL of negative answers (RFC 2308 section 5).
+    `negative_soa` is the SOA with the TTL of negative answers (RFC 2308 section 5). `signer` None: it is not signed.
+    A signed zone has the `order` of its names, empty ones between included, those below delegations not (RFC 4034).
     """
 
     origin: bytes
     names: Mapping[bytes, Mapping[int, RecordSet]]
     negative_soa: RRset
     cuts: frozenset[bytes]
+    signer: Signer | None = None
+    order: tuple[bytes, ...] = ()
 
     def cut_above(self, name: bytes) -> bytes | None:
         """The delegation that `name` is at or below, if any: the one nearest to the apex."""
@@ -115,6 +130,15 @@ class ZoneSet:
                 return zone
         return None
 
+    def find_for(self, qname: bytes, type_: int) -> Zone | None:
+        """The zone that answers: `find`'s, but for DS the parent's side of a delegation (RFC 4035 section 3.1.4.1)."""
+        zone = self.find(qname)
+        if type_ == DS and zone is not None and zone.origin == qname != ROOT:
+            above = self.find(parent(qname))
+            if above is not None and above.cut_above(qname) == qname:
+                return above
+        return zone
+
 
 def build_zone(
     origin: str,
@@ -124,9 +148,11 @@ def build_zone(
     contact: str | None = None,
     serial: int,
     negative_ttl_seconds: int = 60,
+    signer: Signer | None = None,
 ) -> Zone:
     """Checks and builds one zone. SOA and the apex's NS are made from the arguments; raises ZoneError.
 
+    With a `signer` for this origin the zone is signed: it publishes the keys at the apex.
     `origin` and `nameservers` are absolute names; `contact` is a mail address (default: hostmaster at the origin). A
     nameserver inside the zone that has no addresses of its own gets those of all regions, so that glue always exists.
     """
@@ -134,10 +160,10 @@ def build_zone(
     draft.add_apex(nameservers, contact, serial, negative_ttl_seconds)
     for record in records:
         draft.add(record)
-    return draft.finish()
+    return draft.finish(signer)
 
 
-def assemble_zone(origin: bytes, sets: Iterable[tuple[RRset, str]]) -> Zone:
+def assemble_zone(origin: bytes, sets: Iterable[tuple[RRset, str]], signer: Signer | None = None) -> Zone:
     """Checks and builds a zone that brings its own SOA and NS; each set with its place. Raises ZoneError."""
     draft = _Draft(name_to_text(origin))
     for records, place in sets:
@@ -145,7 +171,7 @@ def assemble_zone(origin: bytes, sets: Iterable[tuple[RRset, str]]) -> Zone:
     for type_, word in ((SOA, "SOA"), (NS, "NS")):
         if type_ not in draft.sets.get(origin, {}):
             raise ZoneError(draft.title, f"no {word} at the apex", "add it")
-    return draft.finish()
+    return draft.finish(signer)
 
 
 class _Draft:
@@ -264,19 +290,14 @@ class _Draft:
             return found
         raise ZoneError(place, "it leads back to itself", "name a target that has addresses")
 
-    def finish(self) -> Zone:
+    def finish(self, signer: Signer | None) -> Zone:
         cuts = frozenset(owner for owner, sets in self.sets.items() if NS in sets and owner != self.origin)
         self._add_glue()
         self._flatten(cuts)
-        for owner, sets in self.sets.items():
-            below = any(ancestor in cuts for ancestor in ancestors(owner))
-            allowed = {A, AAAA, NS} if owner in cuts else {A, AAAA}
-            if below and not set(sets) <= allowed:
-                raise ZoneError(
-                    f"{self.title}, name {name_to_text(owner)}",
-                    "lies at or below a delegation and can only hold glue addresses",
-                    "move the record into the delegated zone, or remove the delegation",
-                )
+        self._check_cuts(cuts)
+        if signer is not None:
+            assert signer.origin == self.origin
+            self.sets[self.origin].update({records.type: records for records in signer.apex_sets()})
         names: dict[bytes, Mapping[int, RecordSet]] = {}
         for owner, sets in self.sets.items():
             names[owner] = MappingProxyType(dict(sorted(sets.items())))
@@ -289,7 +310,26 @@ class _Draft:
         assert isinstance(soa, RRset)
         negative_ttl_seconds = int.from_bytes(soa.rdatas[0][-4:], "big")
         negative_soa = replace(soa, ttl_seconds=min(soa.ttl_seconds, negative_ttl_seconds))
-        return Zone(self.origin, MappingProxyType(names), negative_soa, cuts)
+        order: tuple[bytes, ...] = ()
+        if signer is not None:
+            own = [name for name in names if name == self.origin or not any(a in cuts for a in ancestors(parent(name)))]
+            order = tuple(sorted(own, key=order_key))
+        return Zone(self.origin, MappingProxyType(names), negative_soa, cuts, signer, order)
+
+    def _check_cuts(self, cuts: frozenset[bytes]) -> None:
+        """At a delegation stand its nameservers, its DS and glue; below it glue alone."""
+        for owner, sets in self.sets.items():
+            place = f"{self.title}, name {name_to_text(owner)}"
+            if DS in sets and owner not in cuts:
+                raise ZoneError(place, "has DS, but is not delegated", "add its NS records, or remove the DS")
+            below = any(ancestor in cuts for ancestor in ancestors(owner))
+            allowed = {A, AAAA, NS, DS} if owner in cuts else {A, AAAA}
+            if below and not set(sets) <= allowed:
+                raise ZoneError(
+                    place,
+                    "lies at or below a delegation and can only hold glue addresses",
+                    "move the record into the delegated zone, or remove the delegation",
+                )
 
     def _relative(self, text: str, place: str) -> bytes:
         """A name as a zone file means it: `@` is the origin, a last dot makes it absolute, else the origin follows."""

@@ -4,18 +4,19 @@ Invariant: a zone whose record sets are all fixed comes back equal from what `zo
 that is steered stands in the file as a comment: no standard record says what it means.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from meridian_dns.lexing import LexError, Line, lines
 from meridian_dns.names import name_below, name_from_text, name_to_text
 from meridian_dns.presentation import rdata_from_words, rdata_to_text, seconds_from_text
-from meridian_dns.records import SOA, TYPES, RRset
-from meridian_dns.zone import SteeredSet, Zone, ZoneError, assemble_zone
+from meridian_dns.records import SECURITY_TYPES, SOA, TYPE_NAMES, TYPES, RRset
+from meridian_dns.securing import sign_whole
+from meridian_dns.zone import RecordSet, SteeredSet, Zone, ZoneError, assemble_zone
 
 FILE_BYTES_MAX = 64 * 1024 * 1024  # above a million records; a larger file is hardly meant for this server
 
-_TYPE_NAMES = {number: name for name, number in TYPES.items()}
 _CLASSES = ("IN", "CH", "HS", "CS")
 
 
@@ -48,12 +49,20 @@ def read_records(text: str, origin: bytes) -> Iterator[tuple[RRset, str]]:
         raise ZoneError(f"zone {name_to_text(origin)}, line {error.line}", str(error), "correct the line") from None
 
 
-def zone_to_file(zone: Zone) -> str:
-    """Writes all record sets, SOA first, names absolute, one record on a line."""
+def zone_to_file(zone: Zone, *, signed: bool = False) -> str:
+    """Writes all record sets, SOA first, names absolute, one record on a line.
+
+    `signed`: with keys, signatures and NSEC records, as another server could serve it; the steered sets are then no
+    part of it. Without it a signed zone is written as if it were not, so that it can be read back.
+    """
     out = [f"$ORIGIN {name_to_text(zone.origin)}"]
-    sets = [records for here in zone.names.values() for records in here.values()]
+    sets: Iterable[RecordSet] = (records for here in zone.names.values() for records in here.values())
+    if signed:
+        sets = chain(sign_whole(zone), (records for records in sets if isinstance(records, SteeredSet)))
+    else:
+        sets = (records for records in sets if records.type not in SECURITY_TYPES.values())
     for records in sorted(sets, key=lambda records: (records.owner != zone.origin, records.type != SOA)):
-        head = f"{name_to_text(records.owner)} {records.ttl_seconds} IN {_TYPE_NAMES[records.type]}"
+        head = f"{name_to_text(records.owner)} {records.ttl_seconds} IN {TYPE_NAMES[records.type]}"
         if isinstance(records, SteeredSet):
             out.append(f"; {head} is steered: {records.steer.policy} {' '.join(records.steer.regions) or 'everywhere'}")
         else:

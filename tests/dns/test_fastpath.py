@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.dns.mmdb import write_mmdb
+from tests.dns.signed_world import Clock, make_signer
 from tests.dns.world import make_view, make_zones
 
 from meridian_dns.edns import CookieJar, ServerOptions
@@ -18,6 +19,7 @@ from meridian_dns.message import datagram_bytes_max, encode, parse, subnet_is_va
 from meridian_dns.names import name_from_text
 from meridian_dns.records import FORMERR
 from meridian_dns.responder import Holdings, decide
+from meridian_dns.signing import REFRESH_SECONDS, Denial, Signer
 from meridian_dns.view import RegionView
 
 NAMES = [
@@ -60,7 +62,7 @@ def opts(draw: st.DrawFn) -> bytes:
     options += draw(st.sampled_from([b""] * 8 + [b"\0", b"\0\x08\0\x09"]))
     version = draw(st.sampled_from([0] * 8 + [1]))
     root = draw(st.sampled_from([b"\0"] * 8 + [b"\1a\0"]))
-    flags = draw(st.sampled_from([0, 0x8000, 0x1234]))
+    flags = draw(st.sampled_from([0, 0x8000, 0xC000, 0x1234]))
     return root + struct.pack("!HHBBHH", 41, draw(PAYLOADS), 0, version, flags, len(options)) + options
 
 
@@ -72,7 +74,7 @@ def queries(draw: st.DrawFn) -> bytes:
     )
     chance = random.Random(draw(st.integers(0, 100)))
     wire = bytes(byte ^ 0x20 if 97 <= byte <= 122 and chance.random() < 0.5 else byte for byte in name_from_text(name))
-    type_ = draw(st.sampled_from([1, 1, 28, 2, 5, 6, 15, 16, 255, 65, 97, 41, 43, 252]))
+    type_ = draw(st.sampled_from([1, 1, 28, 2, 5, 6, 15, 16, 255, 65, 97, 41, 43, 252, 46, 47, 48, 59, 128]))
     class_ = draw(st.sampled_from([1] * 8 + [3]))
     flags = draw(st.sampled_from([0, 0x0100, 0x0110, 0x0120, 0x0010, 0x0040, 0x0400, 0x0200, 0x2000, 0x8000]))
     additional = draw(st.lists(opts(), max_size=2))
@@ -95,15 +97,16 @@ class World:
     cramped: FastPath
 
     @classmethod
-    def of(cls, view: RegionView, geo: GeoData) -> "World":
-        holdings = Holdings(make_zones(), view, geo)
+    def of(cls, view: RegionView, geo: GeoData, signer: Signer | None = None) -> "World":
+        holdings = Holdings(make_zones(signer), view, geo)
         cramped = FastPath(holdings, defaultdict(int), 1232, OPTIONS_GIVEN, entries_max=2, wires_max=2, clients_max=2)
         return cls(holdings, FastPath(holdings, defaultdict(int), 1232, OPTIONS_GIVEN), cramped)
 
 
 @pytest.fixture(scope="module")
 def worlds(tmp_path_factory: pytest.TempPathFactory) -> list[World]:
-    """One where networks decide too; one of places only, whose geo data know no IPv6: there the scope can be 0."""
+    """One where networks decide too; one of places only, whose geo data know no IPv6: there the scope can be 0; then
+    the first once more, signed in both ways."""
     folder = tmp_path_factory.mktemp("geo")
     write_mmdb(folder / "both.mmdb", {"81.0.0.0/8": {"country_code": "DE"}, "10.0.0.0/9": {"country_code": "US"}})
     write_mmdb(folder / "ipv4.mmdb", {"81.0.0.0/8": {"country_code": "CN"}}, ip_version=4)
@@ -115,6 +118,7 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> list[World]:
     return [
         World.of(view, GeoData.open(folder / "both.mmdb")),
         World.of(RegionView(1, places_only), GeoData.open(folder / "ipv4.mmdb")),
+        *(World.of(view, GeoData.open(folder / "both.mmdb"), make_signer(denial=denial)) for denial in Denial),
     ]
 
 
@@ -214,3 +218,22 @@ def test_clients_of_one_order_keep_their_own_scopes(worlds: list[World]) -> None
         got = fast.respond(data, "192.0.2.1", 0, datagram=True)
         assert got is not None
         assert got == full_path(world.holdings, data, "192.0.2.1", 0, datagram=True)
+
+
+def test_signed_answers_are_kept_and_renewed() -> None:
+    clock = Clock()
+    signer = make_signer(clock=clock)
+    holdings = Holdings(make_zones(signer), make_view(), None)
+    fast = FastPath(holdings, defaultdict(int), 1232, OPTIONS_GIVEN)
+    opt = b"\0\0\x29\x04\xd0\0\0\x80\0\0\0"
+    data = struct.pack("!6H", 9, 0, 1, 0, 0, 1) + name_from_text("fixed.gw.example.com") + b"\0\1\0\1" + opt
+    seen = set()
+    for _ in range(6):
+        for _ in range(3):
+            got = fast.respond(data, "192.0.2.1", 0, datagram=True)
+            assert got == full_path(holdings, data, "192.0.2.1", 0, datagram=True)
+            seen.add(got)
+        clock.now += REFRESH_SECONDS
+    assert len(seen) == 6 and signer.signatures.made == 6
+    missing = struct.pack("!6H", 9, 0, 1, 0, 0, 1) + name_from_text("missing.gw.example.com") + b"\0\1\0\1" + opt
+    assert fast.respond(missing, "192.0.2.1", 0, datagram=True) is None

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meridian_dns.presentation import rdata_from_text, rdata_to_text, seconds_from_text
-from meridian_dns.records import TXT, TYPES
+from meridian_dns.records import SECURITY_TYPES, TXT, TYPES
+
+NUMBERS = TYPES | SECURITY_TYPES
 
 GOOD = [
     ("A", "192.0.2.1"),
@@ -28,6 +30,13 @@ GOOD = [
     ("TLSA", "3 1 1 " + "ab" * 32),
     ("TLSA", "3 1 2 ( " + "AB" * 32 + "\n " + "cd" * 32 + " )"),
     ("SOA", "ns.example.com. hostmaster.example.com. 7 3600 600 604800 60"),
+    ("DS", "60485 5 1 2BB183AF5F22588179A53B0A 98631FAD1A292118"),
+    ("CDS", "0 0 0 00"),
+    ("DNSKEY", "257 3 13 mdsswUyr3DPW132mOi8V9xESWE8jTo0dxCjjnopKl+GqJxpVXckHAeF+KkxLbxILfDLUT0rAK9iUzy1L53eKGQ=="),
+    ("CDNSKEY", "0 3 0 AA=="),
+    ("NSEC", "host.example.com. A MX RRSIG NSEC TYPE1234"),
+    ("NSEC", "\\000.host.example.com. RRSIG NSEC NXNAME"),
+    ("RRSIG", "A 13 3 86400 2000000000 1900000000 2642 example.com. mdsswUyr3DPW132mOi8V9xESWE8jTo0dxCjjnopKl+Gq"),
     ("SVCB", "0 svc.example.net."),
     ("SVCB", "1 ."),
     ("HTTPS", "16 svc.example.org. alpn=h2,h3-19 mandatory=ipv4hint,alpn ipv4hint=192.0.2.1"),
@@ -41,12 +50,14 @@ GOOD = [
 
 @pytest.mark.parametrize(("type_", "text"), GOOD)
 def test_agrees_with_dnspython_both_ways(type_: str, text: str) -> None:
-    number = TYPES[type_]
-    theirs = dns.rdata.from_text(dns.rdataclass.IN, dns.rdatatype.from_text(type_), text)
+    number = NUMBERS[type_]
+    text_of_theirs = text.replace("NXNAME", "TYPE128")
+    theirs = dns.rdata.from_text(dns.rdataclass.IN, dns.rdatatype.from_text(type_), text_of_theirs)
     ours = rdata_from_text(number, text)
     assert ours == theirs.to_wire()
     written = rdata_to_text(number, ours)
     assert rdata_from_text(number, written) == ours
+    written = written.replace("NXNAME", "TYPE128")
     assert dns.rdata.from_text(dns.rdataclass.IN, dns.rdatatype.from_text(type_), written) == theirs
 
 
@@ -60,6 +71,10 @@ BAD = {
     "flags '256'": ("CAA", "256 issue ca"),
     "is not hexadecimal": ("TLSA", "3 1 1 xy"),
     "32 bytes, not 2": ("TLSA", "3 1 1 abcd"),
+    "a digest of type 2 has 32 bytes, not 2": ("DS", "1 13 2 abcd"),
+    "'x*' is no base64": ("DNSKEY", "257 3 13 x*"),
+    "unknown type 'TYPE70000'": ("NSEC", "a. TYPE70000"),
+    "unknown type 'WHAT'": ("RRSIG", "WHAT 13 1 1 1 1 1 a. AA=="),
     "'quic' is no key": ("HTTPS", "1 . quic=1"),
     "'key3' is no key": ("HTTPS", "1 . key3=1"),
     "port is given twice": ("HTTPS", "1 . port=1 port=2"),
@@ -86,7 +101,7 @@ BAD = {
 def test_says_what_is_wrong(problem: str) -> None:
     type_, text = BAD[problem]
     with pytest.raises(ValueError) as refusal:
-        rdata_from_text(TYPES[type_], text)
+        rdata_from_text(NUMBERS[type_], text)
     assert problem in str(refusal.value)
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from meridian_dns.signing import Signer
 from meridian_dns.steering import Steer
 from meridian_dns.view import Member, Region, RegionView
 from meridian_dns.zone import RecordSpec, Zone, ZoneSet, build_zone
@@ -48,7 +49,7 @@ def make_view(change: str = "", version: int = 1) -> RegionView:
     return RegionView(version, regions)
 
 
-def make_zone() -> Zone:
+def make_zone(signer: Signer | None = None) -> Zone:
     """One of everything that a zone can hold."""
     return build_zone(
         ORIGIN,
@@ -97,14 +98,15 @@ def make_zone() -> Zone:
             RecordSpec("_sip._tcp", "SRV", 60, "10 0 5060 shop", None),
         ],
         serial=7,
+        signer=signer,
     )
 
 
-def make_zones() -> ZoneSet:
-    """The zone above, and one below it and one beside it."""
+def make_zones(signer: Signer | None = None) -> ZoneSet:
+    """The zone above, signed or not, and one below it and one beside it."""
     return ZoneSet(
         [
-            make_zone(),
+            make_zone(signer),
             build_zone("inner.gw.example.com", ["ns1.gw.example.com"], [], serial=1),
             build_zone("example.org", ["ns1.gw.example.com"], [RecordSpec("@", "A", 60, "192.0.2.7", None)], serial=1),
         ]

@@ -38,7 +38,7 @@ ARROWS: dict[str, set[str]] = {
 HOMES: dict[str, set[str]] = {
     "aioquic": {"wire", "gateway", "chaosmeridian"},  # the codec, its listener (quic.py), and the load's own client
     "chaoslib": {"chaosmeridian"},
-    "cryptography": {"cli", "control", "gateway", "nodes", "wire"},  # certificates, sealed files, tickets: primitives
+    "cryptography": {"cli", "control", "gateway", "meridian_dns", "nodes", "wire"},  # primitives of many trades
     "dns": {"chaosmeridian"},  # dnspython: a client independent of our own server
     "fastapi": {"admin"},
     "google": {"meridian_proto", "store", "control", "nodes"},  # protobuf's own types, wherever messages are
@@ -65,7 +65,14 @@ HOMES: dict[str, set[str]] = {
 }
 
 # Decisions and codecs do nothing: no I/O, no clock, no chance, no logging (STYLE 1 and 2).
-PURE = ("core", "wire", "meridian_dns/policy.py", "meridian_dns/throttle.py", "telemetry/context.py")
+PURE = (
+    "core",
+    "wire",
+    "meridian_dns/policy.py",
+    "meridian_dns/denial.py",
+    "meridian_dns/throttle.py",
+    "telemetry/context.py",
+)
 IMPURE_MODULES = {
     "asyncio",
     "logging",
