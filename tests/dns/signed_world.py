@@ -125,10 +125,14 @@ class Validator:
         for section in (message.answer, message.authority, message.additional):
             signed = self._signed_sets(section, message)
             proofs += [found for found in signed if found.rdtype == dns.rdatatype.NSEC]
+        passed = set()
         for rrset in message.answer:
             if rrset.rdtype == dns.rdatatype.CNAME and rrset.name == qname and qtype != dns.rdatatype.CNAME:
                 self._prove_wildcard(message.answer, rrset, proofs)
+                passed.add(qname)
                 qname = rrset[0].target
+        if qname in passed:
+            return "secure"  # a loop ends nowhere
         if not qname.is_subdomain(self.origin):
             return "secure"
         found = message.get_rrset(message.answer, qname, dns.rdataclass.IN, qtype)
