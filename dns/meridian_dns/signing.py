@@ -40,6 +40,8 @@ ECDSA_P256, ED25519 = 13, 15  # RFC 8624: what all validators can and all signer
 ALGORITHMS = {ECDSA_P256: "ECDSAP256SHA256", ED25519: "ED25519"}
 ZONE_KEY, ENTRY_POINT = 256, 257  # flags (RFC 4034 section 2.1.1): 257 is also a secure entry point
 DIGEST_SHA256 = 2
+APEX_TYPES = (DNSKEY, CDS, CDNSKEY)
+"""The types that a signer publishes, and that the keys which the parent knows sign."""
 
 KEYS_TTL_SECONDS = 3600  # of DNSKEY, CDS and CDNSKEY: a rollover waits this long before a new key is known everywhere
 REFRESH_SECONDS = 86_400
@@ -214,7 +216,7 @@ class Signer:
         """
         began, _ = self._period(records)
         expires, valid_from = began + REFRESH_SECONDS + LATE_SECONDS, began - EARLY_SECONDS
-        signs_keys = records.owner == self.origin and records.type in (DNSKEY, CDS, CDNSKEY)
+        signs_keys = records.owner == self.origin and records.type in APEX_TYPES
         owner = records.owner
         body = b"".join(
             owner + _RR.pack(records.type, CLASS_IN, records.ttl_seconds, len(rdata)) + rdata

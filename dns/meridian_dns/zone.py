@@ -36,7 +36,7 @@ from meridian_dns.records import (
     RRset,
     soa_rdata,
 )
-from meridian_dns.signing import Signer
+from meridian_dns.signing import APEX_TYPES, Signer
 from meridian_dns.steering import POLICIES, WEIGHT_MAX, Steer
 
 NS_TTL_SECONDS = 3600  # names of servers change rarely
@@ -174,6 +174,29 @@ def assemble_zone(origin: bytes, sets: Iterable[tuple[RRset, str]], signer: Sign
     return draft.finish(signer)
 
 
+def with_signer(zone: Zone, signer: Signer | None) -> Zone:
+    """The zone with its keys published and signed by them, or (None) without keys. Shares all but the apex."""
+    apex = {type_: records for type_, records in zone.names[zone.origin].items() if type_ not in APEX_TYPES}
+    if signer is not None:
+        assert signer.origin == zone.origin
+        apex.update((records.type, records) for records in signer.apex_sets())
+        zone = in_order(zone)
+    names = MappingProxyType({**zone.names, zone.origin: MappingProxyType(dict(sorted(apex.items())))})
+    return replace(zone, names=names, signer=signer)
+
+
+def in_order(zone: Zone) -> Zone:
+    """The zone ready to be signed: its names are sorted, which takes 0.3 s for 100,000."""
+    return zone if zone.order else replace(zone, order=tuple(sorted(_own_names(zone), key=order_key)))
+
+
+def _own_names(zone: Zone) -> Iterator[bytes]:
+    """All names but those below delegations."""
+    for name in zone.names:
+        if name == zone.origin or zone.cut_above(parent(name)) is None:
+            yield name
+
+
 class _Draft:
     """A zone being built: record sets that still grow, and the checks that need to see all of them."""
 
@@ -295,9 +318,6 @@ class _Draft:
         self._add_glue()
         self._flatten(cuts)
         self._check_cuts(cuts)
-        if signer is not None:
-            assert signer.origin == self.origin
-            self.sets[self.origin].update({records.type: records for records in signer.apex_sets()})
         names: dict[bytes, Mapping[int, RecordSet]] = {}
         for owner, sets in self.sets.items():
             names[owner] = MappingProxyType(dict(sorted(sets.items())))
@@ -310,11 +330,7 @@ class _Draft:
         assert isinstance(soa, RRset)
         negative_ttl_seconds = int.from_bytes(soa.rdatas[0][-4:], "big")
         negative_soa = replace(soa, ttl_seconds=min(soa.ttl_seconds, negative_ttl_seconds))
-        order: tuple[bytes, ...] = ()
-        if signer is not None:
-            own = [name for name in names if name == self.origin or not any(a in cuts for a in ancestors(parent(name)))]
-            order = tuple(sorted(own, key=order_key))
-        return Zone(self.origin, MappingProxyType(names), negative_soa, cuts, signer, order)
+        return with_signer(Zone(self.origin, MappingProxyType(names), negative_soa, cuts), signer)
 
     def _check_cuts(self, cuts: frozenset[bytes]) -> None:
         """At a delegation stand its nameservers, its DS and glue; below it glue alone."""

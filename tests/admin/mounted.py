@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 import uvicorn
 
 from meridian.admin.app import build_app
-from meridian.admin.status import NodeStatus, RegionStatus, Status, StoreStatus
+from meridian.admin.status import KeyStatus, NodeStatus, RegionStatus, Status, StoreStatus, ZoneKeysStatus
 from meridian.control.backup import Made, Restored, Seen, back_up, restore
 from meridian.control.configuration import Configuration
 from meridian.control.drains import DrainRefused
 from meridian.control.upkeep import Defragmented
+from meridian.control.zone_keys import KeysRefused, NotSigned
 from meridian.store.embedded import EmbeddedStore
 from meridian.store.keys import Keys
 from meridian.store.port import Item, Store, StoreUnavailable
@@ -31,6 +32,14 @@ upstreams:
 routes:
   - {name: all, upstream: app}
 """
+
+KEY = KeyStatus(
+    id="0a", role="csk", tag=4711, signs_keys=True, signs_zone=True, offered=True, dnskey="257 3 13 AA==",
+    ds="gw.example.com. IN DS 4711 13 2 ab",
+)  # fmt: skip
+ZONE = ZoneKeysStatus(
+    zone="gw.example.com.", algorithm=13, state="csk steady", until="", next_step="nothing", keys=(KEY,)
+)
 
 
 class LosableStore(EmbeddedStore):
@@ -55,6 +64,8 @@ class ClusterPanel:
     draining: set[str] = field(default_factory=set)
     follow: bool = True  # nodes take each version at once
     version: int = 0
+    zone: ZoneKeysStatus = ZONE
+    told: list[str] = field(default_factory=list)
 
     def status(self) -> Status:
         away = getattr(self.store, "away", False)
@@ -99,6 +110,17 @@ class ClusterPanel:
         done = await restore(self.store, Keys("test"), CLUSTER_KEY, raw, Seen(), author=author, force=force)
         self.version = done.version
         return done
+
+    def zone_keys(self, zone: str) -> ZoneKeysStatus:
+        if zone != "gw.example.com":
+            raise NotSigned(f"zone {zone} has no keys")
+        return self.zone
+
+    async def tell_zone_keys(self, zone: str, word: str) -> None:
+        self.zone_keys(zone)
+        if word == "gone":
+            raise KeysRefused("the zone is not on its way to be unsigned")
+        self.told.append(word)
 
     async def metrics(self) -> str:
         return "# TYPE meridian_requests_total counter\nmeridian_requests_total 1\n"

@@ -211,3 +211,17 @@ async def test_readiness_is_open_and_says_why_not(api: Mounted) -> None:
         assert (answer.status_code, answer.text) == (503, "no gateway worker serves a document yet\n")
         assert (await stranger.get("/healthz")).status_code == 200
         assert (await stranger.get("/v1/backup")).status_code == 401
+
+
+async def test_a_zones_keys(api: Mounted, client: httpx.AsyncClient) -> None:
+    path = "/v1/zones/gw.example.com/keys"
+    assert (await client.get(path)).json()["keys"][0]["tag"] == 4711
+    for word, content in (("roll", {"role": "zsk"}), ("roll", {}), ("seen", None)):
+        assert (await client.post(f"{path}/{word}", json=content)).status_code == 204
+    assert api.panel.told == ["zsk", "csk", "seen"]
+    refused = await client.post(f"{path}/gone")
+    assert refused.status_code == 409 and "meridian dns keys show" in error(refused)["remedy"]
+    assert (await client.post(f"{path}/roll", json={"role": "all"})).status_code == 400
+    assert (await client.post(f"{path}/else")).status_code == 400
+    unknown = await client.get("/v1/zones/other.example/keys")
+    assert unknown.status_code == 404 and "no keys" in error(unknown)["message"]

@@ -17,6 +17,7 @@ from meridian.admin.gate import Gate
 from meridian.admin.panel import Panel
 from meridian.admin.status import Status, laggards, why_not_ready
 from meridian.admin.store_routes import store_router
+from meridian.admin.zone_keys import zone_keys_router
 
 POLL_SECONDS = 0.05  # of the node's own memory, while a client waits for a version
 WAIT_SECONDS_MAX = 60.0
@@ -41,6 +42,7 @@ def build_app(panel: Panel, token: str, hosts: Collection[str] = ("localhost",))
     failures.install(app)
     app.include_router(config_router(panel))
     app.include_router(store_router(panel))
+    app.include_router(zone_keys_router(panel))
 
     @app.get("/v1/status", tags=["cluster"])
     async def status(

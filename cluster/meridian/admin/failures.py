@@ -13,6 +13,7 @@ from meridian.control.backup import BackupError, NotEmpty
 from meridian.control.bundle import BundleError
 from meridian.control.configuration import NoSuchVersion, PlanRefused
 from meridian.control.drains import DrainRefused
+from meridian.control.zone_keys import KeysRefused, NotSigned
 from meridian.core.document import DocumentError
 from meridian.store.documents import VersionConflict
 from meridian.store.port import OutcomeUnknown, StoreError
@@ -31,6 +32,8 @@ _MAPPING: tuple[tuple[type[Exception], int, str], ...] = (
     (DrainRefused, 409, "bring another node back first; --force gives the order all the same"),
     (NotEmpty, 409, "if that is meant, restore again with force (--force); back up what is there first"),
     (BackupError, 422, "nothing was changed"),
+    (NotSigned, 404, "keys are made within seconds of the first document that says `dnssec` for the zone"),
+    (KeysRefused, 409, "meridian dns keys show ZONE says what is next"),
     (OutcomeUnknown, 503, "the answer was lost: read the current version before trying again"),
     (StoreError, 503, "nodes go on serving what they have; try again when the store answers"),
     (BundleError, 500, "give every node the same cluster key"),

@@ -1,12 +1,14 @@
 """What the admin API asks of the node it is mounted in: the seam between HTTP and the agent."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
-from meridian.admin.status import Status
+from meridian.admin.status import Status, ZoneKeysStatus
 from meridian.control.backup import Made, Restored
 from meridian.control.configuration import Configuration
 from meridian.control.upkeep import Defragmented
+
+RoleName = Literal["csk", "ksk", "zsk"]
 
 
 class Panel(Protocol):
@@ -42,4 +44,15 @@ class Panel(Protocol):
 
     async def metrics(self) -> str:
         """All series of this node and its workers in Prometheus' text format (version 0.0.4)."""
+        ...
+
+    def zone_keys(self, zone: str) -> ZoneKeysStatus:
+        """The keys of a signed zone, from memory. Raises control.zone_keys.NotSigned."""
+        ...
+
+    async def tell_zone_keys(self, zone: str, word: RoleName | Literal["seen", "gone"]) -> None:
+        """Rolls the key of a role, or says what the parent was seen to do; writes to the store.
+
+        Raises control.zone_keys.NotSigned, control.zone_keys.KeysRefused or store.port.StoreError.
+        """
         ...

@@ -81,6 +81,30 @@ class RegionStatus(_Frozen):
     reason: str = ""
 
 
+class KeyStatus(_Frozen):
+    """One published key of a signed zone. `ds` is its record for the parent, where only what is `offered` belongs."""
+
+    id: str
+    role: str
+    tag: int
+    signs_keys: bool
+    signs_zone: bool
+    offered: bool
+    dnskey: str
+    ds: str
+
+
+class ZoneKeysStatus(_Frozen):
+    """A signed zone's keys. `until` is when the state changes by itself, ISO 8601, empty if it waits for a person."""
+
+    zone: str
+    algorithm: int
+    state: str
+    until: str
+    next_step: str
+    keys: tuple[KeyStatus, ...]
+
+
 class WorkerStatus(_Frozen):
     """One worker of the node that answers."""
 

@@ -7,6 +7,7 @@ from typing import NoReturn
 import typer
 
 from meridian.cli import cluster, config, run, store
+from meridian.cli.dns import dns
 from meridian.cli.errors import CommandError, Failed
 from meridian.cli.local import local
 from meridian.cli.output import show_error
@@ -37,6 +38,7 @@ app.command()(cluster.undrain)
 app.command()(store.backup)
 app.command()(store.restore)
 app.add_typer(store.store, name="store")
+app.add_typer(dns, name="dns")
 app.command(context_settings=run.PASS_ON)(run.chaos)
 
 DEBUG = "MERIDIAN_DEBUG"  # set: an unexpected error shows its traceback

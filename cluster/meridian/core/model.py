@@ -238,7 +238,9 @@ class Steer(Word):
         return self
 
 
-RecordType = Literal["A", "AAAA", "ALIAS", "CAA", "CNAME", "HTTPS", "MX", "NS", "PTR", "SRV", "SVCB", "TLSA", "TXT"]
+RecordType = Literal[
+    "A", "AAAA", "ALIAS", "CAA", "CNAME", "DS", "HTTPS", "MX", "NS", "PTR", "SRV", "SVCB", "TLSA", "TXT"
+]
 
 
 class Record(Word):
@@ -297,6 +299,17 @@ class Secondary(Word):
         return self
 
 
+class Dnssec(Word):
+    """A zone is signed. Keys are made once and kept; to be unsigned again the parent lets go first."""
+
+    algorithm: Literal[13, 15] = Field(default=13, description="13: ECDSA P-256, 15: Ed25519; fixed once keys exist")
+    denial: Literal["compact", "white_lies"] = Field(
+        default="compact", description="how what is missing is proved: RFC 9824, or RFC 4470"
+    )
+    split_keys: bool = Field(default=False, description="a KSK and a ZSK in place of one key; fixed once keys exist")
+    parent_ttl_seconds: int = Field(default=172_800, ge=60, le=604_800, description="TTL of DS in the parent zone")
+
+
 class Zone(Word):
     """A zone that the cluster's DNS servers are authoritative for. Its serial is the document's version.
 
@@ -310,6 +323,7 @@ class Zone(Word):
         default=0, ge=0, lt=2**32, description="added to the serial: for secondaries that hold one of another primary"
     )
     secondaries: tuple[Secondary, ...] = Field(default=(), max_length=64)
+    dnssec: Dnssec | None = None
     records: tuple[Record, ...] = Field(default=(), max_length=100_000)
 
 

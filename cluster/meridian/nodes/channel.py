@@ -24,7 +24,10 @@ REPORT_BYTES_MAX = 8 * 1024 * 1024
 WRITE_BUFFER_BYTES = 256 * 1024  # what the transport holds before the rest stays in the outbox
 LENGTH_BYTES = 4
 
-STATE = ("config", "verdict", "endpoint_health", "allowance", "spenders", "drain", "config_ack", "metrics", "confirmed")
+STATE = (
+    "config", "verdict", "endpoint_health", "allowance", "spenders", "drain", "config_ack", "metrics", "confirmed",
+    "zone_keys",
+)  # fmt: skip
 
 
 class ChannelError(Exception):

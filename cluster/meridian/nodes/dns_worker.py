@@ -1,12 +1,13 @@
 """The DNS worker: `python -m meridian.nodes.dns_worker`, started by the launcher.
 
 Before its first document it answers nothing and the questions queue: an answer REFUSED would make resolvers think that
-this server does not know its zones. Never imports grpc.
+this server does not know its zones. So it does while a zone is to be signed and no keys came yet, but not for long: who
+does not validate is served by unsigned answers too. Never imports grpc.
 """
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from meridian.control.messages import verdict_from_proto
 from meridian.core import model
@@ -19,17 +20,20 @@ from meridian.nodes.compiling import Unfit, read_document
 from meridian.nodes.dns_state import build_throttle, build_transfers, build_view, build_zones, doubt_ends
 from meridian.nodes.settings import Settings
 from meridian.nodes.worker import BoundSockets, run_worker
+from meridian.nodes.zone_signing import key_sets_from, sign_zones
 from meridian.telemetry.metrics import IN_FORCE, MERGED, Series
 from meridian_dns.edns import CookieJar
 from meridian_dns.geo import GeoData, GeoError
-from meridian_dns.records import TYPES
+from meridian_dns.records import TYPE_NAMES
 from meridian_dns.server import DnsServer
+from meridian_dns.signing import KeySet, KeyUnfit, Signatures
 from meridian_dns.transfer import Transfers
 from meridian_dns.view import RegionView
 from meridian_dns.zone import ZoneError, ZoneSet
 from meridian_proto.v1.channel_pb2 import Config, Frame
 
-_TYPE_NAMES = {number: name for name, number in TYPES.items()}
+KEYS_SECONDS = 5.0  # an agent with a store or a disk sends the keys at once, many times quicker than this
+
 _RCODE_NAMES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED", 16: "BADVERS"}
 
 
@@ -56,6 +60,10 @@ class DnsDuties:
         self._limit: model.AnswerLimit | None = None
         self._tls_port = settings.dns_tls_port
         self._tls = TlsContexts(())
+        self._signatures = Signatures(lambda: clock.unix_nanoseconds() // 10**9)
+        self._zones: Sequence[model.Zone] = ()
+        self._keys: Mapping[bytes, KeySet] = {}
+        self._keyed = asyncio.Event()
         self._sockets: BoundSockets = {}
         self._documented = asyncio.Event()
         self._bound = asyncio.Event()
@@ -73,7 +81,8 @@ class DnsDuties:
             TlsContexts(certificates)
         except (ZoneError, SnapshotError, CertificateError) as error:
             raise Unfit(str(error)) from None
-        return lambda: self._put_in_force(document, zones, transfers, certificates)
+        signed = sign_zones(zones, document.zones, self._keys, self._signatures)
+        return lambda: self._put_in_force(document, signed, transfers, certificates)
 
     def _put_in_force(
         self,
@@ -92,14 +101,22 @@ class DnsDuties:
         self._tls.replace(certificates)
         if self._tls_port and not certificates:
             logs.log("warning", "DNS over TLS has no certificate: add one under certificates")
-        self._regions, self._steering = document.regions, document.steering
-        self._server.swap(zones=zones, view=view, transfers=transfers)
+        self._regions, self._steering, self._zones = document.regions, document.steering, document.zones
+        # Once more, for keys that came while the document was compiled; nothing is done twice.
+        signed = sign_zones(zones, self._zones, self._keys, self._signatures)
+        self._server.swap(zones=signed, view=view, transfers=transfers)
         self._documented.set()
 
     async def run(self) -> None:
         """Serves, once there are sockets and a document."""
         await self._bound.wait()
         await self._documented.wait()
+        if any(zone.dnssec is not None for zone in self._zones):
+            try:
+                async with asyncio.timeout(KEYS_SECONDS):
+                    await self._keyed.wait()
+            except TimeoutError:
+                logs.log("error", "no keys for signed zones came; serving them unsigned until they do")
         udp = [sock for (kind, _, _), sock in self._sockets.items() if kind == "udp"]
         tcp = [sock for (kind, _, port), sock in self._sockets.items() if kind == "tcp" and port != self._tls_port]
         tls = [sock for (kind, _, port), sock in self._sockets.items() if kind == "tcp" and port == self._tls_port]
@@ -107,8 +124,10 @@ class DnsDuties:
         await self._server.serve(udp, tcp, tls, self._tls.context_for(["dot"]) if tls else None)
 
     def on_state(self, frame: Frame) -> None:
-        """Only the verdict concerns DNS."""
-        if frame.WhichOneof("body") == "verdict":
+        """Only the verdict and the zones' keys concern DNS."""
+        if frame.WhichOneof("body") == "zone_keys":
+            self._take_keys(frame)
+        elif frame.WhichOneof("body") == "verdict":
             self._verdict = verdict_from_proto(frame.verdict, clock.now())
             try:
                 self._server.swap(view=self._view(self._regions, self._steering))
@@ -121,6 +140,16 @@ class DnsDuties:
         self._doubt_ends = doubt_ends(self._verdict, now, steering)
         self._in_force = build_view(regions, self._verdict, self._own, now, steering)
         return self._in_force
+
+    def _take_keys(self, frame: Frame) -> None:
+        try:
+            self._keys = key_sets_from(frame.zone_keys)
+        except KeyUnfit as error:
+            logs.log("error", "keys not understood, signing by the ones before", reason=str(error))
+            return
+        zones = self._server.holdings.zones
+        self._server.swap(zones=sign_zones(zones, self._zones, self._keys, self._signatures))
+        self._keyed.set()
 
     def on_sockets(self, sockets: BoundSockets) -> None:
         """The sockets that the launcher bound; they never change in a node's life."""
@@ -141,7 +170,9 @@ class DnsDuties:
         view = self._in_force
         verdict = (("version", IN_FORCE, view.version), ("fallback", MERGED, view.fallback))
         gauges = [Series(f"meridian_verdict_{name}", "gauge", help, {}, float(value)) for name, help, value in verdict]
-        return [*series_of(self._server), *gauges]
+        help = "Signatures made; those that are asked for again are kept."
+        made = Series("meridian_dns_signatures_total", "counter", help, {}, float(self._signatures.made))
+        return [*series_of(self._server), made, *gauges]
 
     async def close(self, grace_seconds: float) -> None:
         """Nothing is under way for long; a resolver that finds nobody here asks another server."""
@@ -166,7 +197,7 @@ def series_of(server: DnsServer) -> Sequence[Series]:
             "meridian_dns_answers_total",
             "counter",
             "Answers by type and code.",
-            {"type": _TYPE_NAMES.get(type_, "other"), "rcode": _RCODE_NAMES.get(rcode, str(rcode))},
+            {"type": TYPE_NAMES.get(type_, "other"), "rcode": _RCODE_NAMES.get(rcode, str(rcode))},
             float(count),
         )
         for (type_, rcode), count in sorted(counters.answers.items())

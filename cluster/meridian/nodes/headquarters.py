@@ -18,10 +18,12 @@ from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from random import random
+from typing import Literal
 
 import structlog
 
-from meridian.admin.status import Status
+from meridian.admin.panel import RoleName
+from meridian.admin.status import Status, ZoneKeysStatus
 from meridian.control.backup import BackupError, Made, Restored, Seen, back_up, restore
 from meridian.control.configuration import Configuration
 from meridian.control.disk import SnapshotDisk
@@ -32,9 +34,11 @@ from meridian.control.members import Endpoints
 from meridian.control.peers import PeerTransport
 from meridian.control.status import ControlStatus
 from meridian.control.upkeep import Defragmented
+from meridian.control.zone_keys import NotSigned, ZoneKeeper
 from meridian.core.granting.drift import WATCHED_SECONDS, Drift
 from meridian.core.granting.seats import Tell
 from meridian.core.granting.shares import CLOCK_DRIFT_MAX, Cut, Rule
+from meridian.core.keyrolls import Role
 from meridian.core.speech import GENERATIONS
 from meridian.core.verdicts import PUBLISHED, Standing, Verdict
 from meridian.gateway.limits import Told
@@ -46,12 +50,14 @@ from meridian.nodes.crew import Crew, drain_frame, health_frame, serves, verdict
 from meridian.nodes.node_status import build_status
 from meridian.nodes.settings import Settings, speaker_of
 from meridian.nodes.spending import spenders_frame, told_to_proto
+from meridian.nodes.zone_signing import keys_status, wishes_of, zone_id, zone_keys_frame
 from meridian.store.keys import Keys
 from meridian.store.port import Store
 from meridian.telemetry.export import SpanExport
 from meridian.telemetry.exposition import render
 from meridian.telemetry.metrics import IN_FORCE, MERGED, Series
 from meridian.telemetry.spans import SpanRecord
+from meridian_dns.signing import generate_der
 from meridian_proto.v1.channel_pb2 import Frame
 from meridian_proto.v1.spending_pb2 import Letter, Letters
 
@@ -106,6 +112,16 @@ class Headquarters:
             regional=regional,
         )
         self._store, self._keys = store, keys
+        self._zone_keeper = ZoneKeeper(
+            store,
+            keys,
+            disk,
+            cluster_key,
+            generate=generate_der,
+            fence=self.control.leadership.fence,
+            wall_clock=lambda: clock.unix_nanoseconds() / 1e9,
+            changed=lambda keyrings: self._crew.send(zone_keys_frame(keyrings), "dns"),
+        )
         self.configuration = Configuration(store, keys, cluster_key, CHECKS)
         self.export = SpanExport(
             node=settings.name, region=settings.region, version=_version(), draw=random, endpoint=None
@@ -135,7 +151,9 @@ class Headquarters:
 
     async def run(self) -> None:
         """Runs until cancelled. Raises control.peers.PeerPortTaken in a group."""
+        await self._zone_keeper.load()
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._zone_keeper.run())
             tasks.create_task(self._flow.run())
             tasks.create_task(self.export.run())
             tasks.create_task(self.control.run())
@@ -211,6 +229,22 @@ class Headquarters:
         seen = Seen(max(versions), generation_of(status.verdict.fence))
         return await restore(self._store, self._keys, self._cluster_key, raw, seen, author=author, force=force)
 
+    def zone_keys(self, zone: str) -> ZoneKeysStatus:
+        """The keys of a signed zone, from memory. Raises NotSigned."""
+        keyring = self._zone_keeper.keyrings.get(_zone_id(zone))
+        if keyring is None:
+            raise NotSigned(f"zone {zone} has no keys")
+        return keys_status(keyring)
+
+    async def tell_zone_keys(self, zone: str, word: RoleName | Literal["seen", "gone"]) -> None:
+        """Rolls a key or takes the operator's word. Raises NotSigned, control.zone_keys.KeysRefused, StoreError."""
+        if word == "seen":
+            await self._zone_keeper.seen(_zone_id(zone))
+        elif word == "gone":
+            await self._zone_keeper.gone(_zone_id(zone))
+        else:
+            await self._zone_keeper.roll(_zone_id(zone), Role(word))
+
     async def metrics(self) -> str:
         """All series of this node and its workers, as Prometheus reads them."""
         series: dict[str, Iterable[Series]] = {worker.label: worker.series for worker in self._crew.workers}
@@ -261,6 +295,14 @@ class Headquarters:
         self.control.set_regions(region.name for region in document.regions)
         self.control.set_endpoints(_endpoints(self._settings, reading))
         self.export.aim(document.tracing.otlp_endpoint)
+        self._zone_keeper.set_wishes(wishes_of(document.zones))
+
+
+def _zone_id(zone: str) -> str:
+    try:
+        return zone_id(zone)
+    except ValueError as error:
+        raise NotSigned(f"zone {zone!r}: {error}") from None
 
 
 def control_series(status: ControlStatus, export: SpanExport) -> list[Series]:

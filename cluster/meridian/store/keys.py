@@ -4,6 +4,7 @@ Invariant: two different things never share a key, and no name from outside can 
 it: every name that goes into a key is checked for its alphabet, which has no slash.
 """
 
+import hashlib
 import re
 from dataclasses import dataclass
 
@@ -134,3 +135,10 @@ class Keys:
 
     def secret(self, name: str) -> str:
         return self.secrets() + _checked(name)
+
+    def zone_keys(self) -> str:
+        return f"{self.secrets()}zones/"
+
+    def zone_key(self, zone: str) -> str:
+        """Returns the key of a signed zone's keys; by hash, since a zone's name may hold any byte."""
+        return self.zone_keys() + hashlib.sha256(zone.encode()).hexdigest()[:40]

@@ -26,7 +26,7 @@ from meridian_proto.v1 import health_pb2 as meridian__proto_dot_v1_dot_health__p
 from meridian_proto.v1 import spending_pb2 as meridian__proto_dot_v1_dot_spending__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmeridian_proto/v1/channel.proto\x12\x0bmeridian.v1\x1a\x1emeridian_proto/v1/health.proto\x1a meridian_proto/v1/spending.proto\"\x9d\x04\n\x05\x46rame\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12#\n\x05hello\x18\x02 \x01(\x0b\x32\x12.meridian.v1.HelloH\x00\x12%\n\x06\x63onfig\x18\x03 \x01(\x0b\x32\x13.meridian.v1.ConfigH\x00\x12\'\n\x07verdict\x18\x04 \x01(\x0b\x32\x14.meridian.v1.VerdictH\x00\x12\x36\n\x0f\x65ndpoint_health\x18\x05 \x01(\x0b\x32\x1b.meridian.v1.EndpointHealthH\x00\x12+\n\tallowance\x18\x06 \x01(\x0b\x32\x16.meridian.v1.AllowanceH\x00\x12#\n\x05\x64rain\x18\x07 \x01(\x0b\x32\x12.meridian.v1.DrainH\x00\x12,\n\nconfig_ack\x18\x08 \x01(\x0b\x32\x16.meridian.v1.ConfigAckH\x00\x12#\n\x05spans\x18\n \x01(\x0b\x32\x12.meridian.v1.SpansH\x00\x12\'\n\x07metrics\x18\x0b \x01(\x0b\x32\x14.meridian.v1.MetricsH\x00\x12+\n\tconfirmed\x18\x0c \x01(\x0b\x32\x16.meridian.v1.ConfirmedH\x00\x12)\n\x08spenders\x18\r \x01(\x0b\x32\x15.meridian.v1.SpendersH\x00\x12\'\n\x07letters\x18\x0e \x01(\x0b\x32\x14.meridian.v1.LettersH\x00\x42\x06\n\x04\x62ody\"Z\n\x05Hello\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04slot\x18\x03 \x01(\r\x12\x16\n\x0e\x63onfig_version\x18\x04 \x01(\x04\x12\x0b\n\x03pid\x18\x05 \x01(\r\"\x88\x01\n\x06\x43onfig\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12\x10\n\x08\x64ocument\x18\x02 \x01(\x0c\x12-\n\x05\x66iles\x18\x03 \x03(\x0b\x32\x1e.meridian.v1.Config.FilesEntry\x1a,\n\nFilesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"-\n\tConfigAck\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12\x0f\n\x07refused\x18\x02 \x01(\t\"9\n\x0e\x45ndpointHealth\x12\'\n\x04\x64own\x18\x01 \x03(\x0b\x32\x19.meridian.v1.DownEndpoint\"1\n\x0c\x44ownEndpoint\x12\x10\n\x08upstream\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"\x13\n\x05\x44rain\x12\n\n\x02on\x18\x01 \x01(\x08\")\n\x05Spans\x12 \n\x05spans\x18\x01 \x03(\x0b\x32\x11.meridian.v1.Span\"\x87\x03\n\x04Span\x12\x10\n\x08trace_id\x18\x01 \x01(\x0c\x12\x0f\n\x07span_id\x18\x02 \x01(\x0c\x12\x16\n\x0eparent_span_id\x18\x03 \x01(\x0c\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x0c\n\x04kind\x18\x05 \x01(\r\x12\x1e\n\x16start_unix_nanoseconds\x18\x06 \x01(\x06\x12\x1c\n\x14\x65nd_unix_nanoseconds\x18\x07 \x01(\x06\x12\x35\n\nattributes\x18\x08 \x03(\x0b\x32!.meridian.v1.Span.AttributesEntry\x12/\n\x07numbers\x18\t \x03(\x0b\x32\x1e.meridian.v1.Span.NumbersEntry\x12\x0e\n\x06\x66\x61iled\x18\n \x01(\x08\x12\x0f\n\x07\x66\x61ilure\x18\x0b \x01(\t\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0cNumbersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\".\n\x07Metrics\x12#\n\x06series\x18\x01 \x03(\x0b\x32\x13.meridian.v1.Series\"\xce\x01\n\x06Series\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04help\x18\x03 \x01(\t\x12/\n\x06labels\x18\x04 \x03(\x0b\x32\x1f.meridian.v1.Series.LabelsEntry\x12\r\n\x05value\x18\x05 \x01(\x01\x12\x0e\n\x06\x62ounds\x18\x06 \x03(\x01\x12\x0e\n\x06\x63ounts\x18\x07 \x03(\x04\x12\x0b\n\x03sum\x18\x08 \x01(\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmeridian_proto/v1/channel.proto\x12\x0bmeridian.v1\x1a\x1emeridian_proto/v1/health.proto\x1a meridian_proto/v1/spending.proto\"\xc9\x04\n\x05\x46rame\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12#\n\x05hello\x18\x02 \x01(\x0b\x32\x12.meridian.v1.HelloH\x00\x12%\n\x06\x63onfig\x18\x03 \x01(\x0b\x32\x13.meridian.v1.ConfigH\x00\x12\'\n\x07verdict\x18\x04 \x01(\x0b\x32\x14.meridian.v1.VerdictH\x00\x12\x36\n\x0f\x65ndpoint_health\x18\x05 \x01(\x0b\x32\x1b.meridian.v1.EndpointHealthH\x00\x12+\n\tallowance\x18\x06 \x01(\x0b\x32\x16.meridian.v1.AllowanceH\x00\x12#\n\x05\x64rain\x18\x07 \x01(\x0b\x32\x12.meridian.v1.DrainH\x00\x12,\n\nconfig_ack\x18\x08 \x01(\x0b\x32\x16.meridian.v1.ConfigAckH\x00\x12#\n\x05spans\x18\n \x01(\x0b\x32\x12.meridian.v1.SpansH\x00\x12\'\n\x07metrics\x18\x0b \x01(\x0b\x32\x14.meridian.v1.MetricsH\x00\x12+\n\tconfirmed\x18\x0c \x01(\x0b\x32\x16.meridian.v1.ConfirmedH\x00\x12)\n\x08spenders\x18\r \x01(\x0b\x32\x15.meridian.v1.SpendersH\x00\x12\'\n\x07letters\x18\x0e \x01(\x0b\x32\x14.meridian.v1.LettersH\x00\x12*\n\tzone_keys\x18\x14 \x01(\x0b\x32\x15.meridian.v1.ZoneKeysH\x00\x42\x06\n\x04\x62ody\"Z\n\x05Hello\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04slot\x18\x03 \x01(\r\x12\x16\n\x0e\x63onfig_version\x18\x04 \x01(\x04\x12\x0b\n\x03pid\x18\x05 \x01(\r\"\x88\x01\n\x06\x43onfig\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12\x10\n\x08\x64ocument\x18\x02 \x01(\x0c\x12-\n\x05\x66iles\x18\x03 \x03(\x0b\x32\x1e.meridian.v1.Config.FilesEntry\x1a,\n\nFilesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"-\n\tConfigAck\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12\x0f\n\x07refused\x18\x02 \x01(\t\"9\n\x0e\x45ndpointHealth\x12\'\n\x04\x64own\x18\x01 \x03(\x0b\x32\x19.meridian.v1.DownEndpoint\"1\n\x0c\x44ownEndpoint\x12\x10\n\x08upstream\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"2\n\x08ZoneKeys\x12&\n\x05zones\x18\x01 \x03(\x0b\x32\x17.meridian.v1.SignedZone\"O\n\nSignedZone\x12\x0c\n\x04zone\x18\x01 \x01(\t\x12\"\n\x04keys\x18\x02 \x03(\x0b\x32\x14.meridian.v1.ZoneKey\x12\x0f\n\x07leaving\x18\x03 \x01(\x08\"\x7f\n\x07ZoneKey\x12\x11\n\talgorithm\x18\x01 \x01(\r\x12\x13\n\x0bprivate_key\x18\x02 \x01(\x0c\x12\x13\n\x0b\x65ntry_point\x18\x03 \x01(\x08\x12\x12\n\nsigns_keys\x18\x04 \x01(\x08\x12\x12\n\nsigns_zone\x18\x05 \x01(\x08\x12\x0f\n\x07offered\x18\x06 \x01(\x08\"\x13\n\x05\x44rain\x12\n\n\x02on\x18\x01 \x01(\x08\")\n\x05Spans\x12 \n\x05spans\x18\x01 \x03(\x0b\x32\x11.meridian.v1.Span\"\x87\x03\n\x04Span\x12\x10\n\x08trace_id\x18\x01 \x01(\x0c\x12\x0f\n\x07span_id\x18\x02 \x01(\x0c\x12\x16\n\x0eparent_span_id\x18\x03 \x01(\x0c\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x0c\n\x04kind\x18\x05 \x01(\r\x12\x1e\n\x16start_unix_nanoseconds\x18\x06 \x01(\x06\x12\x1c\n\x14\x65nd_unix_nanoseconds\x18\x07 \x01(\x06\x12\x35\n\nattributes\x18\x08 \x03(\x0b\x32!.meridian.v1.Span.AttributesEntry\x12/\n\x07numbers\x18\t \x03(\x0b\x32\x1e.meridian.v1.Span.NumbersEntry\x12\x0e\n\x06\x66\x61iled\x18\n \x01(\x08\x12\x0f\n\x07\x66\x61ilure\x18\x0b \x01(\t\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0cNumbersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\".\n\x07Metrics\x12#\n\x06series\x18\x01 \x03(\x0b\x32\x13.meridian.v1.Series\"\xce\x01\n\x06Series\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04help\x18\x03 \x01(\t\x12/\n\x06labels\x18\x04 \x03(\x0b\x32\x1f.meridian.v1.Series.LabelsEntry\x12\r\n\x05value\x18\x05 \x01(\x01\x12\x0e\n\x06\x62ounds\x18\x06 \x03(\x01\x12\x0e\n\x06\x63ounts\x18\x07 \x03(\x04\x12\x0b\n\x03sum\x18\x08 \x01(\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,33 +42,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SERIES_LABELSENTRY']._loaded_options = None
   _globals['_SERIES_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_FRAME']._serialized_start=115
-  _globals['_FRAME']._serialized_end=656
-  _globals['_HELLO']._serialized_start=658
-  _globals['_HELLO']._serialized_end=748
-  _globals['_CONFIG']._serialized_start=751
-  _globals['_CONFIG']._serialized_end=887
-  _globals['_CONFIG_FILESENTRY']._serialized_start=843
-  _globals['_CONFIG_FILESENTRY']._serialized_end=887
-  _globals['_CONFIGACK']._serialized_start=889
-  _globals['_CONFIGACK']._serialized_end=934
-  _globals['_ENDPOINTHEALTH']._serialized_start=936
-  _globals['_ENDPOINTHEALTH']._serialized_end=993
-  _globals['_DOWNENDPOINT']._serialized_start=995
-  _globals['_DOWNENDPOINT']._serialized_end=1044
-  _globals['_DRAIN']._serialized_start=1046
-  _globals['_DRAIN']._serialized_end=1065
-  _globals['_SPANS']._serialized_start=1067
-  _globals['_SPANS']._serialized_end=1108
-  _globals['_SPAN']._serialized_start=1111
-  _globals['_SPAN']._serialized_end=1502
-  _globals['_SPAN_ATTRIBUTESENTRY']._serialized_start=1405
-  _globals['_SPAN_ATTRIBUTESENTRY']._serialized_end=1454
-  _globals['_SPAN_NUMBERSENTRY']._serialized_start=1456
-  _globals['_SPAN_NUMBERSENTRY']._serialized_end=1502
-  _globals['_METRICS']._serialized_start=1504
-  _globals['_METRICS']._serialized_end=1550
-  _globals['_SERIES']._serialized_start=1553
-  _globals['_SERIES']._serialized_end=1759
-  _globals['_SERIES_LABELSENTRY']._serialized_start=1714
-  _globals['_SERIES_LABELSENTRY']._serialized_end=1759
+  _globals['_FRAME']._serialized_end=700
+  _globals['_HELLO']._serialized_start=702
+  _globals['_HELLO']._serialized_end=792
+  _globals['_CONFIG']._serialized_start=795
+  _globals['_CONFIG']._serialized_end=931
+  _globals['_CONFIG_FILESENTRY']._serialized_start=887
+  _globals['_CONFIG_FILESENTRY']._serialized_end=931
+  _globals['_CONFIGACK']._serialized_start=933
+  _globals['_CONFIGACK']._serialized_end=978
+  _globals['_ENDPOINTHEALTH']._serialized_start=980
+  _globals['_ENDPOINTHEALTH']._serialized_end=1037
+  _globals['_DOWNENDPOINT']._serialized_start=1039
+  _globals['_DOWNENDPOINT']._serialized_end=1088
+  _globals['_ZONEKEYS']._serialized_start=1090
+  _globals['_ZONEKEYS']._serialized_end=1140
+  _globals['_SIGNEDZONE']._serialized_start=1142
+  _globals['_SIGNEDZONE']._serialized_end=1221
+  _globals['_ZONEKEY']._serialized_start=1223
+  _globals['_ZONEKEY']._serialized_end=1350
+  _globals['_DRAIN']._serialized_start=1352
+  _globals['_DRAIN']._serialized_end=1371
+  _globals['_SPANS']._serialized_start=1373
+  _globals['_SPANS']._serialized_end=1414
+  _globals['_SPAN']._serialized_start=1417
+  _globals['_SPAN']._serialized_end=1808
+  _globals['_SPAN_ATTRIBUTESENTRY']._serialized_start=1711
+  _globals['_SPAN_ATTRIBUTESENTRY']._serialized_end=1760
+  _globals['_SPAN_NUMBERSENTRY']._serialized_start=1762
+  _globals['_SPAN_NUMBERSENTRY']._serialized_end=1808
+  _globals['_METRICS']._serialized_start=1810
+  _globals['_METRICS']._serialized_end=1856
+  _globals['_SERIES']._serialized_start=1859
+  _globals['_SERIES']._serialized_end=2065
+  _globals['_SERIES_LABELSENTRY']._serialized_start=2020
+  _globals['_SERIES_LABELSENTRY']._serialized_end=2065
 # @@protoc_insertion_point(module_scope)

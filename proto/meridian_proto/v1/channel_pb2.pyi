@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Frame(_message.Message):
-    __slots__ = ("sequence", "hello", "config", "verdict", "endpoint_health", "allowance", "drain", "config_ack", "spans", "metrics", "confirmed", "spenders", "letters")
+    __slots__ = ("sequence", "hello", "config", "verdict", "endpoint_health", "allowance", "drain", "config_ack", "spans", "metrics", "confirmed", "spenders", "letters", "zone_keys")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     HELLO_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FIELD_NUMBER: _ClassVar[int]
@@ -23,6 +23,7 @@ class Frame(_message.Message):
     CONFIRMED_FIELD_NUMBER: _ClassVar[int]
     SPENDERS_FIELD_NUMBER: _ClassVar[int]
     LETTERS_FIELD_NUMBER: _ClassVar[int]
+    ZONE_KEYS_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     hello: Hello
     config: Config
@@ -36,7 +37,8 @@ class Frame(_message.Message):
     confirmed: _spending_pb2.Confirmed
     spenders: _spending_pb2.Spenders
     letters: _spending_pb2.Letters
-    def __init__(self, sequence: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., config: _Optional[_Union[Config, _Mapping]] = ..., verdict: _Optional[_Union[_health_pb2.Verdict, _Mapping]] = ..., endpoint_health: _Optional[_Union[EndpointHealth, _Mapping]] = ..., allowance: _Optional[_Union[_spending_pb2.Allowance, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., config_ack: _Optional[_Union[ConfigAck, _Mapping]] = ..., spans: _Optional[_Union[Spans, _Mapping]] = ..., metrics: _Optional[_Union[Metrics, _Mapping]] = ..., confirmed: _Optional[_Union[_spending_pb2.Confirmed, _Mapping]] = ..., spenders: _Optional[_Union[_spending_pb2.Spenders, _Mapping]] = ..., letters: _Optional[_Union[_spending_pb2.Letters, _Mapping]] = ...) -> None: ...
+    zone_keys: ZoneKeys
+    def __init__(self, sequence: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., config: _Optional[_Union[Config, _Mapping]] = ..., verdict: _Optional[_Union[_health_pb2.Verdict, _Mapping]] = ..., endpoint_health: _Optional[_Union[EndpointHealth, _Mapping]] = ..., allowance: _Optional[_Union[_spending_pb2.Allowance, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., config_ack: _Optional[_Union[ConfigAck, _Mapping]] = ..., spans: _Optional[_Union[Spans, _Mapping]] = ..., metrics: _Optional[_Union[Metrics, _Mapping]] = ..., confirmed: _Optional[_Union[_spending_pb2.Confirmed, _Mapping]] = ..., spenders: _Optional[_Union[_spending_pb2.Spenders, _Mapping]] = ..., letters: _Optional[_Union[_spending_pb2.Letters, _Mapping]] = ..., zone_keys: _Optional[_Union[ZoneKeys, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("protocol", "kind", "slot", "config_version", "pid")
@@ -90,6 +92,38 @@ class DownEndpoint(_message.Message):
     upstream: str
     address: str
     def __init__(self, upstream: _Optional[str] = ..., address: _Optional[str] = ...) -> None: ...
+
+class ZoneKeys(_message.Message):
+    __slots__ = ("zones",)
+    ZONES_FIELD_NUMBER: _ClassVar[int]
+    zones: _containers.RepeatedCompositeFieldContainer[SignedZone]
+    def __init__(self, zones: _Optional[_Iterable[_Union[SignedZone, _Mapping]]] = ...) -> None: ...
+
+class SignedZone(_message.Message):
+    __slots__ = ("zone", "keys", "leaving")
+    ZONE_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    LEAVING_FIELD_NUMBER: _ClassVar[int]
+    zone: str
+    keys: _containers.RepeatedCompositeFieldContainer[ZoneKey]
+    leaving: bool
+    def __init__(self, zone: _Optional[str] = ..., keys: _Optional[_Iterable[_Union[ZoneKey, _Mapping]]] = ..., leaving: _Optional[bool] = ...) -> None: ...
+
+class ZoneKey(_message.Message):
+    __slots__ = ("algorithm", "private_key", "entry_point", "signs_keys", "signs_zone", "offered")
+    ALGORITHM_FIELD_NUMBER: _ClassVar[int]
+    PRIVATE_KEY_FIELD_NUMBER: _ClassVar[int]
+    ENTRY_POINT_FIELD_NUMBER: _ClassVar[int]
+    SIGNS_KEYS_FIELD_NUMBER: _ClassVar[int]
+    SIGNS_ZONE_FIELD_NUMBER: _ClassVar[int]
+    OFFERED_FIELD_NUMBER: _ClassVar[int]
+    algorithm: int
+    private_key: bytes
+    entry_point: bool
+    signs_keys: bool
+    signs_zone: bool
+    offered: bool
+    def __init__(self, algorithm: _Optional[int] = ..., private_key: _Optional[bytes] = ..., entry_point: _Optional[bool] = ..., signs_keys: _Optional[bool] = ..., signs_zone: _Optional[bool] = ..., offered: _Optional[bool] = ...) -> None: ...
 
 class Drain(_message.Message):
     __slots__ = ("on",)

@@ -1,0 +1,263 @@
+"""The keys of signed zones: kept in the store, sealed; made and moved on by the leader; handed to those who sign.
+
+Invariant: a private key leaves this node's memory only sealed (AES-GCM under a key derived from the cluster's, bound
+to its zone and id), and no key is used that the store does not hold. Each write is conditional on the record read, each
+of the leader's under its fence; an operator's word is written by the node that he asks.
+
+What the store held last stands on disk too, as sealed as there: a node that starts without the store must not answer a
+signed zone without signatures.
+"""
+
+import asyncio
+import base64
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from meridian.control.bundle import NONCE_BYTES, derive_key
+from meridian.control.disk import SnapshotDisk
+from meridian.core import keyrolls
+from meridian.core.keyrolls import Role, Times, Use, ZoneKeys
+from meridian.store.keys import Keys
+from meridian.store.mirror import mirror
+from meridian.store.port import Absent, Compare, CreatedAt, Delete, Item, ModifiedAt, Put, Store, StoreError
+
+TICK_SECONDS = 1.0  # phases last for hours; a new zone is signed this long after its document
+KEY_ID_BYTES = 8
+
+_log = logging.getLogger("meridian.control")
+
+
+class KeysRefused(Exception):
+    """What the operator says of a zone's keys does not fit their state; the message says why."""
+
+
+class NotSigned(Exception):
+    """The zone has no keys (yet)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the document says of a zone. None in its place: it is not to be signed."""
+
+    algorithm: int
+    split: bool
+    times: Times
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """A signed zone's keys, opened: `private` in PKCS #8 by id. Never logged."""
+
+    zone: str
+    algorithm: int
+    state: ZoneKeys
+    private: Mapping[str, bytes]
+
+    @property
+    def uses(self) -> tuple[Use, ...]:
+        """What each key does now."""
+        return tuple(keyrolls.uses(self.state))
+
+    def __repr__(self) -> str:
+        return f"Keyring({self.zone!r}, {len(self.private)} keys)"
+
+
+class _Record(msgspec.Struct, frozen=True):
+    """What the store holds. `sealed`: base64 by key id."""
+
+    zone: str
+    algorithm: int
+    state: ZoneKeys
+    sealed: dict[str, str]
+
+
+class ZoneKeeper:
+    """One node's part in the keys. `keyrings` by zone, as last seen."""
+
+    def __init__(
+        self,
+        store: Store,
+        keys: Keys,
+        disk: SnapshotDisk,
+        cluster_key: bytes,
+        *,
+        generate: Callable[[int], bytes],
+        fence: Callable[[], int | None],
+        wall_clock: Callable[[], float],
+        changed: Callable[[Sequence[Keyring]], None],
+    ) -> None:
+        """`generate(algorithm)` makes a private key in PKCS #8; `changed` is told all keyrings after each change."""
+        self.keyrings: Mapping[str, Keyring] = {}
+        self._store, self._keys, self._disk = store, keys, disk
+        self._box = AESGCM(derive_key(cluster_key, "zone-keys"))
+        self._generate, self._fence, self._wall_clock, self._changed = generate, fence, wall_clock, changed
+        self._wishes: Mapping[str, Wish | None] = {}
+        self._items: Mapping[str, Item] | None = None
+
+    def set_wishes(self, wishes: Mapping[str, Wish | None]) -> None:
+        """Takes what the document in force says of each of its zones. Keys of other zones are left alone."""
+        self._wishes = wishes
+
+    async def load(self) -> None:
+        """Hands on what is on disk, if anything is."""
+        try:
+            content = await self._disk.load("zone-keys")
+            if content is not None:
+                self._publish(msgspec.json.decode(content, type=list[_Record]))
+        except (OSError, msgspec.DecodeError) as error:
+            _log.warning("the copy of the zones' keys on disk cannot be read: %s", error)
+
+    async def run(self) -> None:
+        """Follows the store, and acts while this node leads, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow())
+            tasks.create_task(self._act_for_ever())
+
+    async def roll(self, zone: str, role: Role) -> None:
+        """Begins to replace a key. Raises KeysRefused, NotSigned, StoreError."""
+        await self._tell(zone, lambda key: keyrolls.Roll(role, key), makes_key=True)
+
+    async def seen(self, zone: str) -> None:
+        """The operator saw the DS at the parent. Raises as `roll`."""
+        await self._tell(zone, lambda _: keyrolls.Seen())
+
+    async def gone(self, zone: str) -> None:
+        """The operator saw that the parent has no DS any more. Raises as `roll`."""
+        await self._tell(zone, lambda _: keyrolls.Gone())
+
+    # From the store
+
+    async def _follow(self) -> None:
+        async with aclosing(mirror(self._store, self._keys.zone_keys())) as views:
+            async for view in views:
+                self._items = view
+                records = [record for item in view.values() if (record := _decoded(item)) is not None]
+                self._publish(records)
+                try:
+                    await self._disk.save("zone-keys", msgspec.json.encode(records))
+                except OSError as error:
+                    _log.warning("the zones' keys could not be saved; a cold start would use older ones: %s", error)
+
+    def _publish(self, records: Sequence[_Record]) -> None:
+        opened: dict[str, Keyring] = {}
+        for record in records:
+            private = {key: self._open(record.zone, key, sealed) for key, sealed in record.sealed.items()}
+            usable = {key: content for key, content in private.items() if content is not None}
+            if len(usable) == len(private):
+                opened[record.zone] = Keyring(record.zone, record.algorithm, record.state, usable)
+            elif record.zone in self.keyrings:
+                opened[record.zone] = self.keyrings[record.zone]
+        self.keyrings = opened
+        self._changed(tuple(opened.values()))
+
+    # Of the leader
+
+    async def _act_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            fence = self._fence()
+            if fence is None or self._items is None:
+                continue
+            try:
+                for zone, wish in self._wishes.items():
+                    await self._act(zone, wish, fence)
+            except StoreError as error:
+                _log.info("the keys of a zone could not be written, trying again: %s", error)
+
+    async def _act(self, zone: str, wish: Wish | None, fence: int) -> None:
+        """What time and the document make of a zone's keys."""
+        assert self._items is not None
+        key = self._keys.zone_key(zone)
+        leads = CreatedAt(self._keys.leader(), fence)
+        item = self._items.get(key)
+        if item is None:
+            if wish is not None:
+                _log.info("zone %s: making its first keys, of algorithm %d", zone, wish.algorithm)
+                await self._store.txn([leads, Absent(key)], [Put(key, msgspec.json.encode(self._begin(zone, wish)))])
+            return
+        record = _decoded(item)
+        if record is None:
+            return
+        now, state, forgotten = self._wall_clock(), record.state, list[str]()
+        for event in (keyrolls.Wanted(wish is not None, wish.times if wish else state.times), keyrolls.Woken()):
+            stepped = keyrolls.step(state, event, now)
+            state = stepped.state
+            forgotten += [command.key for command in stepped.commands]
+        if state != record.state:
+            _log.info("zone %s: its keys are now %s", zone, phases(state))
+            await self._write(item, record, state, forgotten, [leads])
+
+    def _begin(self, zone: str, wish: Wish) -> _Record:
+        roles = (Role.KSK, Role.ZSK) if wish.split else (Role.CSK,)
+        ids = {role: os.urandom(KEY_ID_BYTES).hex() for role in roles}
+        sealed = {key: self._seal(zone, key, self._generate(wish.algorithm)) for key in ids.values()}
+        return _Record(zone, wish.algorithm, keyrolls.begin(ids, wish.times, self._wall_clock()), sealed)
+
+    # Of an operator
+
+    async def _tell(self, zone: str, make: Callable[[str], keyrolls.Event], *, makes_key: bool = False) -> None:
+        item = await self._store.get(self._keys.zone_key(zone))
+        record = _decoded(item) if item is not None else None
+        if item is None or record is None:
+            raise NotSigned(f"zone {zone} has no keys; is `dnssec` in the document in force?")
+        new = os.urandom(KEY_ID_BYTES).hex()
+        event = make(new)
+        if (why := keyrolls.refusal(record.state, event)) is not None:
+            raise KeysRefused(f"zone {zone}: {why}")
+        sealed = {new: self._seal(zone, new, self._generate(record.algorithm))} if makes_key else {}
+        record = _Record(record.zone, record.algorithm, record.state, {**record.sealed, **sealed})
+        stepped = keyrolls.step(record.state, event, self._wall_clock())
+        forgotten = [command.key for command in stepped.commands]
+        if not await self._write(item, record, stepped.state, forgotten, []):
+            raise KeysRefused(f"zone {zone}: its keys were changed at the same moment; look, and try again")
+        _log.info("zone %s: its keys are now %s, as an operator said", zone, phases(stepped.state))
+
+    async def _write(
+        self, item: Item, record: _Record, state: ZoneKeys, forgotten: Sequence[str], when: Sequence[Compare]
+    ) -> bool:
+        sealed = {key: content for key, content in record.sealed.items() if key not in forgotten}
+        after = msgspec.json.encode(_Record(record.zone, record.algorithm, state, sealed))
+        then = Put(item.key, after) if state.tracks else Delete(item.key)
+        result = await self._store.txn([*when, ModifiedAt(item.key, item.mod_revision)], [then])
+        return result.succeeded
+
+    # Sealing
+
+    def _seal(self, zone: str, key: str, content: bytes) -> str:
+        nonce = os.urandom(NONCE_BYTES)
+        return base64.b64encode(nonce + self._box.encrypt(nonce, content, _bound(zone, key))).decode()
+
+    def _open(self, zone: str, key: str, sealed: str) -> bytes | None:
+        try:
+            raw = base64.b64decode(sealed)
+            return self._box.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], _bound(zone, key))
+        except (InvalidTag, ValueError):
+            _log.error("zone %s: key %s was sealed under another cluster key; give every node the same file", zone, key)
+            return None
+
+
+def phases(state: ZoneKeys) -> str:
+    """Where a zone's keys are, in words: `csk steady`."""
+    if not state.tracks:
+        return "forgotten: it is unsigned"
+    words = ", ".join(f"{track.role.value} {track.phase.value}" for track in state.tracks)
+    return f"{words}, leaving ({state.exit.value})" if state.exit is not keyrolls.Exit.NONE else words
+
+
+def _bound(zone: str, key: str) -> bytes:
+    return f"{zone}/{key}".encode()
+
+
+def _decoded(item: Item) -> _Record | None:
+    try:
+        return msgspec.json.decode(item.value, type=_Record)
+    except msgspec.DecodeError as error:
+        _log.error("the keys at %s are damaged or from a newer version; they stay unused: %s", item.key, error)
+        return None
