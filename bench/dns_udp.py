@@ -1,11 +1,13 @@
 """How much CPU one DNS query costs: one server process beside a plain UDP echo on the same kind of loop.
 
-    .venv/bin/python bench/dns_udp.py [--seconds 5] [--loop uvloop] [--kinds echo,dns,dns-full]
+    .venv/bin/python bench/dns_udp.py [--seconds 5] [--loop uvloop] [--kinds echo,dns,dns-full,dns-signed,dns-denied]
 
 Kinds: `echo` sends each datagram back from the same add_reader loop as the server's; `echo-protocol` does it by
 asyncio's DatagramProtocol; `dns` is the server with its fast path; `dns-full` the same questions with an additional
-record that only the full path reads. The client keeps a window of queries open, a thousand client subnets in turn. CPU
-is the server process's own (/proc/PID/schedstat), so a busy machine changes queries per second, but hardly this.
+record that only the full path reads; `dns-signed` the same with DO, answered with signatures that were made before;
+`dns-denied` asks, with DO, for names that do not exist and were not asked for lately: one signature each. The client
+keeps a window of queries open, a thousand client subnets in turn. CPU is the server process's own
+(/proc/PID/schedstat), so a busy machine changes queries per second, but hardly this.
 """
 
 import argparse
@@ -21,16 +23,29 @@ from pathlib import Path
 
 import uvloop
 
+from meridian_dns.names import name_from_text
 from meridian_dns.server import DnsServer
+from meridian_dns.signing import (
+    ECDSA_P256,
+    ENTRY_POINT,
+    KeySet,
+    KeyUse,
+    Signatures,
+    Signer,
+    SigningKey,
+    generate_der,
+)
 from meridian_dns.steering import Steer
 from meridian_dns.view import Member, Region, RegionView
 from meridian_dns.zone import RecordSpec, ZoneSet, build_zone
 
 WINDOW = 64
 SUBNETS = 1000
+SIGNED = ("dns-signed", "dns-denied")
+DENIED = 20_000  # names in turn: more than the signatures of missing names that a server keeps
 
 
-def holdings() -> tuple[ZoneSet, RegionView]:
+def holdings(kind: str) -> tuple[ZoneSet, RegionView]:
     """Three regions of two members, one steered name."""
     near = {"eu": ("continent/EU", "10.0.0.0/9"), "us": ("continent/NA", "10.128.0.0/9"), "asia": ("continent/AS",)}
     regions = {
@@ -40,22 +55,37 @@ def holdings() -> tuple[ZoneSet, RegionView]:
         for n, (name, net) in enumerate(near.items())
     }
     shop = RecordSpec("shop", "A", 30, None, Steer("geo", tuple(regions)))
-    zone = build_zone("gw.example.com", ["ns1.gw.example.com"], [shop], serial=1)
+    signer = None
+    if kind in SIGNED:
+        key = SigningKey.from_der(ECDSA_P256, ENTRY_POINT, generate_der(ECDSA_P256))
+        keys = KeySet((KeyUse(key, True, True),))
+        signer = Signer(name_from_text("gw.example.com"), keys, signatures=Signatures(lambda: 1_800_000_000))
+    zone = build_zone("gw.example.com", ["ns1.gw.example.com"], [shop], serial=1, signer=signer)
     return ZoneSet([zone]), RegionView(1, regions)
 
 
-def queries(full_path: bool) -> list[bytes]:
+def queries(kind: str) -> list[bytes]:
     """The same question by many client subnets; ids and case vary, as resolvers make them."""
     chance = random.Random(7)
     made = []
-    for index in range(SUBNETS):
-        name = "".join(chance.choice((c.upper(), c)) for c in "shop.gw.example.com").encode()
+    full_path = kind == "dns-full"
+    flags = b"\x80" if kind in SIGNED else b"\0"
+    for index in range(DENIED if kind == "dns-denied" else SUBNETS):
+        label = f"x{chance.randrange(10**9)}" if kind == "dns-denied" else "shop"
+        name = "".join(chance.choice((c.upper(), c)) for c in f"{label}.gw.example.com").encode()
         labels = b"".join(bytes((len(label),)) + label for label in name.split(b".")) + b"\0"
         subnet = b"\0\1\x18\0" + bytes((10, chance.randrange(256), index % 256))
-        opt = b"\0\0\x29\x04\xd0\0\0\0\0" + (len(subnet) + 4).to_bytes(2, "big") + b"\0\x08\0" + bytes((len(subnet),))
+        opt = (
+            b"\0\0\x29\x04\xd0\0\0"
+            + flags
+            + b"\0"
+            + (len(subnet) + 4).to_bytes(2, "big")
+            + b"\0\x08\0"
+            + bytes((len(subnet),))
+        )
         counts = b"\0\1\0\0\0\0\0" + (b"\2" if full_path else b"\1")
         extra = b"\0\0\x0a\0\1\0\0\0\0\0\0" if full_path else b""
-        made.append(index.to_bytes(2, "big") + b"\0\0" + counts + labels + b"\0\1\0\1" + opt + subnet + extra)
+        made.append((index % 65536).to_bytes(2, "big") + b"\0\0" + counts + labels + b"\0\1\0\1" + opt + subnet + extra)
     return made
 
 
@@ -88,7 +118,7 @@ async def serve(kind: str, sock: socket.socket) -> None:
         await loop.create_datagram_endpoint(EchoProtocol, sock=sock)
         await loop.create_future()
     else:
-        zones, view = holdings()
+        zones, view = holdings(kind)
         await DnsServer(zones, view, None).serve([sock], [])
 
 
@@ -108,7 +138,7 @@ def measure(kind: str, loop: str, seconds: float) -> dict[str, float | str]:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
             client.connect(address)
             client.settimeout(5)
-            asked = queries(full_path=kind == "dns-full")
+            asked = queries(kind)
             for query in asked:  # warm: every subnet once, and the server has started
                 client.send(query)
                 client.recv(4096)
@@ -117,7 +147,7 @@ def measure(kind: str, loop: str, seconds: float) -> dict[str, float | str]:
             sent = received = lost = 0
             while time.monotonic() - began < seconds:
                 while sent - received - lost < WINDOW:
-                    client.send(asked[sent % SUBNETS])
+                    client.send(asked[sent % len(asked)])
                     sent += 1
                 try:
                     for _ in range(WINDOW // 2):

@@ -86,5 +86,5 @@ def name_before(name: bytes) -> bytes | None:
 
 def between(zone: Zone, owner: bytes, behind: bytes, types: Iterable[int]) -> RRset:
     """Says that between the two names is none, and what is at the first. Its TTL is a negative answer's (RFC 9077)."""
-    rdata = behind + type_bitmap((*types, RRSIG, NSEC))
+    rdata = behind + type_bitmap(frozenset((*types, RRSIG, NSEC)))
     return RRset(owner, NSEC, zone.negative_soa.ttl_seconds, (rdata,))

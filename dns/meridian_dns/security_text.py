@@ -3,6 +3,7 @@
 import base64
 import binascii
 from collections.abc import Iterable
+from functools import lru_cache
 
 from meridian_dns.lexing import Word
 from meridian_dns.records import SECURITY_TYPES, TYPE_NAMES, TYPES
@@ -26,10 +27,11 @@ def type_name(type_: int) -> str:
     return TYPE_NAMES.get(type_, f"TYPE{type_}")
 
 
-def type_bitmap(types: Iterable[int]) -> bytes:
+@lru_cache(maxsize=1024)  # a zone has few combinations of types, and each proof needs one
+def type_bitmap(types: frozenset[int]) -> bytes:
     """The list of types of an NSEC record in wire form (RFC 4034 section 4.1.2)."""
     windows: dict[int, bytearray] = {}
-    for type_ in sorted(set(types)):
+    for type_ in sorted(types):
         bits = windows.setdefault(type_ >> 8, bytearray())
         low = type_ & 0xFF
         bits.extend(bytes(max(0, low // 8 + 1 - len(bits))))
@@ -39,7 +41,7 @@ def type_bitmap(types: Iterable[int]) -> bytes:
 
 def types_from_words(words: Iterable[Word]) -> bytes:
     """Reads a list of types into its wire form. Raises ValueError."""
-    return type_bitmap(type_of(word.text) for word in words)
+    return type_bitmap(frozenset(type_of(word.text) for word in words))
 
 
 def types_to_text(bitmap: bytes) -> str:

@@ -72,12 +72,21 @@ class Denial(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A key pair. `public` is in the form of DNSKEY (RFC 6605 section 4, RFC 8080 section 3)."""
+    """A key pair. `public` is in the form of DNSKEY (RFC 6605 section 4, RFC 8080 section 3), `rdata` the data of that
+    record, `tag` the number that signatures name it by (RFC 4034 appendix B)."""
 
     algorithm: int
     flags: int
     public: bytes
     private: EllipticCurvePrivateKey | Ed25519PrivateKey = field(repr=False, compare=False)
+    rdata: bytes = field(init=False, repr=False, compare=False)
+    tag: int = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        rdata = struct.pack("!HBB", self.flags, 3, self.algorithm) + self.public
+        total = sum(byte << 8 if index % 2 == 0 else byte for index, byte in enumerate(rdata))
+        object.__setattr__(self, "rdata", rdata)
+        object.__setattr__(self, "tag", (total + (total >> 16)) & 0xFFFF)
 
     @classmethod
     def from_der(cls, algorithm: int, flags: int, der: bytes) -> "SigningKey":
@@ -94,18 +103,6 @@ class SigningKey:
         if algorithm == ED25519 and isinstance(private, Ed25519PrivateKey):
             return cls(algorithm, flags, private.public_key().public_bytes_raw(), private)
         raise KeyUnfit(f"the private key is not of algorithm {algorithm} (known: {sorted(ALGORITHMS)})")
-
-    @property
-    def rdata(self) -> bytes:
-        """The data of its DNSKEY record."""
-        return struct.pack("!HBB", self.flags, 3, self.algorithm) + self.public
-
-    @property
-    def tag(self) -> int:
-        """The key tag (RFC 4034 appendix B)."""
-        rdata = self.rdata
-        total = sum(byte << 8 if index % 2 == 0 else byte for index, byte in enumerate(rdata))
-        return (total + (total >> 16)) & 0xFFFF
 
     def ds_rdata(self, origin: bytes) -> bytes:
         """The data of the DS record that the parent publishes, with SHA-256 (RFC 4509)."""

@@ -10,7 +10,7 @@ from tests.simulation.virtual import run_virtual
 from meridian.control.disk import NoDisk
 from meridian.control.zone_keys import Keyring, KeysRefused, NotSigned, Wish, ZoneKeeper
 from meridian.core.keyrolls import Exit, Phase, Role, Times
-from meridian.store.port import StoreUnavailable
+from meridian.store.port import Delete, StoreUnavailable
 
 ZONE = "gw.example.com."
 TIMES = Times(keys_seconds=10, zone_seconds=30, parent_seconds=40, spread_seconds=5)
@@ -158,6 +158,22 @@ def test_without_the_store_a_node_starts_with_the_keys_on_its_disk() -> None:
             assert again.keeper.keyrings == desk.keeper.keyrings
             with pytest.raises(StoreUnavailable):
                 await again.keeper.seen(ZONE)
+
+    run_virtual(story)
+
+
+def test_keys_that_vanish_from_the_store_are_written_back() -> None:
+    async def story() -> None:
+        desk = await leader(new_store())
+        async with running(desk.keeper.run()):
+            await asyncio.sleep(50)
+            ring = desk.keeper.keyrings[ZONE]
+            await desk.store.txn([], [Delete(KEYS.zone_key(ZONE))])
+            await asyncio.sleep(0.1)
+            assert desk.keeper.keyrings == {ZONE: ring}
+            await asyncio.sleep(3)
+            assert await desk.store.get(KEYS.zone_key(ZONE)) is not None
+            assert desk.keeper.keyrings == {ZONE: ring} and desk.made == 1
 
     run_virtual(story)
 

@@ -1,4 +1,4 @@
-"""A zone of the running cluster is signed, believed by a validator, signed at once after a crash, then unsigned again."""
+"""A zone of the running cluster is signed, believed by a validator, signed at once after a crash, unsigned again."""
 
 import json
 import os

@@ -5,14 +5,15 @@ to its zone and id), and no key is used that the store does not hold. Each write
 of the leader's under its fence; an operator's word is written by the node that he asks.
 
 What the store held last stands on disk too, as sealed as there: a node that starts without the store must not answer a
-signed zone without signatures.
+signed zone without signatures. For the same reason keys that vanish from the store (an empty one was put in place of
+ours) stay in use, and the leader writes them back; they go only after the parent was asked to let go.
 """
 
 import asyncio
 import base64
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -23,7 +24,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from meridian.control.bundle import NONCE_BYTES, derive_key
 from meridian.control.disk import SnapshotDisk
 from meridian.core import keyrolls
-from meridian.core.keyrolls import Role, Times, Use, ZoneKeys
+from meridian.core.keyrolls import Phase, Role, Times, Use, ZoneKeys
 from meridian.store.keys import Keys
 from meridian.store.mirror import mirror
 from meridian.store.port import Absent, Compare, CreatedAt, Delete, Item, ModifiedAt, Put, Store, StoreError
@@ -100,6 +101,7 @@ class ZoneKeeper:
         self._generate, self._fence, self._wall_clock, self._changed = generate, fence, wall_clock, changed
         self._wishes: Mapping[str, Wish | None] = {}
         self._items: Mapping[str, Item] | None = None
+        self._records: Mapping[str, _Record] = {}
 
     def set_wishes(self, wishes: Mapping[str, Wish | None]) -> None:
         """Takes what the document in force says of each of its zones. Keys of other zones are left alone."""
@@ -110,7 +112,7 @@ class ZoneKeeper:
         try:
             content = await self._disk.load("zone-keys")
             if content is not None:
-                self._publish(msgspec.json.decode(content, type=list[_Record]))
+                self._publish({record.zone: record for record in msgspec.json.decode(content, type=list[_Record])})
         except (OSError, msgspec.DecodeError) as error:
             _log.warning("the copy of the zones' keys on disk cannot be read: %s", error)
 
@@ -138,16 +140,25 @@ class ZoneKeeper:
         async with aclosing(mirror(self._store, self._keys.zone_keys())) as views:
             async for view in views:
                 self._items = view
-                records = [record for item in view.values() if (record := _decoded(item)) is not None]
-                self._publish(records)
+                self._publish(self._not_lost(view.values()))
                 try:
-                    await self._disk.save("zone-keys", msgspec.json.encode(records))
+                    await self._disk.save("zone-keys", msgspec.json.encode(list(self._records.values())))
                 except OSError as error:
                     _log.warning("the zones' keys could not be saved; a cold start would use older ones: %s", error)
 
-    def _publish(self, records: Sequence[_Record]) -> None:
+    def _not_lost(self, items: Iterable[Item]) -> dict[str, _Record]:
+        """What the store holds, and what it held before of zones whose keys may not go."""
+        records = {record.zone: record for item in items if (record := _decoded(item)) is not None}
+        for zone, held in self._records.items():
+            if zone not in records and not _may_go(held.state):
+                _log.error("zone %s: its keys are gone from the store, and stay in use here", zone)
+                records[zone] = held
+        return records
+
+    def _publish(self, records: Mapping[str, _Record]) -> None:
+        self._records = records
         opened: dict[str, Keyring] = {}
-        for record in records:
+        for record in records.values():
             private = {key: self._open(record.zone, key, sealed) for key, sealed in record.sealed.items()}
             usable = {key: content for key, content in private.items() if content is not None}
             if len(usable) == len(private):
@@ -178,9 +189,12 @@ class ZoneKeeper:
         leads = CreatedAt(self._keys.leader(), fence)
         item = self._items.get(key)
         if item is None:
-            if wish is not None:
+            record = self._records.get(zone)
+            if record is None and wish is not None:
                 _log.info("zone %s: making its first keys, of algorithm %d", zone, wish.algorithm)
-                await self._store.txn([leads, Absent(key)], [Put(key, msgspec.json.encode(self._begin(zone, wish)))])
+                record = self._begin(zone, wish)
+            if record is not None:
+                await self._store.txn([leads, Absent(key)], [Put(key, msgspec.json.encode(record))])
             return
         record = _decoded(item)
         if record is None:
@@ -249,6 +263,11 @@ def phases(state: ZoneKeys) -> str:
         return "forgotten: it is unsigned"
     words = ", ".join(f"{track.role.value} {track.phase.value}" for track in state.tracks)
     return f"{words}, leaving ({state.exit.value})" if state.exit is not keyrolls.Exit.NONE else words
+
+
+def _may_go(state: ZoneKeys) -> bool:
+    """Whether the parent cannot trust these keys, as far as this node has seen."""
+    return state.exit is not keyrolls.Exit.NONE or all(track.phase is Phase.HIDDEN for track in state.tracks)
 
 
 def _bound(zone: str, key: str) -> bytes:
