@@ -66,8 +66,8 @@ class Times:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One role's keys by their ids. `other`: the next key, or while RETIRING the one before. `until`: when the phase
-    ends by itself; None: it waits for an event."""
+    """One role's keys by their ids. `other`: the next key, or while RETIRING the one before (while AWAITED too, if the
+    zone was on its way out meanwhile). `until`: when the phase ends by itself; None: it waits for an event."""
 
     role: Role
     current: str
@@ -204,19 +204,26 @@ def _want(zone: ZoneKeys, on: bool) -> Step[ZoneKeys, Forget]:
     if on and zone.exit is Exit.ASKED:
         return Step(replace(zone, exit=Exit.NONE, until=None))
     if on and zone.exit is Exit.GONE:
-        # Signed all the time, so no unsigned answer is about: only the parent has to trust the key anew.
-        tracks = tuple(
-            replace(track, phase=Phase.STEADY if track.role is Role.ZSK else Phase.AWAITED, other=None, until=None)
-            for track in zone.tracks
-        )
-        kept = {track.current for track in tracks}
-        forgotten = tuple(Forget(key) for key in _ids(zone) if key not in kept)
-        return Step(replace(zone, tracks=tracks, exit=Exit.NONE, until=None), forgotten)
+        return Step(replace(zone, tracks=tuple(map(_asking_anew, zone.tracks)), exit=Exit.NONE, until=None))
     if not on and zone.exit is Exit.NONE:
         if all(track.phase is Phase.HIDDEN for track in zone.tracks):  # the parent was never asked
             return Step(replace(zone, tracks=()), tuple(map(Forget, _ids(zone))))
         return Step(replace(zone, exit=Exit.ASKED))
     return Step(zone)
+
+
+def _asking_anew(track: Track) -> Track:
+    """The parent trusts no key any more, but a DS of any of them may be remembered: all of them stay.
+
+    The zone was signed all the time, so no unsigned answer is about."""
+    if track.role is Role.ZSK:
+        return track
+    match track.phase:
+        case Phase.STEADY | Phase.RETIRING:
+            return replace(track, phase=Phase.AWAITED, until=None)
+        case Phase.TRUSTED:
+            return replace(track, phase=Phase.OFFERED, until=None)
+    return track
 
 
 def _step(track: Track, event: Event, times: Times, now: float) -> Step[Track, Forget]:
@@ -226,8 +233,10 @@ def _step(track: Track, event: Event, times: Times, now: float) -> Step[Track, F
         case (Phase.HIDDEN, Woken()) if is_due:
             phase = Phase.STEADY if track.role is Role.ZSK else Phase.AWAITED
             return Step(replace(track, phase=phase, until=None))
-        case (Phase.AWAITED, Seen()):
+        case (Phase.AWAITED, Seen()) if track.other is None:
             return Step(replace(track, phase=Phase.STEADY))
+        case (Phase.AWAITED, Seen()):
+            return Step(replace(track, phase=Phase.RETIRING, until=retired_at))
         case (Phase.STEADY, Roll(role, key)) if role is track.role:
             until = now + times.keys_seconds + times.spread_seconds
             return Step(replace(track, phase=Phase.PUBLISHED, other=key, until=until))
