@@ -10,7 +10,7 @@ from tests.simulation.virtual import run_virtual
 from meridian.control.disk import NoDisk
 from meridian.control.zone_keys import Keyring, KeysRefused, NotSigned, Wish, ZoneKeeper
 from meridian.core.keyrolls import Exit, Phase, Role, Times
-from meridian.store.port import Delete, StoreUnavailable
+from meridian.store.port import Delete, Item, StoreUnavailable
 
 ZONE = "gw.example.com."
 TIMES = Times(keys_seconds=10, zone_seconds=30, parent_seconds=40, spread_seconds=5)
@@ -117,6 +117,32 @@ def test_time_and_operators_move_a_rollover_on() -> None:
             await asyncio.sleep(100)
             assert desk.phase() is Phase.STEADY
             assert list(desk.keeper.keyrings[ZONE].private.values()) == [b"private key 1 of 13"], "the other node's"
+
+    run_virtual(story)
+
+
+class RacingStore(FlakyStore):
+    """While `race` is set, somebody else writes between a read and what follows it."""
+
+    race = False
+
+    async def get(self, key: str) -> Item | None:
+        item = await super().get(key)
+        if self.race and item is not None:
+            await self.put(key, item.value)
+        return item
+
+
+def test_two_who_write_at_once_do_not_overwrite_each_other() -> None:
+    async def story() -> None:
+        desk = await leader(RacingStore(asyncio.get_running_loop().time))
+        assert isinstance(desk.store, RacingStore)
+        async with running(desk.keeper.run()):
+            await asyncio.sleep(50)
+            desk.store.race = True
+            with pytest.raises(KeysRefused, match="at the same moment"):
+                await desk.keeper.seen(ZONE)
+            assert desk.phase() is Phase.AWAITED
 
     run_virtual(story)
 

@@ -182,7 +182,7 @@ class Validator:
     def _delegated(self, message: dns.message.Message, cut: dns.name.Name, proofs: list[dns.rrset.RRset]) -> str:
         if message.get_rrset(message.authority, cut, dns.rdataclass.IN, dns.rdatatype.DS) is not None:
             return "secure"
-        types = next((_types(proof) for proof in proofs if proof.name == cut), None)
+        types = next((types_of(proof) for proof in proofs if proof.name == cut), None)
         if types is None or dns.rdatatype.DS in types or dns.rdatatype.NS not in types or dns.rdatatype.SOA in types:
             raise Bogus(f"nothing proves that {cut} is not signed")
         return "insecure"
@@ -190,7 +190,7 @@ class Validator:
     def _prove_absence(self, qname: dns.name.Name, qtype: int, rcode: int, proofs: list[dns.rrset.RRset]) -> None:
         here = next((proof for proof in proofs if proof.name == qname), None)
         if here is not None:
-            types = _types(here)
+            types = types_of(here)
             if qtype in types or dns.rdatatype.CNAME in types:
                 raise Bogus(f"the proof says that {qname} has what was asked: {here}")
             if rcode == 3 and NXNAME not in types:
@@ -206,13 +206,14 @@ class Validator:
         wildcard = dns.name.Name((b"*",)) + encloser
         there = next((proof for proof in proofs if proof.name == wildcard), None)
         if there is not None:
-            if rcode != 0 or qtype in _types(there) or dns.rdatatype.CNAME in _types(there):
+            if rcode != 0 or qtype in types_of(there) or dns.rdatatype.CNAME in types_of(there):
                 raise Bogus(f"the wildcard has what was asked: {there}")
         elif rcode != 3 or not any(_covers(proof, wildcard) for proof in proofs):
             raise Bogus(f"nothing denies {wildcard}")
 
 
-def _types(proof: dns.rrset.RRset) -> set[int]:
+def types_of(proof: dns.rrset.RRset) -> set[int]:
+    """The types that an NSEC record lists."""
     return {
         window << 8 | index << 3 | bit
         for window, bits in proof[0].windows
@@ -227,6 +228,6 @@ def _covers(proof: dns.rrset.RRset, name: dns.name.Name) -> bool:
     owner, behind = proof.name, proof[0].next
     if behind.is_subdomain(name) and behind != name:
         return False
-    if name.is_subdomain(owner) and owner != name and dns.rdatatype.NS in _types(proof) and 6 not in _types(proof):
+    if name.is_subdomain(owner) and owner != name and dns.rdatatype.NS in types_of(proof) and 6 not in types_of(proof):
         return False  # a delegation says nothing of what is below it
     return bool(owner < name and (name < behind or behind <= owner))

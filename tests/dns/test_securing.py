@@ -5,15 +5,17 @@ import random
 
 import dns.flags
 import dns.message
+import dns.rdatatype
+import dns.rrset
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.dns.signed_world import NOW, RECORDS, Bogus, Clock, Validator, make_signed_zone, make_signer
+from tests.dns.signed_world import NOW, RECORDS, Bogus, Clock, Validator, make_signed_zone, make_signer, types_of
 from tests.dns.world import ORIGIN, make_view
 from tests.scale import TIMES
 
 from meridian_dns.message import encode, parse
-from meridian_dns.names import name_from_text
+from meridian_dns.names import name_from_text, order_key
 from meridian_dns.responder import Holdings, decide
 from meridian_dns.securing import sign_whole
 from meridian_dns.server import DnsServer
@@ -144,6 +146,19 @@ def test_ds_is_the_parents() -> None:
         make_signed_zone(signer, [RecordSpec("alone", "DS", 600, "1 13 2 " + "ab" * 32, None)])
 
 
+def test_glue_at_a_delegation_is_none_of_ours() -> None:
+    zone = make_signed_zone(
+        records=[RecordSpec("own", "NS", 600, "own", None), RecordSpec("own", "A", 600, "192.0.2.1", None)]
+    )
+    reply = ask(server_of(zone), f"own.{ORIGIN}.", "A")
+    assert Validator(zone).check(reply, f"own.{ORIGIN}.", "A") == "insecure"
+    message = dns.message.from_wire(reply)
+    assert types_of(message.authority[1]) == {2, 46, 47}
+    denied = dns.message.from_wire(ask(server_of(zone), f"own.{ORIGIN}.", "DS"))
+    assert types_of(denied.authority[2]) == {2, 46, 47}
+    assert [rrset.rdtype for rrset in message.additional] == [1]
+
+
 def test_what_does_not_fit_says_so_and_comes_whole_by_tcp() -> None:
     zone = make_signed_zone()
     server = server_of(zone)
@@ -183,7 +198,14 @@ def encode_fully(zone: Zone, name: str, type_: str) -> bytes:
 
 LABELS = st.sampled_from(["a", "b", "*", "\\000", "\\255", "@", "[", "a\\000", "z", "aa"])
 OWNERS = st.lists(LABELS, min_size=1, max_size=3).map(".".join)
-VALUES = {"A": "192.0.2.1", "TXT": "text", "NS": "ns.example.net.", "CNAME": "a", "MX": "10 b"}
+VALUES = {
+    "A": "192.0.2.1",
+    "TXT": "text",
+    "NS": "ns.example.net.",
+    "DS": "1 13 2 " + "ab" * 32,
+    "CNAME": "a",
+    "MX": "10 b",
+}
 
 
 @st.composite
@@ -203,14 +225,29 @@ def zones(draw: st.DrawFn) -> Zone:
 
 
 @settings(max_examples=60 * TIMES, deadline=None)
-@given(zones(), st.lists(st.tuples(OWNERS, st.sampled_from([*VALUES, "DS", "TYPE999"])), min_size=5, max_size=20))
+@given(zones(), st.lists(st.tuples(OWNERS, st.sampled_from([*VALUES, "TYPE999"])), min_size=5, max_size=20))
 def test_any_question_to_any_zone_is_believed(zone: Zone, questions: list[tuple[str, str]]) -> None:
     server, validator = server_of(zone), Validator(zone)
     for name, type_ in questions:
         # dnspython takes a star that another wildcard stands for, which nobody asks for, for a broken signature.
         if not name.startswith("*") or name_from_text(f"{name}.example.") in zone.names:
-            validator.check(ask(server, f"{name}.example.", type_), f"{name}.example.", type_)
+            reply = ask(server, f"{name}.example.", type_)
+            validator.check(reply, f"{name}.example.", type_)
+            for rrset in dns.message.from_wire(reply).authority:
+                if rrset.rdtype == dns.rdatatype.NSEC:
+                    check_truth(zone, rrset, dns.rdatatype.from_text(type_))
     assert server.counters.errors == 0
+
+
+def check_truth(zone: Zone, proof: dns.rrset.RRset, asked: int) -> None:
+    """A proof that others may use for other questions (RFC 8198) says nothing wrong of any name and type."""
+    owner, behind = (order_key(bytes(name.to_wire() or b"")) for name in (proof.name, proof[0].next))
+    origin = order_key(zone.origin)
+    assert not [n for n in zone.order if owner < order_key(n) and (order_key(n) < behind or behind == origin)]
+    name = proof.name.to_wire()
+    if name in zone.order:
+        own = set(zone.names[name]) if name not in zone.cuts else {2, 43} & set(zone.names[name])
+        assert types_of(proof) - {asked} == own - {asked} | {46, 47}
 
 
 def test_names_without_room_behind_them() -> None:
