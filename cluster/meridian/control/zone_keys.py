@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from meridian.control.bundle import NONCE_BYTES, derive_key
 from meridian.control.disk import SnapshotDisk
+from meridian.control.fences import revision_of
 from meridian.core import keyrolls
 from meridian.core.keyrolls import Phase, Role, Times, Use, ZoneKeys
 from meridian.store.keys import Keys
@@ -186,7 +187,7 @@ class ZoneKeeper:
         """What time and the document make of a zone's keys."""
         assert self._items is not None
         key = self._keys.zone_key(zone)
-        leads = CreatedAt(self._keys.leader(), fence)
+        leads = CreatedAt(self._keys.leader(), revision_of(fence))
         item = self._items.get(key)
         if item is None:
             record = self._records.get(zone)
