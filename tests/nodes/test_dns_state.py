@@ -251,3 +251,10 @@ def test_a_limit_of_answers_is_read_with_its_unit() -> None:
     assert judged == [Judgement.SEND, Judgement.SEND, Judgement.SLIP, Judgement.SEND, Judgement.SLIP]
     with pytest.raises(ValueError, match="is not a rate"):
         model.AnswerLimit(rate="fast", burst=2)
+
+
+def test_a_signed_zone_has_no_secondaries() -> None:
+    zone = {"name": "a.test", "nameservers": ["ns.b.test"], "dnssec": {}, "secondaries": [{"address": "192.0.2.53"}]}
+    with pytest.raises(ValueError, match="remove `dnssec` or `secondaries`"):
+        model.Zone.model_validate(zone)
+    model.Zone.model_validate({**zone, "secondaries": []})

@@ -326,6 +326,13 @@ class Zone(Word):
     dnssec: Dnssec | None = None
     records: tuple[Record, ...] = Field(default=(), max_length=100_000)
 
+    @model_validator(mode="after")
+    def _is_signed_or_copied(self) -> "Zone":
+        # A copy would hold no signatures while the parent says that the zone is signed: all of it would be bogus.
+        if self.dnssec is not None and self.secondaries:
+            raise ValueError("a zone that is signed as it is asked cannot be copied: remove `dnssec` or `secondaries`")
+        return self
+
 
 class AnswerLimit(Word):
     """What one client network (/24 of IPv4, /56 of IPv6) is answered by each DNS server over UDP, where addresses can
