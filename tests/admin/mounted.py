@@ -10,6 +10,7 @@ import uvicorn
 
 from meridian.admin.app import build_app
 from meridian.admin.status import KeyStatus, NodeStatus, RegionStatus, Status, StoreStatus, ZoneKeysStatus
+from meridian.control import seat_orders
 from meridian.control.backup import Made, Restored, Seen, back_up, restore
 from meridian.control.configuration import Configuration
 from meridian.control.drains import DrainRefused
@@ -121,6 +122,12 @@ class ClusterPanel:
         if word == "gone":
             raise KeysRefused("the zone is not on its way to be unsigned")
         self.told.append(word)
+
+    async def settle_limits(self) -> None:
+        await seat_orders.settle(self.store, Keys("test"))
+
+    async def free_seats(self, node: str) -> int:
+        return await seat_orders.free(self.store, Keys("test"), node, [one.name for one in self.status().nodes])
 
     async def metrics(self) -> str:
         return "# TYPE meridian_requests_total counter\nmeridian_requests_total 1\n"

@@ -8,8 +8,11 @@ import pytest_asyncio
 from tests.admin.mounted import mounted
 from tests.cli.test_config import Operator
 
+from meridian.control import seating
+from meridian.control.driver import cut_for
+from meridian.core.granting.seats import Seat
 from meridian.store.keys import Keys
-from meridian.store.port import DeletePrefix
+from meridian.store.port import DeletePrefix, Put
 
 
 @pytest_asyncio.fixture
@@ -45,6 +48,20 @@ async def test_a_file_that_is_none_or_damaged_is_a_mistake(operator: Operator) -
     other = await operator.types("restore", operator.file)
     assert other.code == 2
     assert "not a backup of Meridian" in other.err
+
+
+async def test_what_only_an_operator_knows_of_limits_is_written_or_refused(operator: Operator) -> None:
+    refused = await operator.types("limits", "settle")
+    assert refused.code == 1
+    assert "do not wait for anybody" in refused.err
+    keys = Keys("test")
+    epoch = Put(keys.limit_epoch(), seating.encode(seating.Epoch(cut_for(3, 2), 1, frozen=True)))
+    await operator.api.store.txn([], [epoch, Put(keys.limit_seat(0), seating.encode(Seat("gone", "n", True)))])
+    assert (await operator.types("limits", "settle")).code == 0
+    freed = await operator.types("limits", "free", "gone")
+    assert (freed.code, freed.out.split(";")[0]) == (0, "gone gave up 1 home seats")
+    again = await operator.types("limits", "free", "gone")
+    assert "no home seat is held by a node 'gone'" in again.err
 
 
 async def test_defrag_shows_each_member(operator: Operator) -> None:

@@ -7,14 +7,15 @@ import pytest
 from tests.control.parts import KEYS, FlakyStore, running
 from tests.simulation.virtual import run_virtual
 
-from meridian.control import seating
+from meridian.control import seat_orders, seating
 from meridian.control.disk import NoDisk
 from meridian.control.driver import cut_for
 from meridian.control.grants import Grants
+from meridian.control.seat_orders import SeatsRefused
 from meridian.control.seating import Epoch
 from meridian.core.granting.seats import Seat, Tell
 from meridian.core.granting.shares import Cut, Rule, Value
-from meridian.store.port import Put, TxnResult
+from meridian.store.port import DeletePrefix, Put, TxnResult
 
 CUT = cut_for(3, 2)
 
@@ -283,6 +284,58 @@ def test_a_restored_store_has_its_values_stamped_with_its_generation() -> None:
     assert view is None
     restored = seating.View(Epoch(CUT, 1), {0: Seat("a", "n", True)}, {"l": Value(0, 7, Rule(1.0, 1))}, {}, {})
     assert seating.next_value(restored, "l", Rule(1.0, 1)) == Value(1, 8, Rule(1.0, 1))
+
+
+def test_a_restored_store_moves_nothing_until_an_operator_says_that_all_are_back() -> None:
+    async def story() -> None:
+        one = store()
+        disk = Memory()
+        node = Node(one, "a", disk=disk)
+        meet(node)
+        async with running(node.run()):
+            await asyncio.sleep(15.0)
+            await lead(node, {"some": Rule(1.0, 1)})
+            home = node.grants.home
+            assert home
+            await one.txn([], [DeletePrefix(KEYS.limits())])
+            frozen = Put(KEYS.limit_epoch(), seating.encode(Epoch(CUT, 1, frozen=True)))
+            await one.txn([], [frozen, Put(KEYS.limit_value("some"), seating.encode(Value(0, 7, Rule(1.0, 1))))])
+            await asyncio.sleep(15.0)
+            assert node.grants.home == home  # spent on, and claimed again
+            assert "meridian limits settle" in node.grants.detail
+            node.grants.set_rules({"some": Rule(2.0, 2)})
+            await asyncio.sleep(5.0)
+            assert (await values(one))["some"].current == Rule(1.0, 1)
+            await seat_orders.settle(one, KEYS)
+            await asyncio.sleep(15.0)
+            assert (await values(one))["some"].current == Rule(2.0, 2)
+            assert node.grants.home == home
+            with pytest.raises(SeatsRefused, match="do not wait"):
+                await seat_orders.settle(one, KEYS)
+
+    run_virtual(story)
+
+
+def test_home_seats_of_a_machine_that_is_off_go_to_others_when_an_operator_says_so() -> None:
+    async def story() -> None:
+        one = store()
+        stays, goes = Node(one, "a"), Node(one, "b")
+        meet(stays, goes)
+        async with running(stays.run()):
+            async with running(goes.run()):
+                await asyncio.sleep(15.0)
+                with pytest.raises(SeatsRefused, match="is there and may be spending"):
+                    await seat_orders.free(one, KEYS, "b", ["a", "b"])
+            meet(stays)
+            await asyncio.sleep(15.0)
+            assert goes.grants.home and not goes.grants.home & stays.seats
+            assert await seat_orders.free(one, KEYS, "b", ["a"]) == len(goes.grants.home)
+            await asyncio.sleep(15.0)
+            assert goes.grants.home <= stays.seats
+            with pytest.raises(SeatsRefused, match="no home seat"):
+                await seat_orders.free(one, KEYS, "b", ["a"])
+
+    run_virtual(story)
 
 
 def test_a_witness_takes_no_seat_and_changes_limits_while_it_leads() -> None:

@@ -13,6 +13,7 @@ from meridian.control.backup import BackupError, NotEmpty
 from meridian.control.bundle import BundleError
 from meridian.control.configuration import NoSuchVersion, PlanRefused
 from meridian.control.drains import DrainRefused
+from meridian.control.seat_orders import SeatsRefused
 from meridian.control.zone_keys import KeysRefused, NotSigned
 from meridian.core.document import DocumentError
 from meridian.store.documents import VersionConflict
@@ -30,6 +31,7 @@ _MAPPING: tuple[tuple[type[Exception], int, str], ...] = (
     (NoSuchVersion, 404, "the history lists the versions that exist"),
     (UnknownTarget, 404, "the status lists nodes and regions"),
     (DrainRefused, 409, "bring another node back first; --force gives the order all the same"),
+    (SeatsRefused, 409, "meridian status shows who sits where and what limits wait for"),
     (NotEmpty, 409, "if that is meant, restore again with force (--force); back up what is there first"),
     (BackupError, 422, "nothing was changed"),
     (NotSigned, 404, "keys are made within seconds of the first document that says `dnssec` for the zone"),

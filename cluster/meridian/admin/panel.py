@@ -42,6 +42,14 @@ class Panel(Protocol):
         """Puts a backup into the store. Raises control.backup.BackupError or NotEmpty, store.port.StoreError."""
         ...
 
+    async def settle_limits(self) -> None:
+        """Ends limits' wait after a restore. Raises control.seat_orders.SeatsRefused, store.port.StoreError."""
+        ...
+
+    async def free_seats(self, node: str) -> int:
+        """Takes the home seats of a machine that is off for good; returns how many. Raises as `settle_limits`."""
+        ...
+
     async def metrics(self) -> str:
         """All series of this node and its workers in Prometheus' text format (version 0.0.4)."""
         ...

@@ -1,4 +1,4 @@
-"""/v1/backup and /v1/store: what an operator does with the store itself. Thin: control/ does it."""
+"""/v1/backup, /v1/store, /v1/limits: what an operator does with what the store holds. Thin: control/ does it."""
 
 from typing import Annotated
 
@@ -13,6 +13,10 @@ from meridian.control.upkeep import Defragmented
 
 class Defragmentation(BaseModel):
     members: tuple[Defragmented, ...]
+
+
+class FreedSeats(BaseModel):
+    seats: int
 
 
 def store_router(panel: Panel) -> APIRouter:
@@ -38,5 +42,15 @@ def store_router(panel: Panel) -> APIRouter:
     async def defragment() -> Defragmentation:
         """Makes the files of the store's members small, one member at a time; takes NOSPACE back if there is room."""
         return Defragmentation(members=tuple(await panel.defragment()))
+
+    @router.post("/v1/limits/settle", status_code=204)
+    async def settle() -> None:
+        """Says that after a restore every node of before is back, or off for good: seats and values move again."""
+        await panel.settle_limits()
+
+    @router.delete("/v1/limits/seats/{node}")
+    async def free(node: str) -> FreedSeats:
+        """Says that a machine is off for good: others may have its home seats."""
+        return FreedSeats(seats=await panel.free_seats(node))
 
     return router

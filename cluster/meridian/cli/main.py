@@ -9,6 +9,7 @@ import typer
 from meridian.cli import cluster, config, run, store
 from meridian.cli.dns import dns
 from meridian.cli.errors import CommandError, Failed
+from meridian.cli.limits import limits
 from meridian.cli.local import local
 from meridian.cli.output import show_error
 
@@ -39,6 +40,7 @@ app.command()(store.backup)
 app.command()(store.restore)
 app.add_typer(store.store, name="store")
 app.add_typer(dns, name="dns")
+app.add_typer(limits, name="limits")
 app.command(context_settings=run.PASS_ON)(run.chaos)
 
 DEBUG = "MERIDIAN_DEBUG"  # set: an unexpected error shows its traceback

@@ -170,7 +170,9 @@ class Grants:
     def detail(self) -> str:
         """What keeps this node from spending its part; "" if nothing does."""
         away = f"the store is away; home seats are kept ({self._away})" if self._away else ""
-        return "; ".join(text for text in (self._problem, away) if text)
+        restored = self.view is not None and self.view.epoch.frozen
+        waits = "the store was restored: no seat and no value moves until `meridian limits settle`" if restored else ""
+        return "; ".join(text for text in (self._problem, away, waits) if text)
 
     @property
     def home(self) -> frozenset[int]:

@@ -24,6 +24,7 @@ import structlog
 
 from meridian.admin.panel import RoleName
 from meridian.admin.status import Status, ZoneKeysStatus
+from meridian.control import seat_orders
 from meridian.control.backup import BackupError, Made, Restored, Seen, back_up, restore
 from meridian.control.configuration import Configuration
 from meridian.control.disk import SnapshotDisk
@@ -228,6 +229,16 @@ class Headquarters:
         versions = [status.config_version, *(member.config_version for member in status.members)]
         seen = Seen(max(versions), generation_of(status.verdict.fence))
         return await restore(self._store, self._keys, self._cluster_key, raw, seen, author=author, force=force)
+
+    async def settle_limits(self) -> None:
+        """Ends limits' wait after a restore. Raises control.seat_orders.SeatsRefused, StoreError."""
+        await seat_orders.settle(self._store, self._keys)
+
+    async def free_seats(self, node: str) -> int:
+        """Takes the home seats of a machine that is off. Raises control.seat_orders.SeatsRefused, StoreError."""
+        return await seat_orders.free(
+            self._store, self._keys, node, [member.name for member in self.control.status().members]
+        )
 
     def zone_keys(self, zone: str) -> ZoneKeysStatus:
         """The keys of a signed zone, from memory. Raises NotSigned."""
