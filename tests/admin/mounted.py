@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 import uvicorn
@@ -16,6 +16,7 @@ from meridian.control.configuration import Configuration
 from meridian.control.drains import DrainRefused
 from meridian.control.upkeep import Defragmented
 from meridian.control.zone_keys import KeysRefused, NotSigned
+from meridian.store.documents import Beside
 from meridian.store.embedded import EmbeddedStore
 from meridian.store.keys import Keys
 from meridian.store.port import Item, Store, StoreUnavailable
@@ -138,9 +139,13 @@ class WatchedConfiguration(Configuration):
 
     panel: ClusterPanel
 
-    async def _write(self, payload: bytes, author: str, message: str, base: int) -> int:
-        version = await super()._write(payload, author, message, base)
-        self.panel.version = version
+    async def _write(
+        self, payload: bytes, author: str, message: str, base: int, beside: Callable[[int], Beside],
+        *, candidate: bool = False,
+    ) -> int:  # fmt: skip
+        version = await super()._write(payload, author, message, base, beside, candidate=candidate)
+        if not candidate:
+            self.panel.version = version
         return version
 
 

@@ -38,7 +38,12 @@ async def test_apply_get_history_rollback(client: httpx.AsyncClient) -> None:
     assert planned["base"] == 0
     assert [change["kind"] for change in planned["plan"]["changes"]] == ["added"] * 3
     body = {"text": DOCUMENT, "author": "me", "message": "first", "expected_version": 0}
-    assert (await client.put("/v1/config", json=body)).json() == {"version": 1, "changed": True, "warnings": []}
+    assert (await client.put("/v1/config", json=body)).json() == {
+        "version": 1,
+        "changed": True,
+        "warnings": [],
+        "staged": False,
+    }
     changed = DOCUMENT.replace("127.0.0.1:8000", "127.0.0.1:8001")
     assert (await client.put("/v1/config", json={"text": changed})).json()["version"] == 2
     current = (await client.get("/v1/config")).json()

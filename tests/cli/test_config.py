@@ -46,7 +46,7 @@ async def test_a_document_s_life(operator: Operator) -> None:
     assert "eu-west-1 has version 1" in applied.out and "us-east-1 has version 1" in applied.out
     operator.file.write_text(DOCUMENT.replace("8000", "8001"))
     assert "endpoints[0].address: 127.0.0.1:8000 -> 127.0.0.1:8001" in (await operator.types("plan", operator.file)).out
-    assert (await operator.types("apply", operator.file)).code == 0
+    assert (await operator.types("apply", "--now", operator.file)).code == 0
     again = await operator.types("apply", operator.file)
     assert (again.code, "version 2 was current already" in again.out) == (0, True)
     history = json.loads((await operator.types("history", "--json")).out)["versions"]
@@ -102,11 +102,11 @@ async def test_apply_without_store_fails_with_the_reason(operator: Operator) -> 
 async def test_removing_much_wants_force(operator: Operator) -> None:
     more = "".join(f"  - {{name: r{i}, match: {{path: /{i}}}, upstream: app}}\n" for i in range(5))
     operator.file.write_text(DOCUMENT + more)
-    await operator.types("apply", operator.file)
+    await operator.types("apply", "--now", operator.file)
     operator.file.write_text(DOCUMENT)
     refused = await operator.types("apply", operator.file)
     assert (refused.code, "removes 5 of 6 routes" in refused.err, "--force" in refused.err) == (1, True, True)
-    assert (await operator.types("apply", operator.file, "--force")).code == 0
+    assert (await operator.types("apply", "--now", operator.file, "--force")).code == 0
 
 
 async def test_files_go_with_the_document(operator: Operator) -> None:

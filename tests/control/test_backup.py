@@ -94,6 +94,26 @@ async def test_no_number_that_a_node_has_seen_is_used_again() -> None:
     assert (await restore(empty(), KEYS, KEY, second, Seen(), author="bob")).generation == 4
 
 
+async def test_a_rollout_on_its_way_is_neither_carried_nor_left_behind() -> None:
+    store = await filled()
+    configuration = Configuration(store, KEYS, KEY)
+    other = TLS.replace("10.0.0.1", "10.0.0.9")
+    await configuration.apply(other, FILES, author="ann", staged=True)
+    await configuration.abort(author="ann")
+    await configuration.apply(other, FILES, author="ann", staged=True)
+    await store.put(KEYS.trial("eu-1"), b"{}")
+    made, raw = await back_up(store, KEYS, KEY)
+    assert (made.current, made.versions) == (3, 5)
+    for target in (empty(), store):
+        done = await restore(target, KEYS, KEY, raw, Seen(version=3), author="bob", force=True)
+        assert done.version == 6, "no number of a candidate is given again"
+        restored = Configuration(target, KEYS, KEY)
+        assert await restored.rollout() is None
+        assert {number: one.stage.value for number, one in (await restored.outcomes()).items()} == {4: "undone"}
+        assert not [name for name in await names(target) if name.startswith("config/trials/")]
+        assert (await restored.apply(other, FILES, author="bob", staged=True)).version == 7
+
+
 def test_a_fence_of_a_later_generation_is_greater_whatever_the_revision() -> None:
     assert make_fence(1, 3) > make_fence(0, 10**9)
     assert (revision_of(make_fence(5, 77)), generation_of(make_fence(5, 77))) == (77, 5)

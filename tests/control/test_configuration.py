@@ -3,7 +3,7 @@
 import pytest
 
 from meridian.control.bundle import unseal
-from meridian.control.configuration import Configuration, NoSuchVersion, PlanRefused
+from meridian.control.configuration import ChangedMeanwhile, Configuration, NoSuchVersion, PlanRefused
 from meridian.core.document import DocumentError
 from meridian.store import documents
 from meridian.store.embedded import EmbeddedStore
@@ -45,7 +45,7 @@ async def test_versions_rise_and_come_back_by_rollback(configuration: Configurat
 async def test_who_saw_an_older_version_is_told_and_overwrites_nothing(configuration: Configuration) -> None:
     await configuration.apply(BASE, {}, author="ann")
     await configuration.apply(BASE.replace("10.0.0.1", "10.0.0.2"), {}, author="bob", expected_version=1)
-    with pytest.raises(documents.VersionConflict, match="version 2 is in force, not 1"):
+    with pytest.raises(ChangedMeanwhile, match=r"(?s)version 2 of .* is in force, not 1; it changed:"):
         await configuration.apply(BASE.replace("10.0.0.1", "10.0.0.3"), {}, author="ann", expected_version=1)
     assert "10.0.0.2" in (await configuration.get()).text
 

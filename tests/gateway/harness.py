@@ -230,6 +230,17 @@ async def client(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio
         writer.transport.abort()
 
 
+def named(name: bytes) -> Handler:
+    """An upstream that says its name."""
+
+    async def app(reader: Reader, writer: Writer) -> None:
+        while True:
+            await read_message(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(name) + name)
+
+    return app
+
+
 async def ask(port: int, request: bytes) -> tuple[bytes, bytes]:
     """One request on a connection of its own; head and body of the answer."""
     async with client(port) as (reader, writer):

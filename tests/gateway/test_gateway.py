@@ -15,6 +15,7 @@ from tests.gateway.harness import (
     document,
     get,
     hello,
+    named,
     origin,
     read_head,
     read_message,
@@ -28,17 +29,6 @@ from meridian.core.granting.messages import Consult, Consulted, Message
 from meridian.core.granting.shares import Cut, Rule, Value
 from meridian.core.granting.spender import Allowance
 from meridian.gateway.limits import CONSULT_SECONDS, Limits, Told
-
-
-def named(name: bytes):  # type: ignore[no-untyped-def] # a Handler, made on the spot
-    """An upstream that says its name."""
-
-    async def app(reader: Reader, writer: Writer) -> None:
-        while True:
-            await read_message(reader)
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(name) + name)
-
-    return app
 
 
 async def load(running: Running, stop: asyncio.Event, answers: list[tuple[int, bytes]]) -> None:

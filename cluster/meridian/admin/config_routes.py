@@ -6,6 +6,8 @@ from fastapi import APIRouter, Query
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
 
 from meridian.admin.panel import Panel
+from meridian.admin.rollouts import rollout_status
+from meridian.admin.status import RolloutStatus
 from meridian.control.configuration import Applied, Planned, Stored
 from meridian.core.document import schema
 from meridian.store.documents import VersionMeta
@@ -27,6 +29,8 @@ class ApplyIn(DocumentIn):
     message: str = Field(default="", max_length=2000)
     force: bool = False
     expected_version: int | None = Field(default=None, ge=0)
+    staged: bool = False
+    stage_seconds: float | None = Field(default=None, gt=0, le=86_400)
 
 
 class RollbackIn(BaseModel):
@@ -36,8 +40,17 @@ class RollbackIn(BaseModel):
     author: str = Field(default="", max_length=200)
 
 
+class By(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    author: str = Field(default="", max_length=200)
+
+
 class History(BaseModel):
+    """`outcomes`: how the rollouts of versions ended, by version."""
+
     versions: tuple[VersionMeta, ...]
+    outcomes: dict[int, RolloutStatus] = {}
 
 
 def config_router(panel: Panel) -> APIRouter:
@@ -51,7 +64,7 @@ def config_router(panel: Panel) -> APIRouter:
 
     @router.put("")
     async def apply(body: ApplyIn) -> Applied:
-        """Makes a document current, by one compare-and-put."""
+        """Makes a document current by one compare-and-put, or (`staged`) begins to roll it out."""
         return await panel.configuration.apply(
             body.text,
             body.files,
@@ -59,6 +72,8 @@ def config_router(panel: Panel) -> APIRouter:
             message=body.message,
             force=body.force,
             expected_version=body.expected_version,
+            staged=body.staged,
+            stage_seconds=body.stage_seconds,
         )
 
     @router.post("/plan")
@@ -69,7 +84,24 @@ def config_router(panel: Panel) -> APIRouter:
     @router.get("/history")
     async def history(limit: Annotated[int, Query(ge=1, le=1000)] = 20) -> History:
         """The newest versions first, without their texts."""
-        return History(versions=await panel.configuration.history(limit))
+        versions = await panel.configuration.history(limit)
+        outcomes = {number: rollout_status(record) for number, record in (await panel.configuration.outcomes()).items()}
+        return History(versions=versions, outcomes={n: found for n, found in outcomes.items() if found is not None})
+
+    @router.get("/rollout")
+    async def rollout() -> RolloutStatus | None:
+        """The document on its way, or how the last one ended."""
+        return rollout_status(await panel.configuration.rollout())
+
+    @router.post("/rollout/promote")
+    async def promote(body: By) -> RolloutStatus | None:
+        """Makes the candidate current everywhere now."""
+        return rollout_status(await panel.configuration.promote(author=body.author))
+
+    @router.post("/rollout/abort")
+    async def abort(body: By) -> RolloutStatus | None:
+        """Ends the rollout; what was current stays."""
+        return rollout_status(await panel.configuration.abort(author=body.author))
 
     @router.post("/rollback")
     async def rollback(body: RollbackIn) -> Applied:

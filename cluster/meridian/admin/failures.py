@@ -11,12 +11,12 @@ from starlette.responses import JSONResponse
 from meridian.admin.gate import error_body
 from meridian.control.backup import BackupError, NotEmpty
 from meridian.control.bundle import BundleError
-from meridian.control.configuration import NoSuchVersion, PlanRefused
+from meridian.control.configuration import ChangedMeanwhile, NoRollout, NoSuchVersion, PlanRefused, RolloutRunning
 from meridian.control.drains import DrainRefused
 from meridian.control.seat_orders import SeatsRefused
 from meridian.control.zone_keys import KeysRefused, NotSigned
 from meridian.core.document import DocumentError
-from meridian.store.documents import VersionConflict
+from meridian.store.documents import RolloutChanged, VersionConflict
 from meridian.store.port import OutcomeUnknown, StoreError
 
 
@@ -26,6 +26,10 @@ class UnknownTarget(Exception):
 
 # Exception, status, remedy. The most special class first: OutcomeUnknown is a StoreError.
 _MAPPING: tuple[tuple[type[Exception], int, str], ...] = (
+    (RolloutRunning, 409, "see meridian rollout status; meridian rollout promote or abort ends it, then apply again"),
+    (NoRollout, 409, "meridian history shows how rollouts ended"),
+    (ChangedMeanwhile, 409, "see meridian plan, take the change into your file, then apply again"),
+    (RolloutChanged, 409, "see meridian rollout status, then try again"),
     (PlanRefused, 409, "if that is meant, apply again with force (--force)"),
     (VersionConflict, 409, "somebody else applied meanwhile: look at the plan again, then apply"),
     (NoSuchVersion, 404, "the history lists the versions that exist"),

@@ -141,8 +141,39 @@ class SeatStatus(_Frozen):
     detail: str = ""
 
 
+class RolloutStatus(_Frozen):
+    """A document on its way, or how the last one ended: `stage` is checking, canary, region, done or undone.
+
+    Of the present stage: exchanges, and how many failed, of the candidate and of the version in force.
+    """
+
+    candidate: int
+    base: int
+    stage: str
+    detail: str = ""
+    author: str = ""
+    message: str = ""
+    at: str = ""
+    ended: str = ""
+    canaries: tuple[str, ...] = ()
+    region: str = ""
+    min_exchanges: int = 0
+    candidate_exchanges: int = 0
+    candidate_failed: int = 0
+    current_exchanges: int = 0
+    current_failed: int = 0
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return bool(self.ended)
+
+
 class Status(_Frozen):
-    """Everything at a glance. `leader` is a node's name or empty; `config_version` is the current one, 0 if none."""
+    """Everything at a glance. `leader` is a node's name or empty; `config_version` is the current one, 0 if none.
+
+    `config_from_disk`: the node that answers serves its own copy, since it has not reached the store yet.
+    """
 
     cluster: str
     node: str
@@ -150,6 +181,8 @@ class Status(_Frozen):
     leader: str = ""
     verdict: VerdictStatus = VerdictStatus()
     config_version: int = 0
+    config_from_disk: bool = False
+    rollout: RolloutStatus | None = None
     nodes: tuple[NodeStatus, ...] = ()
     regions: tuple[RegionStatus, ...] = ()
     workers: tuple[WorkerStatus, ...] = ()

@@ -1,8 +1,10 @@
 """Speaks to the admin API: the one of --admin and --token-file, else of the environment, else the local cluster's."""
 
+import getpass
 import http.client
 import json
 import os
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -185,3 +187,11 @@ def _problem(problem: dict[str, Any]) -> str:
 def segment(name: str) -> str:
     """A name as one segment of a path."""
     return quote(name, safe="")
+
+
+def author() -> str:
+    """Who does it, for the history."""
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    except (OSError, KeyError):  # a user without a name
+        return socket.gethostname()

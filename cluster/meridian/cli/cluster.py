@@ -89,6 +89,10 @@ def render(found: "Status") -> Any:
         f"cluster [bold]{escape(found.cluster)}[/], asked {escape(found.node)}; store {store}; "
         f"leader {escape(found.leader) or '[yellow]none[/]'}; verdict {verdict}; version {found.config_version}"
     )
+    if found.config_from_disk:
+        head += " [yellow](this node's own copy: it has not reached the store since it started)[/]"
+    if found.rollout is not None and not found.rollout.over:
+        head += f"\nrollout of version {found.rollout.candidate}: {found.rollout.stage}, {escape(found.rollout.detail)}"
     nodes = [
         (
             node.name,

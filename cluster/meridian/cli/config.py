@@ -1,9 +1,7 @@
 """plan, apply, get, history, rollback, schema, secret: the document and its versions."""
 
-import getpass
 import os
 import secrets
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
@@ -11,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from meridian.cli.client import Admin, AdminClient, Answered, TokenFile, Unreachable, find_target
+from meridian.cli.client import Admin, AdminClient, Answered, TokenFile, Unreachable, author, find_target
 from meridian.cli.documents import read_document
 from meridian.cli.errors import Failed
 from meridian.cli.local_state import LocalPaths
 from meridian.cli.output import Json, say, show_json, show_table
 from meridian.cli.processes import pause
+from meridian.cli.rollout import follow_rollout
 
 if TYPE_CHECKING:
     from meridian.admin.status import NodeStatus, Status
@@ -45,7 +44,8 @@ def plan(file: DocumentPath, admin: Admin = "", token_file: TokenFile = "", as_j
 
 def apply(
     file: DocumentPath,
-    now: Annotated[bool, typer.Option("--now", help="To all nodes at once (the only way in this version).")] = False,
+    now: Annotated[bool, typer.Option("--now", help="To all nodes at once, without trying it on a few first.")] = False,
+    stage_seconds: Annotated[float | None, typer.Option("--stage-seconds", min=0.1, help="Each stage's least.")] = None,
     message: Annotated[str, typer.Option("--message", "-m", help="Why, for the history.")] = "",
     force: Annotated[bool, typer.Option("--force", help="Also when much is removed.")] = False,
     timeout_seconds: Timeout = 10.0,
@@ -53,15 +53,18 @@ def apply(
     token_file: TokenFile = "",
     as_json: Json = False,
 ) -> None:
-    """Make a document the current one, and wait until every node serves it."""
+    """Try a document on a share of the traffic, then make it the current one; roll it back if it does worse."""
     request = read_document(file, _demo(admin)).to_request()
     client = AdminClient(find_target(admin, token_file))
     planned = client.send("POST", "/v1/config/plan", request)
     if not as_json:
         for line in plan_lines(planned):
             say(line)
-    request |= {"author": _author(), "message": message, "force": force, "expected_version": planned["base"]}
+    request |= {"author": author(), "message": message, "force": force, "expected_version": planned["base"]}
+    request |= {"staged": not now, "stage_seconds": stage_seconds}
     applied = client.send("PUT", "/v1/config", request)
+    if applied["staged"]:
+        follow_rollout(client, applied["version"], timeout_seconds, as_json)
     _follow(client, applied, timeout_seconds, as_json)
 
 
@@ -94,8 +97,12 @@ def history(
     if not found["versions"]:
         say("nothing has been applied yet; begin with: meridian apply FILE")
         return
-    rows = [(str(row["version"]), row["at"], row["author"], row["message"]) for row in found["versions"]]
-    show_table("", ("version", "at", "author", "message"), rows)
+    rows = []
+    for row in found["versions"]:
+        ended = found["outcomes"].get(str(row["version"]))
+        how = f"{ended['stage']}: {ended['detail']}" if ended else ""
+        rows.append((str(row["version"]), row["at"], row["author"], row["message"], how))
+    show_table("", ("version", "at", "author", "message", "rollout"), rows)
 
 
 def rollback(
@@ -107,7 +114,7 @@ def rollback(
 ) -> None:
     """Make an old version's content current again, as a new version."""
     client = AdminClient(find_target(admin, token_file))
-    applied = client.send("POST", "/v1/config/rollback", {"version": version, "author": _author()})
+    applied = client.send("POST", "/v1/config/rollback", {"version": version, "author": author()})
     _follow(client, applied, timeout_seconds, as_json)
 
 
@@ -146,13 +153,6 @@ def plan_lines(planned: dict[str, Any]) -> Iterator[str]:
 def _demo(admin: str) -> LocalPaths | None:
     """The local cluster takes certificates made for its demo; any other gets only what lies beside the document."""
     return None if admin else LocalPaths.from_environment(os.environ)
-
-
-def _author() -> str:
-    try:
-        return f"{getpass.getuser()}@{socket.gethostname()}"
-    except (OSError, KeyError):  # a user without a name
-        return socket.gethostname()
 
 
 def _follow(client: AdminClient, applied: dict[str, Any], timeout_seconds: float, as_json: bool) -> None:

@@ -12,6 +12,7 @@ from meridian.cli.errors import CommandError, Failed
 from meridian.cli.limits import limits
 from meridian.cli.local import local
 from meridian.cli.output import show_error
+from meridian.cli.rollout import rollout
 
 app = typer.Typer(
     name="meridian",
@@ -31,6 +32,7 @@ app.command()(config.apply)
 app.command()(config.get)
 app.command()(config.history)
 app.command()(config.rollback)
+app.add_typer(rollout, name="rollout")
 app.command()(config.schema)
 app.command()(config.secret)
 app.command()(cluster.status)

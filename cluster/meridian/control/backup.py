@@ -1,5 +1,6 @@
 """Backup and restore of what operators decided: every version of the document with its files, orders to drain, secrets
-and the values of limits. What nodes say of themselves (members, leader, verdicts, seats of limits) is never in it.
+the values of limits, how rollouts ended. What nodes say of themselves (members, leader, verdicts, seats of limits) is
+never in it, nor is a rollout on its way: its candidate is a version like any other, and not in force.
 
 A backup is one file: a line of JSON that says what it is, then the content. In it documents are compressed and private
 keys sealed under the cluster key, as in the store. The cluster key itself is not in it and must be kept elsewhere.
@@ -150,8 +151,10 @@ async def restore(
     held = await store.get(generation_key)
     told = items.pop(generation_key, b"")
     generation = 1 + max(seen.generation, read_generation(held), int(told) if told.isdigit() else 0)
+    given = [int(key.removeprefix(keys.versions())) for key in items if key.startswith(keys.versions())]
     present = documents.parse_current(pointer) if pointer is not None else 0
-    version = 1 + max(seen.version, content.current, present)
+    last = await documents.last_number(store, keys)  # above the present one if a candidate was written
+    version = 1 + max(seen.version, content.current, present, last, *given)
     limits = await _limits(store, keys, items.pop(epoch, None), items)
     # Records before chunks: a pruning that runs meanwhile keeps the chunks that records name.
     ordered = dict(sorted(items.items(), key=lambda pair: not pair[0].startswith(keys.versions())))
@@ -160,7 +163,7 @@ async def restore(
     again = _again(items[keys.version(content.current)], version, head["made_at"], author) if content.current else b""
     when: list[Compare] = [_unchanged(keys.current(), pointer), _unchanged(generation_key, held)]
     when += [Present(keys.chunk(chunk)) for chunk in (documents.chunks_of(again) if again else ())]
-    then: list[Op] = [Put(generation_key, b"%d" % generation), Delete(keys.leader()), *limits]
+    then: list[Op] = [Put(generation_key, b"%d" % generation), Delete(keys.leader()), Delete(keys.rollout()), *limits]
     if content.current:
         then += [Put(keys.version(version), again), Put(keys.current(), b"%d" % version)]
     if not (await store.txn(when, then)).succeeded:
@@ -171,7 +174,7 @@ async def restore(
 
 def _kept(keys: Keys) -> tuple[str, ...]:
     """The prefixes that hold decisions of operators, beside the document."""
-    return (keys.drains(), keys.secrets(), keys.acme_prefix(), _values(keys))
+    return (keys.drains(), keys.secrets(), keys.acme_prefix(), keys.outcomes(), _values(keys))
 
 
 def _values(keys: Keys) -> str:
@@ -183,8 +186,9 @@ def _epoch(keys: Keys) -> str:
 
 
 def _clearing(keys: Keys) -> list[Op]:
-    """The pointer stays until the last moment: the nodes follow it."""
-    return [DeletePrefix(keys.versions()), *(DeletePrefix(prefix) for prefix in (keys.drains(), keys.secrets()))]
+    """A rollout ends first. The pointer stays until the last moment: the nodes follow it."""
+    decisions = (keys.trials(), keys.outcomes(), keys.versions(), keys.drains(), keys.secrets())
+    return [Delete(keys.rollout()), *(DeletePrefix(prefix) for prefix in decisions)]
 
 
 async def _limits(store: Store, keys: Keys, told: bytes | None, items: dict[str, bytes]) -> list[Op]:

@@ -28,6 +28,7 @@ class ConfigWatch:
         self.version = 0
         self.wanted = 0
         self.detail = ""  # why `wanted` is not handed on
+        self.from_disk = False  # what is in force is the copy on disk: the store has not said yet what is in force
         self._store = store
         self._keys = keys
         self._disk = disk
@@ -45,6 +46,8 @@ class ConfigWatch:
         if content is not None and len(content) > VERSION_BYTES:
             self.version = int.from_bytes(content[:VERSION_BYTES])
             self._digest = hashlib.sha256(content[VERSION_BYTES:]).hexdigest()
+            self.from_disk = True
+            _log.warning("version %d is served from the copy on disk until the store answers", self.version)
             self._arrived(self.version, content[VERSION_BYTES:])
 
     async def run(self) -> None:
@@ -64,6 +67,7 @@ class ConfigWatch:
                 if self.wanted != self.version or item.mod_revision != self._pointed:
                     await self._take(self.wanted)
                     self._pointed = item.mod_revision
+                self.from_disk = self.from_disk and self.wanted != self.version
 
     async def _take(self, version: int) -> None:
         pause = Pause(0.1, 2.0)

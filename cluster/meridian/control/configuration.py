@@ -8,17 +8,42 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from meridian.control.bundle import Bundle, describe, fingerprint, seal, unseal
+from meridian.control.rollout_record import RolloutRecord, decode, writes
+from meridian.core import model
 from meridian.core.document import DocumentError, Place, Problem, load, locate, warnings
 from meridian.core.model import Document
 from meridian.core.planning import Change, Plan, diff
+from meridian.core.rollout import Rules, Stage, first_generation
 from meridian.core.snapshot import SnapshotError, compile_snapshot
 from meridian.store import documents
 from meridian.store.keys import Keys
-from meridian.store.port import Store
+from meridian.store.port import Compare, ModifiedAt, Op, Put, Store, ValueIs
+
+END_ATTEMPTS = 5
+MEANWHILE_LINES_MAX = 20  # more is for `meridian plan`
 
 Check = Callable[[Document, Mapping[str, bytes]], Iterable[tuple[Place, str]]]
 """Another room's objections to a document and its files, as (place, message): zones, certificates. Handed in by
 nodes/, since this room may not know those."""
+
+
+class RolloutRunning(Exception):
+    """Another document is on its way: the message says whose, where it is, and what to type."""
+
+    def __init__(self, record: RolloutRecord) -> None:
+        what = f" ({record.message})" if record.message else ""
+        super().__init__(
+            f"version {record.candidate}{what} of {record.author or 'somebody'} is being rolled out since {record.at}:"
+            f" {record.stage.value}, {record.detail or 'just begun'}"
+        )
+
+
+class NoRollout(Exception):
+    """There is no rollout that could be promoted or aborted."""
+
+
+class ChangedMeanwhile(Exception):
+    """Somebody else's version is in force by now; the message says whose, and what it changed."""
 
 
 class PlanRefused(Exception):
@@ -31,11 +56,12 @@ class NoSuchVersion(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """A version that is now current. `changed` is False when the document was already in force."""
+    """A version that is now current, or `staged`: on its way. `changed` is False when it was in force already."""
 
     version: int
     changed: bool
     warnings: tuple[Problem, ...]
+    staged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,18 +112,91 @@ class Configuration:
         message: str = "",
         force: bool = False,
         expected_version: int | None = None,
+        staged: bool = False,
+        stage_seconds: float | None = None,
     ) -> Applied:
-        """Makes a document current. Raises DocumentError, PlanRefused, or documents.VersionConflict when another
-        version than `expected_version` (by default the one just read) is current by then."""
+        """Makes a document current, at once or in stages (core/rollout), each of at least `stage_seconds`.
+
+        The first document of a cluster has nothing to be compared with and is current at once. Raises DocumentError,
+        PlanRefused, RolloutRunning, and ChangedMeanwhile when another version than `expected_version` (by default the
+        one just read) is current by then."""
         planned = await self.plan(text, files)
         if planned.plan.objections and not force:
             raise PlanRefused("; ".join(planned.plan.objections))
         base = planned.base if expected_version is None else expected_version
         if not planned.plan.changes and base and base == planned.base:
             return Applied(base, False, planned.warnings)
+        if base != planned.base:
+            raise ChangedMeanwhile(await self._meanwhile(base, planned.base))
+        running, revision = await self._rollout()
+        if running is not None and not running.over:
+            raise RolloutRunning(running)
         payload = seal(Bundle(text, files), self._cluster_key)
-        version = await self._write(payload, author, message, base)
-        return Applied(version, True, planned.warnings)
+        staged = staged and base > 0
+        rules = _rules(load(text).rollout, stage_seconds)
+
+        def beside(number: int) -> documents.Beside:
+            record = RolloutRecord(
+                number, base, rules, generation=first_generation(number), author=author, message=message, at=_now()
+            )
+            return documents.Beside(self._keys.rollout(), revision, writes(self._keys, record) if staged else ())
+
+        try:
+            version = await self._write(payload, author, message, base, beside, candidate=staged)
+        except documents.VersionConflict as error:
+            raise ChangedMeanwhile(await self._meanwhile(base, error.current)) from None
+        return Applied(version, True, planned.warnings, staged)
+
+    async def rollout(self) -> RolloutRecord | None:
+        """The rollout on its way, or the last one; None if there was none."""
+        return (await self._rollout())[0]
+
+    async def promote(self, *, author: str) -> RolloutRecord:
+        """Makes the candidate current everywhere, whatever was seen so far. Raises NoRollout, RolloutChanged."""
+        return await self._end(Stage.DONE, f"promoted by {author or 'an operator'}")
+
+    async def abort(self, *, author: str) -> RolloutRecord:
+        """Ends the rollout; the version before it stays current. Raises NoRollout, RolloutChanged."""
+        return await self._end(Stage.UNDONE, f"aborted by {author or 'an operator'}")
+
+    async def outcomes(self) -> dict[int, RolloutRecord]:
+        """How the rollouts of versions ended, by version; those applied at once have none."""
+        items = (await self._store.list(self._keys.outcomes())).items
+        return {record.candidate: record for record in map(decode, items)}
+
+    async def _end(self, stage: Stage, detail: str) -> RolloutRecord:
+        for _ in range(END_ATTEMPTS):  # the leader writes what it sees: it may be just ahead of us
+            record, revision = await self._rollout()
+            if record is None or record.over:
+                ended = f"; that of version {record.candidate} has ended: {record.detail}" if record is not None else ""
+                raise NoRollout(f"no rollout is on its way{ended}")
+            ended_record = record.ending(stage, detail, _now())
+            when: list[Compare] = [ModifiedAt(self._keys.rollout(), revision)]
+            then = list(writes(self._keys, ended_record))
+            if stage is Stage.DONE:
+                when.append(ValueIs(self._keys.current(), str(record.base).encode()))
+                then.append(Put(self._keys.current(), str(record.candidate).encode()))
+            if (await self._store.txn(when, then)).succeeded:
+                return ended_record
+        raise documents.RolloutChanged
+
+    async def _rollout(self) -> tuple[RolloutRecord | None, int]:
+        item = await self._store.get(self._keys.rollout())
+        return (decode(item), item.mod_revision) if item is not None else (None, 0)
+
+    async def _meanwhile(self, seen: int, current: int) -> str:
+        """What the others did since `seen`, for an operator whose plan is about `seen`."""
+        meta, _ = await self._read(current)
+        old, _ = await self._current(seen)
+        new, _ = await self._current(current)
+        lines = [
+            f"  {change.kind} {change.section} {change.name}" for change in (diff(old, new).changes if new else ())
+        ]
+        what = f" ({meta.message})" if meta.message else ""
+        head = (
+            f"version {current} of {meta.author or 'somebody'}{what}, {meta.at}, is in force, not {seen}; it changed:"
+        )
+        return "\n".join([head, *lines[:MEANWHILE_LINES_MAX]])
 
     async def get(self, version: int | None = None) -> Stored:
         """One version, by default the current one. Raises NoSuchVersion."""
@@ -116,7 +215,17 @@ class Configuration:
         _, payload = await self._read(version)
         bundle = unseal(payload, self._cluster_key)
         document = await asyncio.to_thread(self._validate, bundle.text, bundle.files)
-        number = await self._write(payload, author, f"rollback to version {version}", base)
+        running, revision = await self._rollout()
+
+        def beside(number: int) -> documents.Beside:
+            """A rollout that is on its way ends: going back is for emergencies and waits for nothing."""
+            then: tuple[Op, ...] = ()
+            if running is not None and not running.over:
+                ended = running.ending(Stage.UNDONE, f"ended by {author or 'a'} rollback to version {version}", _now())
+                then = writes(self._keys, ended)
+            return documents.Beside(self._keys.rollout(), revision, then)
+
+        number = await self._write(payload, author, f"rollback to version {version}", base, beside)
         return Applied(number, True, warnings(bundle.text, document))
 
     def _validate(self, text: str, files: Mapping[str, bytes]) -> Document:
@@ -147,9 +256,25 @@ class Configuration:
         except documents.VersionMissing:
             raise NoSuchVersion(f"there is no version {version}; see: meridian history") from None
 
-    async def _write(self, payload: bytes, author: str, message: str, base: int) -> int:
-        meta = documents.VersionMeta(author=author, message=message, at=datetime.now(UTC).isoformat(timespec="seconds"))
-        return await documents.write_version(self._store, self._keys, payload, meta, expected_current=base)
+    async def _write(
+        self, payload: bytes, author: str, message: str, base: int, beside: Callable[[int], documents.Beside],
+        *, candidate: bool = False,
+    ) -> int:  # fmt: skip
+        meta = documents.VersionMeta(author=author, message=message, at=_now())
+        return await documents.write_version(
+            self._store, self._keys, payload, meta, expected_current=base, beside=beside, candidate=candidate
+        )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _rules(words: model.Rollout, stage_seconds: float | None) -> Rules:
+    return Rules(
+        words.canary_percent, words.region or "", words.min_exchanges,
+        words.stage_seconds if stage_seconds is None else stage_seconds,
+    )  # fmt: skip
 
 
 def _with_files(plan: Plan, old: Mapping[str, str], new: Mapping[str, bytes]) -> Plan:

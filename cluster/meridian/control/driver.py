@@ -31,6 +31,7 @@ from meridian.control.peers import PeerTransport
 from meridian.control.prober import Prober, Subject
 from meridian.control.probing import any_answer, endpoint_subjects, good_answer, node_subjects
 from meridian.control.reporter import Reporter, known
+from meridian.control.rollout import NO_HANDLERS, RolloutHandlers, Rollouts
 from meridian.control.rosters import Rosters
 from meridian.control.status import ControlStatus, LimitStatus
 from meridian.control.upkeep import Defragmented, Upkeep
@@ -102,6 +103,7 @@ class Handlers:
     on_allowance: Callable[[Cut, Tell, bool], None] = lambda cut, tell, store_is_lost: None
     on_spenders: Callable[[Sequence[str], Mapping[int, str]], None] = lambda addresses, sitting: None
     on_letter: Callable[[Letter], None] = lambda letter: None
+    rollout: RolloutHandlers = NO_HANDLERS
 
 
 class ControlPlane:
@@ -197,6 +199,10 @@ class ControlPlane:
             seated=self._seated,
         )
         self._config = ConfigWatch(store, keys, disk, self._handlers.on_config)
+        self.rollouts = Rollouts(
+            store, keys, identity.name, identity.node_id, identity.region, fence=self.leadership.fence,
+            members=lambda: self._members, clock=clock, handlers=self._handlers.rollout,
+        )  # fmt: skip
         self._drains = Drains(
             store, keys, identity.name, identity.region, clock, announce=self._announce, leave=self._leave
         )
@@ -223,6 +229,7 @@ class ControlPlane:
                 self._fallback.run(),
                 self._catching_up.run(),
                 self._config.run(),
+                self.rollouts.run(),
                 self._drains.run(),
                 self._follow_members(),
                 self._follow_verdict(),
@@ -251,6 +258,8 @@ class ControlPlane:
             config_version=record.config_version,
             config_refused=record.config_refused,
             config_detail=self._config.detail,
+            config_from_disk=self._config.from_disk,
+            rollout=self.rollouts.record,
             seat=record.seat,
             seats_home=len(self._grants.home),
             seats_leased=len(self._grants.leased),

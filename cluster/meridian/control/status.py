@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from meridian.control.members import MemberRecord
+from meridian.control.rollout_record import RolloutRecord
 from meridian.core.granting.shares import Rule
 from meridian.core.speech import Speaker
 from meridian.core.verdicts import Verdict
@@ -41,6 +42,8 @@ class ControlStatus:
     config_version: int
     config_refused: str
     config_detail: str
+    config_from_disk: bool  # the document is this node's own copy: the store was not reached since it started
+    rollout: RolloutRecord | None  # on its way, or the last
     seat: int | None
     seats_home: int
     seats_leased: int
@@ -53,3 +56,8 @@ class ControlStatus:
     upkeep: tuple[str, ...]  # what the stores' files need, each with the remedy
     speaks: Speaker  # what all members can
     join_refused: str  # why this node's version has no place among the members; "" if it has
+
+    @property
+    def rollout_runs(self) -> bool:
+        """Whether a candidate is on its way."""
+        return self.rollout is not None and not self.rollout.over

@@ -365,6 +365,15 @@ class Steering(Word):
     doubt_lasts_seconds: float = Field(default=60.0, ge=0, le=86400, description="after a region's last change")
 
 
+class Rollout(Word):
+    """How `apply` brings the next document into force: a small share first, then a region, then all."""
+
+    canary_percent: float = Field(default=5.0, gt=0, le=50, description="of the exchanges on canary nodes")
+    region: Name | None = Field(default=None, description="that takes it before all others; by default the first")
+    min_exchanges: int = Field(default=200, ge=50, le=1_000_000, description="of the candidate, in each stage")
+    stage_seconds: Seconds = Field(default=10.0, description="that each stage lasts at least")
+
+
 class Document(Word):
     """Everything, validated, versioned and applied as a whole."""
 
@@ -380,6 +389,7 @@ class Document(Word):
     dns: Dns = Dns()
     tracing: Tracing = Tracing()
     steering: Steering = Steering()
+    rollout: Rollout = Rollout()
 
     def files(self) -> Iterator[tuple[str, str]]:
         """Yields (place, name) of each file that the document names, to be read beside it."""
@@ -412,6 +422,8 @@ class Document(Word):
                 if endpoint.region is not None:
                     spot = ("upstreams", i, "endpoints", j, "region")
                     yield from _unknown(spot, (endpoint.region,), regions, "region")
+        if self.rollout.region is not None:
+            yield from _unknown(("rollout", "region"), (self.rollout.region,), regions, "region")
         for i, route in enumerate(self.routes):
             yield from _unknown(("routes", i, "upstream"), (route.upstream,), upstreams, "upstream")
             yield from self._stage_problems(i, route)

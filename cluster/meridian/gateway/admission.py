@@ -46,6 +46,10 @@ class Admission:
         self._unix = unix
         self._counters: dict[tuple[str, bool], Counter] = {}
 
+    def limits_of(self, limits: Sequence[Limit]) -> tuple[Limit, ...]:
+        """What is to be asked for an exchange under `limits`: no others (see trial_limits)."""
+        return tuple(limits)
+
     def decide(self, asked: Asked) -> Verdict:
         """Takes one under every limit asked for, or nothing at all."""
         if len(asked) == 1 and asked[0][0].kind == "rate" and not asked[0][0].dry_run:

@@ -44,14 +44,13 @@ class Exchange(Tries):
 
     __slots__ = (
         "_consumer", "_facts", "_fields", "_first_byte", "_held", "_now", "_response_bytes", "_response_trailers",
-        "_said", "_silence_seconds", "_started", "_target", "_told", "_trace_id", "_traceparent", "client", "installed",
-        "peer", "request_id",
+        "_said", "_silence_seconds", "_target", "_told", "_trace_id", "_traceparent", "client", "peer", "request_id",
     )  # fmt: skip
 
     def __init__(self, worker: Worker, head: RequestHead, stream: DownstreamStream, peer: Peer) -> None:
         """`start` begins the walk."""
         self.worker = worker
-        self.installed = worker.installed
+        self.installed = worker.installed if worker.trial is None else worker.trial.take(worker.draw)
         self.head = head
         self.stream = stream
         self.peer = peer
@@ -69,7 +68,7 @@ class Exchange(Tries):
         self._trace = None
         self._trace_id = b""
         self._traceparent: bytes | None = None
-        self._started = worker.clock()
+        self.started = worker.clock()
         self._first_byte = 0.0
         self._now = 0.0  # when the head of the response came, if that was in this batch
         self._connection = None
@@ -139,7 +138,7 @@ class Exchange(Tries):
             found = live.gate.identify(self.head.headers)
             if found is None:
                 # Limits that stand before the question count those who cannot answer it, too.
-                self._limit(live.limits[: live.route.limits_before], self._challenge)
+                self._limit(live.limits_before, self._challenge)
                 return
             self._consumer = found.consumer
             if found.spent_field:  # the secret was for us
@@ -151,7 +150,7 @@ class Exchange(Tries):
         if not limits:
             then()
             return
-        head, route_name, admission = self.head, self._live.route.name, self.worker.admission
+        head, route_name, admission = self.head, self._live.route.name, self.installed.admission
         asked = [
             (limit, key_of(
                 limit.key, client=self.client, consumer=self._consumer, route=route_name, authority=head.authority,
@@ -167,7 +166,7 @@ class Exchange(Tries):
     def _decided(self, then: Callable[[], None], verdict: Verdict) -> None:
         """What the limits say."""
         if self._ended:  # the client left while owners were asked
-            self.worker.admission.release(verdict.held)
+            self.installed.admission.release(verdict.held)
             return
         self._told, self._held = verdict.told, verdict.held
         if verdict.refused_by is None:
@@ -321,7 +320,7 @@ class Exchange(Tries):
         if self._told:
             head.headers.extend(self._told)
         if live.endpoints[self._index].outlier is not FRESH:
-            worker.health.answered(live, self._index, worker.coarse_now)
+            live.health.answered(live, self._index, worker.coarse_now)
 
     def _pass_on(self, head: ResponseHead | None, data: bytes | None) -> None:
         """More is to follow."""
@@ -346,7 +345,7 @@ class Exchange(Tries):
         assert connection is not None
         connection.release()
         if self._trace is None:
-            self.worker.health.over(self._upstream, self._index, True, self.worker.coarse_now)
+            self._upstream.health.over(self._upstream, self._index, True, self.worker.coarse_now)
         else:
             self._try_over(True, None)
         self._end(self._response_status, "", self._now)
@@ -376,8 +375,13 @@ class Exchange(Tries):
     def abandon(self) -> None:
         """It failed to begin: nothing of it may stay behind."""
         self.worker.exchanges.discard(self)
-        self.worker.admission.release(self._held)
+        self.installed.admission.release(self._held)
         self._held = ()
+
+    @property
+    def route_name(self) -> str:
+        """See worker.Sweepable."""
+        return self.live.route.name if self.live is not None else ""
 
     @property
     def _live(self) -> LiveRoute:
@@ -415,13 +419,15 @@ class Exchange(Tries):
         worker, live = self.worker, self.live
         worker.exchanges.discard(self)
         if self._held:
-            worker.admission.release(self._held)
+            self.installed.admission.release(self._held)
         del self.stream  # which knows this exchange: as a cycle both would have to wait for the collector
         if self._retried:
             worker.retrying -= 1
-        seconds = (now or worker.clock()) - self._started
+        seconds = (now or worker.clock()) - self.started
         body = self._body
         worker.count(live, status, seconds, body.byte_count if body is not None else 0, self._response_bytes)
+        if (counts := self.installed.counts) is not None:
+            counts.count(live.route.name if live is not None else "", status, why, seconds)
         if self._trace is None and worker.quiet and is_ordinary(status, self._tries):
             return
         outcome = self._outcome(status, why, seconds)
@@ -432,7 +438,7 @@ class Exchange(Tries):
 
     def _outcome(self, status: int, why: str, seconds: float) -> Outcome:
         """All that there is to say of it."""
-        worker, head, live, started = self.worker, self.head, self.live, self._started
+        worker, head, live, started = self.worker, self.head, self.live, self.started
         endpoint = ""
         if live is not None and self._index >= 0:
             endpoint = live.upstream.upstream.endpoints[self._index].address

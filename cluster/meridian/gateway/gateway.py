@@ -22,7 +22,8 @@ from meridian.gateway.meters import Meters
 from meridian.gateway.outcome import Reports
 from meridian.gateway.stream import ANSWERED, Answered, DownstreamStream, Peer
 from meridian.gateway.tls import TlsContexts
-from meridian.gateway.worker import Worker
+from meridian.gateway.trial import Counts
+from meridian.gateway.worker import Installed, Trial, Worker
 from meridian.telemetry.metrics import IN_FORCE, MERGED, Metrics, Series
 from meridian.wire.events import RequestHead
 
@@ -109,6 +110,25 @@ class Gateway:
             self.tls.replace(snapshot.certificates)
         self._worker.install(snapshot)
 
+    def begin_trial(self, candidate: Snapshot, share: float, generation: int) -> None:
+        """From now on `share` (0 to 1) of the exchanges take `candidate`, by draw, until `end_trial` or `swap`; what
+        both do is counted apart. Listeners and certificates stay those in force. No connection is touched."""
+        self._worker.begin_trial(candidate, share, generation)
+
+    def end_trial(self) -> None:
+        """New exchanges take the snapshot in force again; those on the candidate end on it."""
+        self._worker.end_trial()
+
+    @property
+    def trial(self) -> Trial | None:
+        """The candidate that is tried beside the snapshot in force."""
+        return self._worker.trial
+
+    def counted(self, installed: Installed) -> Counts:
+        """What one side of the trial has served, with what it keeps waiting."""
+        assert installed.counts is not None, "only what is tried is counted"
+        return installed.counts.with_waiting(self._worker.waiting(installed.counts))
+
     def set_verdict(
         self, version: int, withdrawn: frozenset[str], suspect: frozenset[str] = frozenset(), fallback: int = 0
     ) -> None:
@@ -116,11 +136,13 @@ class Gateway:
         self._worker.verdict_version, self._worker.verdict_fallback = version, fallback
         for name, help, value in (("version", IN_FORCE, version), ("fallback", MERGED, fallback)):
             self._worker.metrics.gauge(f"meridian_verdict_{name}", help).value = float(value)
-        self._worker.health.set_verdict(withdrawn, suspect)
+        for health in self._worker.healths():
+            health.set_verdict(withdrawn, suspect)
 
     def set_endpoint_health(self, down: Mapping[str, frozenset[str]]) -> None:
         """Addresses that probes find down, by upstream: the whole of it."""
-        self._worker.health.set_down(down)
+        for health in self._worker.healths():
+            health.set_down(down)
 
     async def attach(self, listener: Listener, sockets: Sequence[socket.socket]) -> None:
         """Serves TCP sockets that are bound already; they are the gateway's from here on."""
@@ -183,7 +205,8 @@ class Gateway:
             connection.cut()
         self._closed = True
         self._sweep_timer.cancel()
-        await self._worker.health.close()
+        for health in self._worker.healths():
+            await health.close()
 
     async def _until(self, condition: Callable[[], bool], deadline: float) -> None:
         while not condition() and self.clock() < deadline:  # noqa: ASYNC110 # once in a life; an event would be set per exchange
@@ -255,6 +278,6 @@ class Gateway:
             exchange.expire(now)
         for connection in [one for one in self._connections if one.deadline <= now]:
             connection.expire(now)
-        self._worker.health.sweep(now)
+        self._worker.sweep(now)
         if not self._closed:
             self._sweep_timer = self._loop.call_later(SWEEP_SECONDS, self._sweep)

@@ -63,6 +63,10 @@ class Told:
     alone: bool = False  # neither lend nor borrow
 
 
+TRIAL_BURST_MIN = 10
+FULL = float("-inf")  # a bucket that has accrued for ever
+
+
 class Limits:
     """See the module's head. `now` is always seconds of CLOCK_BOOTTIME, read at the call and never cached."""
 
@@ -198,6 +202,14 @@ class Limits:
         self._peers = [address for address in addresses if address != self._address]
         self._sitting = sitting
         self._share_peers()
+
+    @property
+    def part(self) -> float:
+        """How much of each limit this worker may spend by its own seats, without loans: from 0 to 1."""
+        if self._told is None:
+            return 0.0
+        allowance, cut = self._told.allowance, self._told.cut
+        return (len(allowance.home) + len(allowance.leased)) / (cut.seats * cut.slices)
 
     def confirmed(self, now: float) -> tuple[str, int] | None:
         """The allowance (agent, sequence) that all spenders keep to, with all that they lent; None: not yet."""

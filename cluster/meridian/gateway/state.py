@@ -36,10 +36,11 @@ class LiveEndpoint:
 class LiveUpstream:
     """One upstream of one snapshot. `state.endpoints` and `endpoints` have the order of `upstream.endpoints`."""
 
-    __slots__ = ("endpoints", "failures", "state", "tries", "upstream")
+    __slots__ = ("endpoints", "failures", "health", "state", "tries", "upstream")
 
-    def __init__(self, upstream: Upstream, endpoints: list[LiveEndpoint], metrics: Metrics) -> None:
-        """Its tiers are still to be built."""
+    def __init__(self, upstream: Upstream, endpoints: list[LiveEndpoint], health: "Health", metrics: Metrics) -> None:
+        """Its tiers are still to be built. `health` is the one that it belongs to, and that is told of its tries."""
+        self.health = health
         self.upstream = upstream
         self.endpoints = endpoints
         self.state = UpstreamState([endpoint.state for endpoint in endpoints])
@@ -84,7 +85,8 @@ class Health:
         if live is None:
             assert self._snapshot is not None
             upstream = self._snapshot.upstreams[name]
-            live = LiveUpstream(upstream, [self._endpoint(upstream, one) for one in upstream.endpoints], self._metrics)
+            endpoints = [self._endpoint(upstream, one) for one in upstream.endpoints]
+            live = LiveUpstream(upstream, endpoints, self, self._metrics)
             self._upstreams[name] = live
             self._take_probes(live)
             self._rebuild(live)
@@ -180,6 +182,21 @@ class Health:
             self._ejected.discard(live)
             if live.pool is not None:
                 live.pool.retire()
+
+    def follow(self, other: "Health") -> None:
+        """Takes over what others told `other` of regions and endpoints."""
+        self.set_verdict(other._withdrawn, other._suspect)
+        self.set_down(other._down)
+
+    def retire(self) -> None:
+        """No new exchange comes: each connection ends with the exchange that is on it."""
+        for pool in self._pools:
+            pool.retire()
+
+    @property
+    def idle(self) -> bool:
+        """Whether it holds no connection."""
+        return all(pool.empty for pool in self._pools)
 
     async def close(self) -> None:
         """Ends all connections."""

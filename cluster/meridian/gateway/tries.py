@@ -84,11 +84,11 @@ class Tries(Sweepable):
         index = self._index = endpoint.index
         self._tries += 1
         live.tries.value += 1
-        worker.health.chosen(live, index)
+        live.health.chosen(live, index)
         if idle_seconds_max == FOREVER and self.head.method not in _IDEMPOTENT:
             # Not to be repeated if the endpoint closes the connection under it: so not on one that is likely to be.
             idle_seconds_max = _IDLE_SECONDS_MAX
-        pool = live.endpoints[index].pool or worker.health.pool(live, index)
+        pool = live.endpoints[index].pool or live.health.pool(live, index)
         try:
             connection = pool.take(self, idle_seconds_max=idle_seconds_max)
         except PoolFullError:
@@ -119,7 +119,7 @@ class Tries(Sweepable):
         connection, self._connection = self._connection, None
         if self._waiting:
             self._waiting = False
-            self.worker.health.pool(self._upstream, self._index).forget(self)
+            self._upstream.health.pool(self._upstream, self._index).forget(self)
         elif connection is None:
             return
         elif reuse:
@@ -134,7 +134,7 @@ class Tries(Sweepable):
         live = self._upstream
         if succeeded is False:
             live.failures.value += 1
-        self.worker.health.over(live, self._index, succeeded, self.worker.coarse_now)
+        live.health.over(live, self._index, succeeded, self.worker.coarse_now)
         if self._trace is not None:
             endpoint = live.upstream.endpoints[self._index].address
             self._trace.end_try(self.head.method, endpoint, self._tries, self._response_status or None, why)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import formatdate
 
 from meridian.core.authentication import Gate
@@ -14,6 +14,8 @@ from meridian.gateway.limits import Limits
 from meridian.gateway.meters import Meters
 from meridian.gateway.outcome import Reports
 from meridian.gateway.state import Health, LiveUpstream
+from meridian.gateway.trial import Counts
+from meridian.gateway.trial_limits import TrialAdmission
 from meridian.telemetry.metrics import Counter, Histogram, Metrics
 
 RETRY_SHARE = 0.2
@@ -32,6 +34,7 @@ class LiveRoute:
     upstream: LiveUpstream
     gate: Gate | None
     limits: tuple[Limit, ...]
+    limits_before: tuple[Limit, ...]  # those of them that count also a request that cannot say who asks
     is_open: bool  # it has neither
     by_class: tuple[Counter, ...]  # answers, by the first digit of their status less one
     seconds: Histogram
@@ -46,14 +49,38 @@ class Installed:
     snapshot: Snapshot
     routes: dict[str, LiveRoute]
     listeners: dict[str, ListenerFacts]
+    health: Health
+    admission: Admission | TrialAdmission
+    counts: Counts | None = None  # while a candidate is tried
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A candidate beside the snapshot in force. `share` of the exchanges take it, by draw."""
+
+    generation: int
+    share: float
+    current: Installed
+    candidate: Installed
+
+    def take(self, draw: Callable[[], float]) -> Installed:
+        """What an exchange takes, once."""
+        return self.candidate if draw() < self.share else self.current
 
 
 class Sweepable:
-    """Something whose deadline the sweep looks at."""
+    """An exchange under way, as the sweep sees it."""
 
-    __slots__ = ("deadline",)
+    __slots__ = ("deadline", "installed", "started")
 
     deadline: float
+    installed: "Installed"
+    started: float
+
+    @property
+    def route_name(self) -> str:
+        """Empty if it has none (yet)."""
+        raise NotImplementedError
 
     def expire(self, now: float) -> None:
         """The deadline has passed."""
@@ -81,11 +108,15 @@ class Worker:
         self.date = b""
         self._date_at = -1
         self.set_date()
+        self._loop = loop
+        self._region = region
         self.health = Health(loop, region, metrics, self.coarse_now)
         self.limits = limits
         self.meters = meters
         self.admission = Admission(limits, meters, metrics, clock, self.unix_seconds)
         self.installed: Installed
+        self.trial: Trial | None = None
+        self._retiring: list[Health] = []  # of candidates, until their last exchange is over
         self.verdict_version = self.verdict_fallback = 0
         self.exchanges: set[Sweepable] = set()
         self.retrying = 0
@@ -96,25 +127,70 @@ class Worker:
     def install(self, snapshot: Snapshot) -> None:
         """Takes a snapshot: one assignment shows it. What its routes need is made when they are first used, so that
         this takes no longer for a document of ten thousand routes."""
+        self.end_trial()
         self.health.replace(snapshot)
         now = self.clock()
         self.limits.replace({name: one for name, one in snapshot.limits.items() if one.kind == "rate"}, now)
         self.meters.replace(snapshot.limits, now, self.unix_seconds())
-        self.installed = Installed(snapshot, {}, {one.name: ListenerFacts.of(one) for one in snapshot.listeners})
+        self.installed = Installed(snapshot, {}, _facts(snapshot), self.health, self.admission)
+
+    def begin_trial(self, candidate: Snapshot, share: float, generation: int) -> None:
+        """Lets `share` of the exchanges take `candidate` from now on, and counts both apart from zero."""
+        self.end_trial()
+        health = Health(self._loop, self._region, self.metrics, self.coarse_now)
+        health.replace(candidate)
+        health.follow(self.health)
+        # A worker that lives on loans tries limits whole: those in force hold all the same.
+        part = self.limits.part or 1.0
+        known = self.installed.snapshot.limits
+        admission = TrialAdmission(self.admission, known, part, share, self.clock, self.unix_seconds)
+        current = replace(self.installed, counts=Counts())
+        tried = Installed(candidate, {}, _facts(candidate), health, admission, Counts())
+        self.trial = Trial(generation, share, current, tried)
+
+    def end_trial(self) -> None:
+        """New exchanges take the snapshot in force; those on the candidate end on it."""
+        if self.trial is not None:
+            self._retiring.append(self.trial.candidate.health)
+            self.trial.candidate.health.retire()
+            self.trial = None
+
+    def healths(self) -> list[Health]:
+        """Of the snapshot in force first, then of candidates that still have connections."""
+        tried = [self.trial.candidate.health] if self.trial is not None else []
+        return [self.health, *tried, *self._retiring]
+
+    def waiting(self, counts: Counts) -> dict[str, list[float]]:
+        """How long those have taken so far that are counted in `counts` and not over: seconds, by route. What never
+        answers would not be seen otherwise."""
+        now, found = self.clock(), dict[str, list[float]]()
+        for exchange in self.exchanges:
+            if exchange.installed.counts is counts:
+                found.setdefault(exchange.route_name, []).append(now - exchange.started)
+        return found
+
+    def sweep(self, now: float) -> None:
+        """Lets time pass for endpoints and connections."""
+        for health in self.healths():
+            health.sweep(now)
+        if self._retiring:
+            self._retiring = [health for health in self._retiring if not health.idle]
 
     def unix_seconds(self) -> float:
         """The time of day, for limits that go by the calendar."""
         return self.unix_nanoseconds() / 1e9
 
     def live_route(self, installed: Installed, route: Route) -> LiveRoute:
-        """The live form of a route of `installed`, which is the present one while an exchange takes its route."""
+        """The live form of a route of `installed`, which is present (or tried) while an exchange takes its route."""
         live = installed.routes.get(route.name)
         if live is None:
             limits = installed.snapshot.limits
             live = installed.routes[route.name] = LiveRoute(
-                route, self.health.upstream(route.upstream),
+                route, installed.health.upstream(route.upstream),
                 installed.snapshot.gates[route.authenticator] if route.authenticator is not None else None,
-                tuple(limits[name] for name in route.limits), not route.limits and route.authenticator is None,
+                installed.admission.limits_of([limits[name] for name in route.limits]),
+                installed.admission.limits_of([limits[name] for name in route.limits[: route.limits_before]]),
+                not route.limits and route.authenticator is None,
                 *self._counters(route.name),
             )  # fmt: skip
         return live
@@ -163,3 +239,7 @@ class Worker:
             metrics.counter("meridian_request_body_bytes_total", "Bodies from clients.", route=route),
             metrics.counter("meridian_response_body_bytes_total", "Bodies to clients.", route=route),
         )
+
+
+def _facts(snapshot: Snapshot) -> dict[str, ListenerFacts]:
+    return {one.name: ListenerFacts.of(one) for one in snapshot.listeners}

@@ -25,8 +25,8 @@ WRITE_BUFFER_BYTES = 256 * 1024  # what the transport holds before the rest stay
 LENGTH_BYTES = 4
 
 STATE = (
-    "config", "verdict", "endpoint_health", "allowance", "spenders", "drain", "config_ack", "metrics", "confirmed",
-    "zone_keys",
+    "config", "candidate", "trial", "verdict", "endpoint_health", "allowance", "spenders", "drain", "config_ack",
+    "candidate_ack", "tallies", "metrics", "confirmed", "zone_keys",
 )  # fmt: skip
 
 

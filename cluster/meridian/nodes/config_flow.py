@@ -13,9 +13,10 @@ import structlog
 
 from meridian.control.bundle import BundleError, unseal
 from meridian.core import document, model
+from meridian.core.rollout import Part
 from meridian.core.snapshot import Snapshot, SnapshotError, compile_snapshot
 from meridian.gateway.tls import CertificateError, TlsContexts
-from meridian.nodes.crew import Crew, answered, config_frame
+from meridian.nodes.crew import Crew, answered, candidate_frame, checked, config_frame, trial_frame
 from meridian.nodes.dns_state import build_transfers, build_zones
 from meridian.nodes.settings import Settings
 from meridian.nodes.sockets import Wanted, sockets_of_listener
@@ -57,8 +58,11 @@ class ConfigFlow:
         *,
         adopted: Callable[[Reading], None],
         acknowledge: Callable[[int, str], None],
+        checked: Callable[[int, str], None] = lambda version, refused: None,
     ) -> None:
-        """`adopted` is told what workers are being given; `acknowledge(version, why refused)` speaks to the cluster."""
+        """`adopted` is told what workers are being given; `acknowledge(version, why refused)` speaks to the cluster,
+        and so does `checked`, of a candidate."""
+        self._checked = checked
         self.current: Reading | None = None
         self._settings = settings
         self._cluster_key = cluster_key
@@ -69,7 +73,23 @@ class ConfigFlow:
         self._next: tuple[int, bytes] | None = None
         self._given: Reading | None = None  # to the workers; they have not all answered yet
         self._again: tuple[int, bytes] | None = None  # refused for its sockets: the port may become free
+        self._part = Part()
+        self._proposed: tuple[int, bytes] | None = None
+        self._candidate: Reading | None = None  # the workers hold it, or are about to
         self._news = asyncio.Event()
+
+    def propose(self, version: int, payload: bytes) -> None:
+        """A candidate came: it is compiled everywhere and its sockets are bound, and nothing serves it yet."""
+        self._proposed = (version, payload)
+        self._news.set()
+
+    def take_part(self, part: Part) -> None:
+        """How much the candidate serves from now on; without one, workers let go of theirs."""
+        if part.candidate == 0 and (self._candidate is not None or self._proposed is not None):
+            self._proposed = (0, b"")
+            self._news.set()
+        self._part = part
+        self._crew.send(trial_frame(part), "gateway")
 
     def arrived(self, version: int, payload: bytes) -> None:
         """A version came from the store or from disk. Of several that come quickly, the last is taken."""
@@ -92,14 +112,47 @@ class ConfigFlow:
             if self._next is not None:
                 (version, payload), self._next, self._again = self._next, None, None
                 await self._begin(version, payload)
+            if self._proposed is not None:
+                (version, payload), self._proposed = self._proposed, None
+                await self._hold_ready(version, payload)
             await self._settle()
+            self._answer()
+
+    async def _hold_ready(self, version: int, payload: bytes) -> None:
+        if version == 0:
+            self._candidate = None
+            self._crew.send(candidate_frame(0, b"", {}))
+            if self.current is not None and self._given is None:
+                await self._listen(self.current.sockets)
+            return
+        try:
+            reading = await asyncio.to_thread(read, version, payload, self._cluster_key, self._settings)
+            if problems := await self._listen([*reading.sockets, *self._in_use()]):
+                raise Refused("; ".join(problems))
+        except Refused as error:
+            _log.error("candidate refused", version=version, reason=str(error))
+            self._checked(version, str(error))
+            return
+        self._candidate = reading
+        self._crew.send(candidate_frame(version, reading.json, reading.files), "gateway")
+        self._crew.send(candidate_frame(version, reading.json, {}), "dns")
+
+    def _answer(self) -> None:
+        """Says what the workers said to the candidate, when all have."""
+        if self._candidate is not None:
+            refused = checked(self._crew.workers, self._candidate.version)
+            if refused is not None:
+                self._checked(self._candidate.version, refused)
+
+    def _in_use(self) -> list[Wanted]:
+        held = (self.current, self._given, self._candidate)
+        return [sockets for one in held if one is not None for sockets in one.sockets]
 
     async def _begin(self, version: int, payload: bytes) -> None:
         try:
             # A thread: a large document takes seconds, and leases must be kept alive meanwhile.
             reading = await asyncio.to_thread(read, version, payload, self._cluster_key, self._settings)
-            in_use = [sockets for held in (self.current, self._given) if held is not None for sockets in held.sockets]
-            if problems := await self._listen([*reading.sockets, *in_use]):
+            if problems := await self._listen([*reading.sockets, *self._in_use()]):
                 self._again = (version, payload)
                 raise Refused("; ".join(problems))
         except Refused as error:
@@ -136,7 +189,8 @@ class ConfigFlow:
             _log.info("document in force", version=given.version)
         self._acknowledge(given.version, refused)
         if self.current is not None:
-            await self._listen(self.current.sockets)
+            candidate = self._candidate.sockets if self._candidate is not None else ()
+            await self._listen([*self.current.sockets, *candidate])
 
 
 def read(version: int, payload: bytes, cluster_key: bytes, settings: Settings) -> Reading:

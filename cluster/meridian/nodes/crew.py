@@ -13,9 +13,12 @@ from typing import Protocol
 import structlog
 
 from meridian.control.messages import verdict_to_proto
+from meridian.core.judging import Arms, merged
+from meridian.core.rollout import Part
 from meridian.core.verdicts import Verdict
 from meridian.nodes.channel import Channel
 from meridian.nodes.reports import metrics_from_proto, spans_from_proto
+from meridian.nodes.trials import tallies_from_proto
 from meridian.telemetry.metrics import Series
 from meridian.telemetry.spans import SpanRecord
 from meridian_proto.v1.channel_pb2 import (
@@ -26,6 +29,8 @@ from meridian_proto.v1.channel_pb2 import (
     EndpointHealth,
     Frame,
     Hello,
+    Tallies,
+    Trial,
 )
 
 _log = structlog.get_logger("meridian.crew")
@@ -43,6 +48,9 @@ class WorkerState:
     answered: int = 0
     refused: str = ""
     series: Sequence[Series] = field(default_factory=tuple)
+    candidate: int = 0  # that was answered last
+    candidate_refused: str = ""
+    tallies: Tallies = field(default_factory=Tallies)
 
     @property
     def label(self) -> str:
@@ -54,6 +62,10 @@ class WorkerState:
         self.answered, self.refused = ack.version, ack.refused
         if not ack.refused:
             self.config_version = ack.version
+
+    def acknowledge_candidate(self, ack: ConfigAck) -> None:
+        """Takes the worker's answer to a candidate."""
+        self.candidate, self.candidate_refused = ack.version, ack.refused
 
 
 class Crew(Protocol):
@@ -147,6 +159,7 @@ class _Link:
         self.state.config_version, self.state.answered, self.state.refused = hello.config_version, 0, ""
         if self.state.kind == "gateway":
             self._reporting.on_spender(self.state.slot)
+        self.state.candidate, self.state.candidate_refused, self.state.tallies = 0, "", Tallies()
         self._reporting.on_crew_changed()
 
     def on_lost(self, reason: str) -> None:
@@ -159,6 +172,11 @@ class _Link:
             case "config_ack":
                 self.state.acknowledge(frame.config_ack)
                 self._reporting.on_crew_changed()
+            case "candidate_ack":
+                self.state.acknowledge_candidate(frame.candidate_ack)
+                self._reporting.on_crew_changed()
+            case "tallies":
+                self.state.tallies = frame.tallies
             case "metrics":
                 self.state.series = metrics_from_proto(frame.metrics)
             case "spans":
@@ -174,6 +192,16 @@ def _hello() -> Hello:
 def config_frame(version: int, document: bytes, files: Mapping[str, bytes]) -> Frame:
     """A document for workers."""
     return Frame(config=Config(version=version, document=document, files=dict(files)))
+
+
+def candidate_frame(version: int, document: bytes, files: Mapping[str, bytes]) -> Frame:
+    """A document that workers hold ready for a trial; version 0: none."""
+    return Frame(candidate=Config(version=version, document=document, files=dict(files)))
+
+
+def trial_frame(part: Part) -> Frame:
+    """How much of the traffic the candidate takes."""
+    return Frame(trial=Trial(version=part.candidate, generation=part.generation, share=part.share))
 
 
 def verdict_frame(verdict: Verdict, now: float) -> Frame:
@@ -211,6 +239,26 @@ def answered(workers: Sequence[WorkerState], version: int) -> str | None:
         if worker.answered == version and worker.refused:
             return f"{worker.label}: {worker.refused}"
     return "" if all(worker.answered == version for worker in present) else None
+
+
+def checked(workers: Sequence[WorkerState], version: int) -> str | None:
+    """As `answered`, to a candidate."""
+    present = [worker for worker in workers if worker.connected]
+    if not any(worker.kind == "gateway" for worker in present):
+        return None
+    for worker in present:
+        if worker.candidate == version and worker.candidate_refused:
+            return f"{worker.label}: {worker.candidate_refused}"
+    return "" if all(worker.candidate == version for worker in present) else None
+
+
+def tried(workers: Sequence[WorkerState], part: Part) -> Arms | None:
+    """What this node's workers have counted in the trial that `part` is of; None before they counted anything."""
+    return merged(
+        Arms(part.share, tallies_from_proto(one.tallies.current), tallies_from_proto(one.tallies.candidate))
+        for one in workers
+        if part.share and one.tallies.generation == part.generation
+    )
 
 
 def serves(workers: Sequence[WorkerState]) -> bool:

@@ -30,11 +30,13 @@ from meridian.nodes.reports import spans_to_proto
 from meridian.nodes.settings import Settings
 from meridian.nodes.sockets import sockets_of_listener
 from meridian.nodes.spending import Postbox, portion_of, told_from_proto
+from meridian.nodes.trials import tallies_to_proto
 from meridian.nodes.worker import BoundSockets, run_worker
 from meridian.telemetry.access_log import AccessLog, AccessRecord, path_of, write_without_waiting
 from meridian.telemetry.metrics import Metrics, Series
 from meridian.telemetry.spans import SpanRecord
 from meridian_proto.v1.channel_pb2 import Config, Frame
+from meridian_proto.v1.channel_pb2 import Trial as ProtoTrial
 
 SPANS_MAX = 4096  # between two ticks; 20,000 a second
 SPANS_PER_FRAME = 512  # some 200 KiB
@@ -114,6 +116,8 @@ class GatewayDuties:
         self._changed = asyncio.Event()
         self._state: dict[str, Frame] = {}  # what the agent said before there was a gateway
         self._draining = False
+        self._candidate: Snapshot | None = None
+        self._trial = ProtoTrial()
 
     def join(self, send: Callable[[Frame], None]) -> None:
         """Takes the way to the agent."""
@@ -129,8 +133,35 @@ class GatewayDuties:
             raise Unfit(str(error)) from None
         return lambda: self._put_in_force(snapshot)
 
+    def compile_candidate(self, config: Config) -> Callable[[], None]:
+        """Makes a snapshot and keeps it for a trial; version 0 lets go of the one that is kept. Raises Unfit."""
+        if not config.version:
+            return lambda: self._hold(None)
+        document = read_document(config.document, leave_out=("zones",))
+        try:
+            snapshot = compile_snapshot(document, config.files, config.version)
+            TlsContexts(snapshot.certificates)
+        except (SnapshotError, CertificateError) as error:
+            raise Unfit(str(error)) from None
+        return lambda: self._hold(snapshot)
+
+    def _hold(self, candidate: Snapshot | None) -> None:
+        self._candidate = candidate
+        self._try_out()
+
+    def _try_out(self) -> None:
+        """Makes the trial what the agent wants and what is held allows, whichever came last. A trial that runs is left
+        alone: its counts go on."""
+        gateway, candidate, wanted = self._gateway, self._candidate, self._trial
+        if gateway is None:
+            return
+        if candidate is None or candidate.version != wanted.version or not wanted.share:
+            gateway.end_trial()
+        elif gateway.trial is None or gateway.trial.generation != wanted.generation:
+            gateway.begin_trial(candidate, wanted.share, wanted.generation)
+
     def on_state(self, frame: Frame) -> None:
-        """Verdict, endpoint health, limits or drain."""
+        """Verdict, endpoint health, limits, drain or trial."""
         kind = frame.WhichOneof("body")
         assert kind is not None
         match kind:
@@ -162,6 +193,9 @@ class GatewayDuties:
                 for endpoint in frame.endpoint_health.down:
                     down.setdefault(endpoint.upstream, set()).add(endpoint.address)
                 self._gateway.set_endpoint_health({name: frozenset(found) for name, found in down.items()})
+            case "trial":
+                self._trial = frame.trial
+                self._try_out()
             case "drain":
                 self.drain(frame.drain.on)
 
@@ -186,7 +220,10 @@ class GatewayDuties:
                 quic.undrain()
 
     def tick(self, send: Callable[[Frame], None]) -> None:
-        """Spans and the access log go out."""
+        """Spans, the access log and what a trial has counted go out."""
+        if self._gateway is not None and (trial := self._gateway.trial) is not None:
+            counted = self._gateway.counted
+            send(tallies_to_proto(trial.generation, counted(trial.current), counted(trial.candidate)))
         spans, self._sinks.spans = self._sinks.spans, []
         for start in range(0, len(spans), SPANS_PER_FRAME):
             send(spans_to_proto(spans[start : start + SPANS_PER_FRAME]))
@@ -246,6 +283,7 @@ class GatewayDuties:
             self.drain(self._draining)
         else:
             self._gateway.swap(snapshot)
+            self._try_out()
         self._changed.set()
 
     def _retire_unserved(self, tasks: asyncio.TaskGroup) -> None:

@@ -33,6 +33,7 @@ from meridian.control.driver import Settings as ControlSettings
 from meridian.control.fences import generation_of
 from meridian.control.members import Endpoints
 from meridian.control.peers import PeerTransport
+from meridian.control.rollout import RolloutHandlers
 from meridian.control.status import ControlStatus
 from meridian.control.upkeep import Defragmented
 from meridian.control.zone_keys import NotSigned, ZoneKeeper
@@ -47,7 +48,7 @@ from meridian.nodes import clock
 from meridian.nodes.checks import CHECKS
 from meridian.nodes.child import BadStart
 from meridian.nodes.config_flow import ConfigFlow, Listen, Reading
-from meridian.nodes.crew import Crew, drain_frame, health_frame, serves, verdict_frame
+from meridian.nodes.crew import Crew, drain_frame, health_frame, serves, tried, verdict_frame
 from meridian.nodes.node_status import build_status
 from meridian.nodes.settings import Settings, speaker_of
 from meridian.nodes.spending import spenders_frame, told_to_proto
@@ -100,6 +101,11 @@ class Headquarters:
             on_allowance=self._on_allowance,
             on_spenders=lambda addresses, sitting: self._crew.send(spenders_frame(addresses, sitting), "gateway"),
             on_letter=self._on_letter,
+            rollout=RolloutHandlers(
+                on_candidate=lambda version, payload: self._flow.propose(version, payload),
+                on_part=lambda part: self._flow.take_part(part),
+                tried=lambda part: tried(self._crew.workers, part),
+            ),
         )
         self.control = ControlPlane(
             store,
@@ -147,6 +153,7 @@ class Headquarters:
             self._listen,
             adopted=self._on_adopted,
             acknowledge=self.control.acknowledge,
+            checked=self.control.rollouts.checked,
         )
         self.on_crew_changed()
 
@@ -328,6 +335,8 @@ def control_series(status: ControlStatus, export: SpanExport) -> list[Series]:
         _gauge("meridian_verdict_fallback", MERGED, status.verdict.fallback),
         _gauge("meridian_config_version", "The document in force here.", status.config_version),
         _gauge("meridian_config_current", "The document in force in the cluster.", status.config_current),
+        _gauge("meridian_config_from_disk", "Whether it is this node's own copy.", status.config_from_disk),
+        _gauge("meridian_rollout", "Whether a rollout is on its way.", status.rollout_runs),
         _gauge(
             "meridian_limit_seats",
             "Seats of all limits that this node may spend.",

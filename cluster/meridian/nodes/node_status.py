@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from meridian.admin.rollouts import rollout_status
 from meridian.admin.status import (
     LimitStatus,
     NodeStatus,
@@ -45,6 +46,8 @@ def build_status(cluster: str, control: ControlStatus, workers: Sequence[WorkerS
             fence=control.verdict.fence, version=control.verdict.version, fallback=control.verdict.fallback
         ),
         config_version=control.config_current or control.config_version,
+        config_from_disk=control.config_from_disk,
+        rollout=rollout_status(control.rollout),
         nodes=tuple(_node(name, members.get(name), control) for name in names),
         regions=tuple(
             RegionStatus(name=region.name, standing=_STANDINGS[region.standing], reason=region.reason)

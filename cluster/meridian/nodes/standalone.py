@@ -41,7 +41,7 @@ from meridian.nodes.sockets import Sockets, Wanted, sockets_of_dns
 from meridian.nodes.worker import TICK_SECONDS, Duties
 from meridian.store.embedded import EmbeddedStore
 from meridian.telemetry.logs import configure
-from meridian_proto.v1.channel_pb2 import ConfigAck, Frame
+from meridian_proto.v1.channel_pb2 import ConfigAck, Frame, Tallies
 
 POLL_SECONDS = 1.0  # how soon a changed file is seen
 FILE_BYTES_MAX = 1024 * 1024  # of a certificate, key or secret
@@ -72,7 +72,7 @@ class LocalCrew:
         for name, duties in self._duties.items():
             if kind not in (None, name):
                 continue
-            if frame.WhichOneof("body") == "config":
+            if frame.WhichOneof("body") in ("config", "candidate"):
                 self._documents.put_nowait((name, frame))
             else:
                 duties.on_state(frame)
@@ -81,18 +81,28 @@ class LocalCrew:
         """There is one of each kind."""
         self.send(frame, kind)
 
+    def take_tallies(self, tallies: Tallies) -> None:
+        """What the gateway counted in a trial."""
+        self._states["gateway"].tallies = tallies
+
     async def run(self) -> None:
         """Compiles what comes, one after the other, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             kind, frame = await self._documents.get()
+            duties, state = self._duties[kind], self._states[kind]
+            if frame.WhichOneof("body") == "config":
+                config, compiled, acknowledge = frame.config, duties.compile, state.acknowledge
+            else:
+                config, compiled = frame.candidate, duties.compile_candidate
+                acknowledge = state.acknowledge_candidate
             refused = ""
             try:
-                apply = await loop.run_in_executor(self._thread, self._duties[kind].compile, frame.config)
+                apply = await loop.run_in_executor(self._thread, compiled, config)
                 apply()
             except Unfit as error:
                 refused = str(error)
-            self._states[kind].acknowledge(ConfigAck(version=frame.config.version, refused=refused))
+            acknowledge(ConfigAck(version=config.version, refused=refused))
             self._changed()
 
 
@@ -222,6 +232,8 @@ class Standalone:
     def _take_report(self, frame: Frame) -> None:
         if frame.WhichOneof("body") == "spans":
             self._headquarters.on_spans(spans_from_proto(frame.spans))
+        elif frame.WhichOneof("body") == "tallies":
+            self._crew.take_tallies(frame.tallies)
         else:
             self._headquarters.on_spending(0, frame)
 

@@ -37,11 +37,14 @@ class Duties(Protocol):
     def compile(self, config: Config) -> Callable[[], None]:
         """In a thread: reads a document, returns what puts it in force (on the loop). Raises Unfit."""
 
+    def compile_candidate(self, config: Config) -> Callable[[], None]:
+        """In a thread: reads a document, returns what holds it ready for a trial (on the loop). Raises Unfit."""
+
     async def run(self) -> None:
         """Serves until cancelled. What it raises ends the process: the launcher starts another."""
 
     def on_state(self, frame: Frame) -> None:
-        """Verdict, endpoint health, allowance, letters or drain from the agent."""
+        """Verdict, endpoint health, allowance, letters, drain or trial from the agent."""
 
     def on_sockets(self, sockets: BoundSockets) -> None:
         """The full set that this worker serves; the sockets are its own now."""
@@ -72,6 +75,7 @@ class Worker:
         # One thread, made at once: a document must not fail for want of a thread when memory is short.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="compile")
         self._next: Config | None = None
+        self._candidate: Config | None = None
         self._changed = asyncio.Event()
         self._served: tuple[int, int] | None = None  # version, and hash of the document: a restarted embedded store
         self._leave: asyncio.Future[float] = asyncio.get_running_loop().create_future()  # may give a number twice
@@ -129,6 +133,9 @@ class Worker:
         if frame.WhichOneof("body") == "config":
             self._next = frame.config
             self._changed.set()
+        elif frame.WhichOneof("body") == "candidate":
+            self._candidate = frame.candidate
+            self._changed.set()
         else:
             self._duties.on_state(frame)
 
@@ -139,6 +146,9 @@ class Worker:
             config, self._next = self._next, None
             if config is not None:
                 self._channel.send(Frame(config_ack=await self._take(config)))
+            candidate, self._candidate = self._candidate, None
+            if candidate is not None:
+                self._channel.send(Frame(candidate_ack=await self._check(candidate)))
 
     async def _take(self, config: Config) -> ConfigAck:
         """Puts a document in force, or says why not."""
@@ -162,6 +172,18 @@ class Worker:
                  compile_seconds=round(swap_began - began, 4), swap_seconds=round(swapped - swap_began, 4),
                  settle_seconds=round(loop.time() - swapped, 4))  # fmt: skip
         return ConfigAck(version=config.version)
+
+    async def _check(self, candidate: Config) -> ConfigAck:
+        """Compiles a candidate and holds it ready, or says why not; version 0 lets go of it."""
+        loop = asyncio.get_running_loop()
+        try:
+            work = lambda: compiling.without_collector(lambda: self._duties.compile_candidate(candidate))  # noqa: E731  # one use
+            hold = await loop.run_in_executor(self._thread, work)
+        except Unfit as error:
+            logs.log("error", "candidate refused", version=candidate.version, reason=str(error))
+            return ConfigAck(version=candidate.version, refused=str(error))
+        hold()
+        return ConfigAck(version=candidate.version)
 
     # To the agent
 

@@ -1,17 +1,18 @@
 """The operator's document in the store: every version whole, numbered, unchangeable, and one pointer to the current.
 
-Invariants. Version n + 1 is written only over n, so numbers have no gap and of two writers one loses. A version that
-can be read can be read in full: its record names its chunks by their hash, and the commit demands that all of them are
-there. What keeps them: chunks are put first, each only if absent; then one transaction compares the pointer, demands
-the chunks, and writes record and pointer together. Pruning deletes in transactions that demand an unchanged pointer:
-so a commit and a pruning that cross cannot both succeed.
+Invariants. A version is written only over the one that its writer saw in force, and under a number above all that were
+ever written: of two writers one loses, and a candidate that never came into force (`propose_version`) keeps its number.
+A version that can be read can be read in full: its record names its chunks by their hash, and the commit demands that
+all of them are there. What keeps them: chunks are put first, each only if absent; then one transaction compares the
+pointer, demands the chunks, and writes record and pointer together. Pruning deletes in transactions that demand an
+unchanged pointer: so a commit and a pruning that cross cannot both succeed.
 
 etcd refuses requests above 1.5 MiB, hence chunks.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import zstandard
@@ -90,17 +91,43 @@ class _Record:
         return json.dumps({**asdict(self.meta), "chunks": self.chunks}, sort_keys=True).encode()
 
 
-async def write_version(store: Store, keys: Keys, payload: bytes, meta: VersionMeta, *, expected_current: int) -> int:
-    """Writes `payload` as version `expected_current` + 1, makes it the current one and returns its number.
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What a commit demands and writes besides: the state of a rollout, which ends or begins with it. `key` is what to
+    look at when the commit fails: it must still be at `revision` (0: absent)."""
 
-    `expected_current` is 0 when there is none yet. Raises VersionConflict, DocumentTooLarge, and OutcomeUnknown when
-    even reading back did not tell what became of the commit.
+    key: str
+    revision: int
+    then: tuple[Op, ...] = ()
+
+    def holds(self) -> Compare:
+        """The demand."""
+        return ModifiedAt(self.key, self.revision) if self.revision else Absent(self.key)
+
+
+class RolloutChanged(StoreError):
+    """A rollout began, moved or ended between reading and writing: look at it, then try again."""
+
+    def __init__(self) -> None:
+        super().__init__("a rollout began, moved or ended meanwhile: see meridian rollout status, then try again")
+
+
+async def write_version(
+    store: Store, keys: Keys, payload: bytes, meta: VersionMeta, *, expected_current: int,
+    beside: Callable[[int], Beside] | None = None, candidate: bool = False,
+) -> int:  # fmt: skip
+    """Writes `payload` under the next free number and returns that. It becomes the current version, unless it is a
+    `candidate`: then only what `beside` (given the number) writes tells of it.
+
+    `expected_current` is 0 when there is none yet. Raises VersionConflict, RolloutChanged, DocumentTooLarge, and
+    OutcomeUnknown when even reading back did not tell what became of the commit.
     """
     if len(payload) > PAYLOAD_BYTES_MAX:
         raise DocumentTooLarge(f"the document has {len(payload)} bytes, {PAYLOAD_BYTES_MAX} are allowed: split it")
     if len(meta.author) + len(meta.message) + len(meta.at) > META_CHARACTERS_MAX:
         raise DocumentTooLarge(f"author and message have more than {META_CHARACTERS_MAX} characters: shorten them")
-    number = expected_current + 1
+    number = max(expected_current, await last_number(store, keys)) + 1
+    extra = beside(number) if beside is not None else None
     chunks = [(_digest(chunk), chunk) for chunk in _cut(zstandard.compress(payload, COMPRESSION_LEVEL))]
     names = tuple(name for name, _ in chunks)
     meta = replace(meta, version=number, digest=_digest(payload), payload_bytes=len(payload))
@@ -110,7 +137,7 @@ async def write_version(store: Store, keys: Keys, payload: bytes, meta: VersionM
         for name, chunk in chunks:
             await _put_chunk(store, keys.chunk(name), chunk)
         try:
-            if await _commit(store, keys, record, names, expected_current):
+            if await _commit(store, keys, number, record, names, expected_current, extra, candidate):
                 return number
         except OutcomeUnknown as error:
             lost = error
@@ -121,6 +148,12 @@ async def write_version(store: Store, keys: Keys, payload: bytes, meta: VersionM
         current = await current_version(store, keys)
         if current != expected_current:
             raise VersionConflict(expected_current, current)
+        if written is not None:  # somebody proposed a candidate under this number
+            raise RolloutChanged
+        if extra is not None:
+            now = await store.get(extra.key)
+            if (now.mod_revision if now is not None else 0) != extra.revision:
+                raise RolloutChanged
         # Else a pruning took a chunk between its put and the commit, or the commit was lost: once more.
     raise lost or StoreError(f"version {number} could not be written in {ATTEMPTS_MAX} attempts: apply again")
 
@@ -182,7 +215,12 @@ async def prune(store: Store, keys: Keys, *, keep: int = VERSIONS_KEPT) -> int:
     kept = {name for item in records[-keep:] for name in _decode(item).chunks}
     chunks = (await store.list(keys.chunks(), keys_only=True)).items
     # Records first: a version without its chunks must never be listed.
-    doomed = [item.key for item in records[:-keep]]
+    current = parse_current(pointer)
+    gone = [item for item in records[:-keep] if _decode(item).meta.version != current]
+    kept |= {name for item in records[:-keep] if item not in gone for name in _decode(item).chunks}
+    doomed = [item.key for item in gone]
+    outcomes = {item.key for item in (await store.list(keys.outcomes(), keys_only=True)).items}
+    doomed += sorted(outcomes & {keys.outcome(_decode(item).meta.version) for item in gone})
     doomed += [item.key for item in chunks if item.key.removeprefix(keys.chunks()) not in kept]
     unchanged = ModifiedAt(pointer.key, pointer.mod_revision)
     removed = 0
@@ -210,12 +248,26 @@ def renumbered(record: bytes, meta: VersionMeta) -> bytes:
     return replace(old, meta=replace(meta, digest=old.meta.digest, payload_bytes=old.meta.payload_bytes)).encode()
 
 
-async def _commit(store: Store, keys: Keys, record: bytes, chunks: Sequence[str], expected: int) -> bool:
-    current = keys.current()
-    when: list[Compare] = [ValueIs(current, str(expected).encode()) if expected else Absent(current)]
+async def _commit(
+    store: Store, keys: Keys, number: int, record: bytes, chunks: Sequence[str], expected: int,
+    beside: Beside | None, candidate: bool,
+) -> bool:  # fmt: skip
+    current, own = keys.current(), keys.version(number)
+    when: list[Compare] = [ValueIs(current, str(expected).encode()) if expected else Absent(current), Absent(own)]
     when += [Present(keys.chunk(name)) for name in chunks]
-    then: list[Op] = [Put(keys.version(expected + 1), record), Put(current, str(expected + 1).encode())]
+    then: list[Op] = [Put(own, record)]
+    if not candidate:
+        then.append(Put(current, str(number).encode()))
+    if beside is not None:
+        when.append(beside.holds())
+        then += beside.then
     return (await store.txn(when, then)).succeeded
+
+
+async def last_number(store: Store, keys: Keys) -> int:
+    """Returns the greatest number that was ever given, 0 if none was: the newest records are never pruned."""
+    items = (await store.list(keys.versions(), keys_only=True)).items
+    return max((int(item.key.removeprefix(keys.versions())) for item in items), default=0)
 
 
 async def _put_chunk(store: Store, key: str, chunk: bytes) -> None:

@@ -52,8 +52,22 @@ class Keys:
     def current(self) -> str:
         return f"{self.config_prefix()}current"
 
+    # A candidate on its way: one record, what nodes say of it (by name), and how earlier ones ended (by version).
     def rollout(self) -> str:
         return f"{self.config_prefix()}rollout"
+
+    def trials(self) -> str:
+        return f"{self.config_prefix()}trials/"
+
+    def trial(self, node: str) -> str:
+        return self.trials() + _checked(node)
+
+    def outcomes(self) -> str:
+        return f"{self.config_prefix()}outcomes/"
+
+    def outcome(self, number: int) -> str:
+        """Returns the key of how a version's rollout ended; padded as the version's own."""
+        return f"{self.outcomes()}{number:010d}"
 
     # Nodes, each under its own lease, and who of them leads.
     def members(self) -> str:

@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Frame(_message.Message):
-    __slots__ = ("sequence", "hello", "config", "verdict", "endpoint_health", "allowance", "drain", "config_ack", "spans", "metrics", "confirmed", "spenders", "letters", "zone_keys")
+    __slots__ = ("sequence", "hello", "config", "verdict", "endpoint_health", "allowance", "drain", "config_ack", "spans", "metrics", "confirmed", "spenders", "letters", "zone_keys", "candidate", "trial", "candidate_ack", "tallies")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     HELLO_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FIELD_NUMBER: _ClassVar[int]
@@ -24,6 +24,10 @@ class Frame(_message.Message):
     SPENDERS_FIELD_NUMBER: _ClassVar[int]
     LETTERS_FIELD_NUMBER: _ClassVar[int]
     ZONE_KEYS_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_FIELD_NUMBER: _ClassVar[int]
+    TRIAL_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_ACK_FIELD_NUMBER: _ClassVar[int]
+    TALLIES_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     hello: Hello
     config: Config
@@ -38,7 +42,11 @@ class Frame(_message.Message):
     spenders: _spending_pb2.Spenders
     letters: _spending_pb2.Letters
     zone_keys: ZoneKeys
-    def __init__(self, sequence: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., config: _Optional[_Union[Config, _Mapping]] = ..., verdict: _Optional[_Union[_health_pb2.Verdict, _Mapping]] = ..., endpoint_health: _Optional[_Union[EndpointHealth, _Mapping]] = ..., allowance: _Optional[_Union[_spending_pb2.Allowance, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., config_ack: _Optional[_Union[ConfigAck, _Mapping]] = ..., spans: _Optional[_Union[Spans, _Mapping]] = ..., metrics: _Optional[_Union[Metrics, _Mapping]] = ..., confirmed: _Optional[_Union[_spending_pb2.Confirmed, _Mapping]] = ..., spenders: _Optional[_Union[_spending_pb2.Spenders, _Mapping]] = ..., letters: _Optional[_Union[_spending_pb2.Letters, _Mapping]] = ..., zone_keys: _Optional[_Union[ZoneKeys, _Mapping]] = ...) -> None: ...
+    candidate: Config
+    trial: Trial
+    candidate_ack: ConfigAck
+    tallies: Tallies
+    def __init__(self, sequence: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., config: _Optional[_Union[Config, _Mapping]] = ..., verdict: _Optional[_Union[_health_pb2.Verdict, _Mapping]] = ..., endpoint_health: _Optional[_Union[EndpointHealth, _Mapping]] = ..., allowance: _Optional[_Union[_spending_pb2.Allowance, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., config_ack: _Optional[_Union[ConfigAck, _Mapping]] = ..., spans: _Optional[_Union[Spans, _Mapping]] = ..., metrics: _Optional[_Union[Metrics, _Mapping]] = ..., confirmed: _Optional[_Union[_spending_pb2.Confirmed, _Mapping]] = ..., spenders: _Optional[_Union[_spending_pb2.Spenders, _Mapping]] = ..., letters: _Optional[_Union[_spending_pb2.Letters, _Mapping]] = ..., zone_keys: _Optional[_Union[ZoneKeys, _Mapping]] = ..., candidate: _Optional[_Union[Config, _Mapping]] = ..., trial: _Optional[_Union[Trial, _Mapping]] = ..., candidate_ack: _Optional[_Union[ConfigAck, _Mapping]] = ..., tallies: _Optional[_Union[Tallies, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("protocol", "kind", "slot", "config_version", "pid")
@@ -209,3 +217,41 @@ class Series(_message.Message):
     counts: _containers.RepeatedScalarFieldContainer[int]
     sum: float
     def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., help: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., value: _Optional[float] = ..., bounds: _Optional[_Iterable[float]] = ..., counts: _Optional[_Iterable[int]] = ..., sum: _Optional[float] = ...) -> None: ...
+
+class Trial(_message.Message):
+    __slots__ = ("version", "generation", "share")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    generation: int
+    share: float
+    def __init__(self, version: _Optional[int] = ..., generation: _Optional[int] = ..., share: _Optional[float] = ...) -> None: ...
+
+class Tallies(_message.Message):
+    __slots__ = ("generation", "current", "candidate")
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    CURRENT_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_FIELD_NUMBER: _ClassVar[int]
+    generation: int
+    current: _containers.RepeatedCompositeFieldContainer[Tally]
+    candidate: _containers.RepeatedCompositeFieldContainer[Tally]
+    def __init__(self, generation: _Optional[int] = ..., current: _Optional[_Iterable[_Union[Tally, _Mapping]]] = ..., candidate: _Optional[_Iterable[_Union[Tally, _Mapping]]] = ...) -> None: ...
+
+class Tally(_message.Message):
+    __slots__ = ("route", "exchanges", "failed", "rejected", "unrouted", "refused", "slower")
+    ROUTE_FIELD_NUMBER: _ClassVar[int]
+    EXCHANGES_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    REJECTED_FIELD_NUMBER: _ClassVar[int]
+    UNROUTED_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    SLOWER_FIELD_NUMBER: _ClassVar[int]
+    route: str
+    exchanges: int
+    failed: int
+    rejected: int
+    unrouted: int
+    refused: int
+    slower: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, route: _Optional[str] = ..., exchanges: _Optional[int] = ..., failed: _Optional[int] = ..., rejected: _Optional[int] = ..., unrouted: _Optional[int] = ..., refused: _Optional[int] = ..., slower: _Optional[_Iterable[int]] = ...) -> None: ...
