@@ -12,7 +12,7 @@ from meridian.core import keyrolls, model
 from meridian.core.keyrolls import Role
 from meridian.nodes.dns_worker import DnsDuties
 from meridian.nodes.settings import Settings
-from meridian.nodes.zone_signing import zone_keys_frame
+from meridian.nodes.zone_keys import zone_keys_frame
 from meridian_dns.signing import generate_der
 from meridian_proto.v1.channel_pb2 import Config, Frame, SignedZone, ZoneKey, ZoneKeys
 

@@ -13,14 +13,8 @@ from meridian.control.zone_keys import Keyring
 from meridian.core import keyrolls, model
 from meridian.core.keyrolls import Exit, Gone, Phase, Role, Roll, Seen, Wanted, Woken
 from meridian.nodes.dns_state import build_zones
-from meridian.nodes.zone_signing import (
-    key_sets_from,
-    keys_status,
-    sign_zones,
-    wishes_of,
-    zone_id,
-    zone_keys_frame,
-)
+from meridian.nodes.zone_keys import keys_status, wishes_of, zone_id, zone_keys_frame
+from meridian.nodes.zone_signing import key_sets_from, sign_zones
 from meridian_dns.server import DnsServer
 from meridian_dns.signing import Denial, Signatures, generate_der
 from meridian_dns.zone import ZoneSet

@@ -52,7 +52,7 @@ from meridian.nodes.crew import Crew, drain_frame, health_frame, serves, tried, 
 from meridian.nodes.node_status import build_status
 from meridian.nodes.settings import Settings, speaker_of
 from meridian.nodes.spending import spenders_frame, told_to_proto
-from meridian.nodes.zone_signing import keys_status, wishes_of, zone_id, zone_keys_frame
+from meridian.nodes.zone_keys import keys_status, wishes_of, zone_id, zone_keys_frame
 from meridian.store.keys import Keys
 from meridian.store.port import Store
 from meridian.telemetry.export import SpanExport
