@@ -5,6 +5,7 @@ its operator's deeds and its failures here. Two tempers: in a calm plan one faul
 promised of each alone is demanded; in a storm they overlap, and only safety is, and that all is well in the end.
 """
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ STORM_SECONDS = 12.0
 CLOCK_RATES = (0.99, 1.01)  # clocks' rates differ by up to 1 % (invariant 2's assumption)
 CLOCKS_AHEAD_SECONDS = (-500.0, 500.0)
 OUT_SECONDS = 4.0  # from a death to every node's view
+APPLY_AGAIN_SECONDS = 0.4
 KEPT_VERSIONS = 2  # by a pruning; nodes that are cut off must live with it
 
 
@@ -217,7 +219,13 @@ def _resign(world: World, fault: Fault) -> None:
 
 
 def _apply(world: World, fault: Fault) -> None:
-    world.at(fault.target, apply(world, world.nodes[fault.target], f"{fault.at} by {fault.target}"))
+    async def again_and_again() -> None:
+        ends = world.loop.now + fault.seconds
+        while world.loop.now < ends:
+            await apply(world, world.nodes[fault.target], f"{world.loop.now} by {fault.target}")
+            await asyncio.sleep(APPLY_AGAIN_SECONDS)
+
+    world.at(fault.target, again_and_again())
 
 
 def _apply_two(world: World, fault: Fault) -> None:
@@ -308,7 +316,7 @@ KINDS: Mapping[str, Kind] = {
     "late_writes": Kind("{amount} of all writes land after their sender gave up", 3, amount=(0.1, 0.6)),
     "lag": Kind("watches of {target} hear nothing, and the history is compacted", 4, (1.0, 5.0), begin=_compact),
     "resign": Kind("the leader resigns", 2, INSTANT, begin=_resign),
-    "apply": Kind("an operator applies a document on {target}", 6, INSTANT, begin=_apply),
+    "apply": Kind("an operator applies one document after the other on {target}", 6, (0.1, 4.0), begin=_apply),
     "apply_two": Kind("two operators apply documents, on {target} and {other}", 3, INSTANT, begin=_apply_two),
     "prune": Kind("old versions are pruned by {target}", 2, INSTANT, begin=_prune),
     "drain": Kind("an operator orders {target} to drain, on {other}", 5, (1.0, 8.0), begin=_drain, end=_undrain),

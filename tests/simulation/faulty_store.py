@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from tests.simulation.world import Node, World
 
 ATTEMPT_SECONDS = 1.0  # of the client of etcd: so long an answer is waited for
-SLOW_SECONDS = (0.3, 3.0)
+SLOW_SECONDS = (0.1, 3.0)  # a request is done long after it was sent,
+SLOW_ANSWER_SECONDS = (0.1, 1.5)  # and known to be done long after it was
 LANDS_LATE_SECONDS = (0.0, 2.5)  # after the client has given up
 SEARCH_SECONDS = 6.0  # for a member, before a watch is given up
 RECONNECT_SECONDS = 0.2
@@ -122,18 +123,21 @@ class FaultyStore:
         pass
 
     async def _travel(self) -> None:
-        slow = self._node.name in self._world.slow
-        await asyncio.sleep(self._world.random.uniform(*(SLOW_SECONDS if slow else self._world.store_seconds)))
+        await asyncio.sleep(self._way_seconds(SLOW_SECONDS))
         if not self._reachable():
             await asyncio.sleep(ATTEMPT_SECONDS)
             raise StoreUnavailable("simulated: no member answers")
 
     async def _return(self, *, wrote: bool = False) -> None:
-        await asyncio.sleep(self._world.random.uniform(*self._world.store_seconds))
+        await asyncio.sleep(self._way_seconds(SLOW_ANSWER_SECONDS))
         lost = self._world.random.random() < self._world.lost_answers or self._node.name in self._world.unanswered
         if not self._reachable() or lost:
             await asyncio.sleep(ATTEMPT_SECONDS)
             raise OutcomeUnknown("simulated: answer lost") if wrote else StoreUnavailable("simulated: answer lost")
+
+    def _way_seconds(self, when_slow: tuple[float, float]) -> float:
+        slow = self._node.name in self._world.slow
+        return self._world.random.uniform(*(when_slow if slow else self._world.store_seconds))
 
     def _reachable(self) -> bool:
         world = self._world

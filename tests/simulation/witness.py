@@ -75,6 +75,9 @@ class Witness:
             self._world.violate(f"{node.name} wrote a verdict without the leader key")
         if written.fallback:
             self._world.violate(f"{node.name} wrote what it merged itself")
+        numbers = (self._written.fence, self._written.version), (written.fence, written.version)
+        if numbers[1] <= numbers[0]:
+            self._world.violate(f"{node.name} wrote verdict {numbers[1]} over {numbers[0]}")
         self.check_withdrawn(self._written, written)
         self._check_orders(written)
         self._written = written

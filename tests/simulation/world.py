@@ -25,7 +25,7 @@ from meridian.store.embedded import EmbeddedStore
 from meridian.store.port import Compare, Item, Op
 
 WITNESS = "witness"  # the region of a node that serves nobody
-SAMPLE_SECONDS = 0.02
+SAMPLE_SECONDS = 0.04
 HARMLESS_TRANSIT_SECONDS = 0.095  # one way; a probe takes four and waits for 0.4 s
 WORKERS_TAKE_SECONDS = 0.05  # until a document that arrived is served by all workers, and acknowledged
 
@@ -291,14 +291,14 @@ class World:
         serving = [name for name, region in self.names.items() if region != WITNESS]
         return len(self.running()) == len(self.names) and all(self.agreed(n, Standing.SERVING) for n in serving)
 
-    async def until(self, what: str, condition: Any, within_seconds: float) -> float:
+    async def until(self, what: str, condition: Any, within_seconds: float, every_seconds: float = 0.02) -> float:
         """Returns how long it took; a violation if the deadline passed."""
         began = self.loop.now
         while not condition():
             if self.loop.now - began > within_seconds:
                 self.violate(f"not within {within_seconds} s: {what}")
                 break
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(every_seconds)
         return self.loop.now - began
 
     async def stays(self, condition: Any, seconds: float, otherwise: str) -> None:
@@ -340,10 +340,10 @@ class World:
 
     def troubled(self) -> Iterable[str]:
         """Whom a fault of the moment may rightly cost its place in the verdict."""
-        if self.loss or self.transit_seconds[1] > HARMLESS_TRANSIT_SECONDS:
-            return self.names
+        if self.loss or self.sides or self.transit_seconds[1] > HARMLESS_TRANSIT_SECONDS:
+            return self.names  # each side of a split answers with whom it reaches
         pairs = {name for pair in (*self.deaf, *self.blind) for name in pair}
-        return pairs.union(self.sides, self.islands, self.dark, self.mute, self.late_seconds, self.unwell)
+        return pairs.union(self.islands, self.dark, self.mute, self.late_seconds, self.unwell)
 
     def store_troubled(self) -> bool:
         """Whether somebody may be without the store at this moment."""
