@@ -93,7 +93,6 @@ FOUND: Mapping[str, int] = {
     "LeadsUntilTold": 22,
     "KeyOverwritten": 0,
     "ForgottenIsSilent": 8,
-    "NoWitness": 37,
     "SeatTakenTwice": 0,
     "FloorGivenUp": 0,
     "SeatNotKept": 4,
@@ -116,6 +115,7 @@ MISSED: Mapping[str, str] = {
 # Not yet sought among enough seeds to say either: `scripts/simulate --planted --seeds 300` does.
 UNSOUGHT = frozenset(
     {
+        "NoWitness",  # its seam, the newest signs of life, has moved
         "OverAnyVerdict",
         "AnyVerdict",
         "StaleCounts",
