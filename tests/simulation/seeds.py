@@ -24,7 +24,7 @@ from meridian.store import documents
 BACK_SECONDS = 8.0
 WELL_SECONDS = 16.0  # after a storm: waits of seconds that began in it, and a penalty of two falls
 LOOK_SECONDS = 0.1  # between two looks at everything
-WATCHES_MAX = 5  # of a node: leader, members, verdict, document, drains
+WATCHES_MAX = 6  # of a node: leader, members, verdict, document, drains, limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +154,8 @@ def ailments(world: World) -> list[str]:
             found.append(f"the member record of {node.name} is not what it says of itself")
         if version and node.plane._membership.record.config_version != version:
             found.append(f"{node.name} has not acknowledged version {version}")
-        if not node.share:
-            found.append(f"{node.name} has no share of the limits")
+        if not node.seats():
+            found.append(f"{node.name} has no seat of the limits")
     return found
 
 

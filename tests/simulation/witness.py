@@ -1,8 +1,8 @@
 """What must hold in a world, whatever happens: the invariants of core/invariants, asked at every write and change.
 
 Checked here: 3 (one leader, fenced writes), 4 (losing the store withdraws nobody, a cold start serves), 5 (verdicts), 6
-(one verdict, one content), of 2 the floor (no two nodes spend one share), of 7 the order of leaving, of 8 that nothing
-grows. The rest of 1, 2, 7 and 8 is about requests, connections and tokens, which this world does not have: the tests of
+(one verdict, one content), of 2 the seats (no two nodes spend one, none gives its home up), of 7 the order of leaving,
+of 8 that nothing grows. The rest of 1, 2, 7 and 8 is about requests, connections and tokens, which this world does not have: the tests of
 the gateway and `limits/` hold it.
 """
 
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from meridian.control.driver import ControlPlane
 from meridian.control.messages import decode_verdict
 from meridian.core.draining import LEAVE_SECONDS
+from meridian.core.granting.spender import Allowance
 from meridian.core.invariants import Tenure, judgement_violations, leadership_violations, sequence_violations
 from meridian.core.verdicts import NodeVerdict, RegionVerdict, Standing, Verdict
 from meridian.store.keys import Keys
@@ -158,13 +159,14 @@ class Witness:
         if any(version < older for older in node.versions):
             self._world.violate(f"{node.name} went back from version {max(node.versions)} to {version}")
 
-    def shared(self, node: "Node", before: tuple[int, ...]) -> None:
-        """A node's share of limits changed. Dead ones keep theirs: what it spent last is not known."""
+    def allowed(self, node: "Node", before: Allowance) -> None:
+        """A node's workers keep to another allowance."""
+        seats = node.seats()
         for name, other in self._world.nodes.items():
-            if name != node.name and set(other.share) & set(node.share):
-                self._world.violate(f"{node.name} and {name} spend one share of the limits: {node.share}")
-        if before and not set(before) <= set(node.share):
-            self._world.violate(f"{node.name} gave up its floor {before}")
+            if name != node.name and (both := seats & other.seats()):
+                self._world.violate(f"{node.name} and {name} spend the same seats of limits: {sorted(both)}")
+        if not before.home <= node.allowance.home:
+            self._world.violate(f"{node.name} gave up its floor, the seats {sorted(before.home)}")
 
     def booted(self, node: "Node") -> None:
         """A node started: what it held before it must hold again at once, the store being there or not."""
@@ -172,15 +174,15 @@ class Witness:
         former = self._former.get(node.name)
         if former is not None:
             self._world.later(
-                COLD_START_SECONDS, self._check_cold_start, node, max(former.versions, default=0), former.share
+                COLD_START_SECONDS, self._check_cold_start, node, max(former.versions, default=0), former.allowance.home
             )
         self._former[node.name] = node
 
-    def _check_cold_start(self, node: "Node", version: int, share: tuple[int, ...]) -> None:
+    def _check_cold_start(self, node: "Node", version: int, home: frozenset[int]) -> None:
         if node.state == "running" and version > (node.versions[0] if node.versions else 0):
             self._world.violate(f"{node.name} served version {version} and starts with {node.versions[:1]}")
-        if node.state == "running" and share and not node.share:
-            self._world.violate(f"{node.name} had a share of the limits and starts with none")
+        if node.state == "running" and not home <= node.allowance.home:
+            self._world.violate(f"{node.name} had the seats {sorted(home)} of limits and starts without them")
 
     def revokes(self, node: "Node", lease: int) -> None:
         """A node gives up a lease: its member key only when the verdict leaves it out, or after its time."""

@@ -20,6 +20,9 @@ from tests.simulation.witness import KEYS, Witness, watched
 from meridian.control.driver import ControlPlane, Handlers, Identity, Settings
 from meridian.control.members import Endpoints
 from meridian.control.prober import Subject
+from meridian.core.granting.seats import Tell
+from meridian.core.granting.shares import Cut
+from meridian.core.granting.spender import Allowance
 from meridian.core.verdicts import Standing, Verdict
 from meridian.store.embedded import EmbeddedStore
 from meridian.store.port import Compare, Item, Op
@@ -27,7 +30,8 @@ from meridian.store.port import Compare, Item, Op
 WITNESS = "witness"  # the region of a node that serves nobody
 SAMPLE_SECONDS = 0.04
 HARMLESS_TRANSIT_SECONDS = 0.095  # one way; a probe takes four and waits for 0.4 s
-WORKERS_TAKE_SECONDS = 0.05  # until a document that arrived is served by all workers, and acknowledged
+WORKERS_TAKE_SECONDS = 0.05  # until workers keep to what they were told, a document or an allowance, and say so
+NO_SEATS = Allowance("", -1, frozenset())
 
 
 class MemoryDisk:
@@ -54,7 +58,7 @@ class Node:
     state: str = "running"  # paused, killed
     verdicts: list[Verdict] = field(default_factory=list)
     versions: list[int] = field(default_factory=list)
-    share: tuple[int, ...] = ()
+    allowance: Allowance = NO_SEATS  # what the workers keep to
     disturbed_at: float = 0.0
     leaving_since: float | None = None
 
@@ -78,7 +82,7 @@ class Node:
             Settings(limit_nodes=len(world.names)),
             self.peers,
             clock=self.now,
-            handlers=Handlers(on_verdict=self.judged, on_config=self.configured, on_share=self.shared),
+            handlers=Handlers(on_verdict=self.judged, on_config=self.configured, on_allowance=self.allowed),
             disk=world.disks[self.name],
             draw=world.random.random,
             probe_node=self.probe,
@@ -102,10 +106,25 @@ class Node:
         self.world.witness.configured(self, version, payload)
         self.world.loop.call_later(WORKERS_TAKE_SECONDS, self.plane.acknowledge, version, context=self.peers.context)
 
-    def shared(self, spenders: int, indexes: tuple[int, ...]) -> None:
-        """This node may spend so much of every limit from now on."""
-        before, self.share = self.share, indexes
-        self.world.witness.shared(self, before)
+    def connected(self) -> None:
+        """The workers are there, and know nothing of limits yet."""
+        self.plane.worker_started(0)
+
+    def allowed(self, cut: Cut, tell: Tell, store_is_lost: bool) -> None:
+        """The workers are told what they may spend of limits; they keep to it a moment later."""
+        self.world.loop.call_later(WORKERS_TAKE_SECONDS, self._keep_to, tell.allowance, context=self.peers.context)
+
+    def _keep_to(self, allowance: Allowance) -> None:
+        before = self.allowance
+        if (allowance.agent, allowance.sequence) > (before.agent, before.sequence):
+            self.allowance = allowance
+            self.world.witness.allowed(self, before)
+        self.plane.worker_confirmed(0, allowance.agent, allowance.sequence)
+
+    def seats(self) -> frozenset[int]:
+        """Which seats' tokens this node spends now. What is left when it is off is its home: its disk knows that."""
+        leased = self.state != "killed" and self.now() < self.allowance.until
+        return self.allowance.home | self.allowance.leased if leased else self.allowance.home
 
     async def stop(self) -> None:
         """Leaves in peace, as SIGTERM asks."""
@@ -249,6 +268,7 @@ class World:
         self.nodes[name] = node
         self._all.append(node)
         self._tasks.append(self.loop.create_task(node.plane.run(), context=context))
+        self.loop.call_later(WORKERS_TAKE_SECONDS, node.connected, context=node.peers.context)
         self.witness.booted(node)
         return node
 
