@@ -4,6 +4,7 @@ A bug sits in a subclass of a part, or between a part and the store; the product
 of a docstring name the invariant and the room. `PLANTED` is read by registry.py.
 """
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -14,11 +15,12 @@ from meridian.control.board import Board
 from meridian.control.config_watch import ConfigWatch
 from meridian.control.drains import Drains
 from meridian.control.driver import ControlPlane
-from meridian.control.grants import Grants, Seat
+from meridian.control.grants import Grants
 from meridian.control.leadership import Leadership
 from meridian.control.membership import AGAIN_SECONDS, Membership
-from meridian.core import election
-from meridian.core.draining import Event, Ordered
+from meridian.core import draining, election
+from meridian.core.granting.allocation import Allocation
+from meridian.core.granting.seats import Event, NotTaken, Save, Taken
 from meridian.core.verdicts import Case, Heard, Verdict
 from meridian.store.port import (
     Absent,
@@ -222,9 +224,9 @@ class NoWitness(ControlPlane):
     """Invariant 5, verdicts: nobody is withdrawn unless one other node sees it down."""
 
     class rules(Case):  # noqa: N801  # the seam's name
-        def _newest_signs(self, eligible: Any) -> dict[str, float]:
-            self.witnesses.update(dict.fromkeys(self._names(), 1))
-            return super()._newest_signs(eligible)
+        def _wish(self, name: str) -> Any:
+            self.accusers = Counter(self._names())
+            return super()._wish(name)
 
 
 class StaleCounts(ControlPlane):
@@ -256,14 +258,13 @@ class SeatTakenTwice(ControlPlane):
 
 
 class FloorGivenUp(ControlPlane):
-    """Invariant 4, grants: a seat is kept while the store is away."""
+    """Invariant 4, grants: home seats are kept while the store is away."""
 
     class Bug(Grants):
-        async def _step(self) -> float:
-            seconds = await super()._step()
-            if self.detail.startswith("the store is away"):
-                self._hold(None, self.detail)
-            return seconds
+        async def _keep_lease(self, lease: int) -> None:
+            await super()._keep_lease(lease)
+            if self._away and self.state is not None:
+                self.state = replace(self.state, homes=frozenset())
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -271,15 +272,38 @@ class FloorGivenUp(ControlPlane):
 
 
 class SeatNotKept(ControlPlane):
-    """Invariant 4, grants: a node has its seat again after a cold start without the store."""
+    """Invariant 4, grants: a node has its home seats again after a cold start without the store."""
 
     class Bug(Grants):
-        async def _keep(self, seat: Seat, detail: str) -> None:
-            self._hold(seat, detail)
+        async def _save(self, state: Allocation, command: Save) -> None:
+            pass
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._grants.__class__ = self.Bug
+
+
+class LostTakeBelieved(ControlPlane):
+    """Invariant 2, grants: a seat is a node's only when the store has said so; an unknown answer counts as no."""
+
+    class Bug(Grants):
+        def _feed(self, event: Event) -> None:
+            super()._feed(Taken(event.seat, event.nonce, {}) if isinstance(event, NotTaken) else event)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._grants.__class__ = self.Bug
+
+
+class LeaseOutlived(ControlPlane):
+    """Invariant 2, grants: leased seats are spent only for as long as the store certainly keeps the lease."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        told = self._grants._told
+        self._grants._told = lambda cut, tell: told(
+            cut, replace(tell, allowance=replace(tell.allowance, until=float("inf")))
+        )
 
 
 class NoColdStart(ControlPlane):
@@ -372,8 +396,8 @@ class OrderNeverEnds(ControlPlane):
     """Invariant 7, drain: a node whose order is taken back serves again."""
 
     class Bug(Drains):
-        def _feed(self, event: Event) -> bool:
-            return False if event == Ordered(False) else super()._feed(event)
+        def _feed(self, event: draining.Event) -> bool:
+            return False if event == draining.Ordered(False) else super()._feed(event)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -384,7 +408,7 @@ PLANTED: tuple[type[ControlPlane], ...] = (
     LeaseNotReplaced, LateWriteUnseen, RecordGivenUp,
     LeaseFromAnswer, WholeLease, LeadsUntilTold, KeyOverwritten, Unfenced,
     OverAnyVerdict, NoWarmUp, SleptThrough, AnyVerdict, ForgottenIsSilent, NoWitness, StaleCounts, NobodyRemains,
-    SeatTakenTwice, FloorGivenUp, SeatNotKept,
+    SeatTakenTwice, FloorGivenUp, SeatNotKept, LostTakeBelieved, LeaseOutlived,
     NoColdStart, FirstCopyOnly, CompactedSkipped, ReadOnce,
     LeavesAtOnce, OrdersUnread, RegionNotObeyed, OrderNeverEnds,
 )  # fmt: skip
