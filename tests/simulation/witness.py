@@ -2,8 +2,8 @@
 
 Checked here: 3 (one leader, fenced writes), 4 (losing the store withdraws nobody, a cold start serves), 5 (verdicts), 6
 (one verdict, one content), of 2 the seats (no two nodes spend one, none gives its home up), of 7 the order of leaving,
-of 8 that nothing grows. The rest of 1, 2, 7 and 8 is about requests, connections and tokens, which this world does not have: the tests of
-the gateway and `limits/` hold it.
+of 8 that nothing grows. The rest of 1, 2, 7 and 8 is about requests, connections and tokens, which this world does not
+have: the tests of the gateway and `limits/` hold it.
 """
 
 import hashlib
