@@ -8,7 +8,7 @@ promised of each alone is demanded; in a storm they overlap, and only safety is,
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.simulation.virtual import Clock
 from tests.simulation.witness import KEYS
@@ -30,6 +30,11 @@ CLOCK_RATES = (0.99, 1.01)  # clocks' rates differ by up to 1 % (invariant 2's a
 CLOCKS_AHEAD_SECONDS = (-500.0, 500.0)
 OUT_SECONDS = 4.0  # from a death to every node's view
 APPLY_AGAIN_SECONDS = 0.4
+LEADER = "the leader"  # as a target: whoever leads when the fault begins
+AIMED = ("kill", "pause", "island", "no_store", "unanswered", "slow", "late", "mute")  # faults that may be the leader's
+AIMED_CHANCE = 0.4
+TOGETHER_CHANCE = 0.4  # in a storm, that a fault comes right after the one before it
+TOGETHER_SECONDS = 1.0
 KEPT_VERSIONS = 2  # by a pruning; nodes that are cut off must live with it
 
 
@@ -37,7 +42,7 @@ KEPT_VERSIONS = 2  # by a pruning; nodes that are cut off must live with it
 class Fault:
     """One thing that happens, `at` seconds after the cluster serves, for `seconds`. An operator's deed is one too.
 
-    `other` is a second node, `amount` a chance or seconds, as the kind says.
+    `target` may be LEADER; `other` is a second node, `amount` a chance or seconds, as the kind says.
     """
 
     at: float
@@ -86,9 +91,14 @@ def draw(seed: int) -> Plan:
     names = chance.choice(SHAPES)
     clocks = {name: Clock(chance.uniform(*CLOCK_RATES), chance.uniform(*CLOCKS_AHEAD_SECONDS)) for name in ("", *names)}
     storm = chance.random() < 0.6
-    faults, at = [], 0.0
+    faults: list[Fault] = []
+    at = 0.0
     for _ in range(chance.randint(6, 10) if storm else 4):
-        fault = _draw(chance, names, at if not storm else chance.uniform(0.0, STORM_SECONDS))
+        if storm and faults and chance.random() < TOGETHER_CHANCE:
+            at = faults[-1].at + chance.uniform(0.0, TOGETHER_SECONDS)
+        elif storm:
+            at = chance.uniform(0.0, STORM_SECONDS)
+        fault = _draw(chance, names, at)
         faults.append(fault)
         at += fault.seconds + chance.uniform(0.5, 3.0)
     return Plan(seed, names, clocks, storm, tuple(sorted(faults, key=lambda fault: fault.at)))
@@ -99,6 +109,8 @@ def _draw(chance: random.Random, names: Mapping[str, str], at: float) -> Fault:
     target, other = chance.sample(list(names), 2)
     if kind in ("split", "drain_region"):
         target = names[target]
+    if kind in AIMED and chance.random() < AIMED_CHANCE:
+        target = LEADER
     seconds, amount = chance.uniform(*KINDS[kind].seconds), chance.uniform(*KINDS[kind].amount)
     return Fault(round(at, 2), kind, target, other, round(seconds, 2), round(amount, 2))
 
@@ -110,14 +122,18 @@ class Weather:
         self._world = world
         self._on: list[Fault] = []
 
-    async def begin(self, fault: Fault) -> None:
-        """A fault begins."""
+    async def begin(self, fault: Fault) -> Fault:
+        """A fault begins. Returns what it has become: the target is a node's name, which `end` wants."""
+        if fault.target == LEADER:
+            leaders = [node.name for node in self._world.running() if node.plane.leadership.fence() is not None]
+            fault = replace(fault, target=next(iter(leaders), next(iter(self._world.names))))
         self._world.note(
             f"* {KINDS[fault.kind].says.format(target=fault.target, other=fault.other, amount=fault.amount)}"
         )
         self._on.append(fault)
         self._blow()
         await _do(KINDS[fault.kind].begin, self._world, fault)
+        return fault
 
     async def end(self, fault: Fault) -> None:
         """A fault ends."""

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from meridian.store.embedded import EmbeddedStore
 from meridian.store.port import (
     Batch,
     Compare,
@@ -47,6 +48,13 @@ def at_once(call: Coroutine[Any, Any, Answer]) -> Answer:
         answer: Answer = done.value
         return answer
     raise AssertionError("the embedded store has waited")
+
+
+class SharedStore(EmbeddedStore):
+    """The store of a world. Its leases end when it is asked, or when the world says so: a watch needs no timer."""
+
+    async def _wait(self, changed: asyncio.Event) -> None:
+        await changed.wait()
 
 
 class FaultyStore:

@@ -82,9 +82,9 @@ async def _tell(world: World, plan: Plan) -> None:
 async def _storm(world: World, weather: Weather, planned: Sequence[Fault]) -> None:
     async def happen(fault: Fault) -> None:
         await asyncio.sleep(fault.at)
-        await weather.begin(fault)
+        begun = await weather.begin(fault)
         await asyncio.sleep(fault.seconds)
-        await weather.end(fault)
+        await weather.end(begun)
 
     async with asyncio.TaskGroup() as happening:
         for fault in planned:
@@ -93,9 +93,9 @@ async def _storm(world: World, weather: Weather, planned: Sequence[Fault]) -> No
 
 async def _one_after_the_other(world: World, weather: Weather, planned: Sequence[Fault]) -> None:
     began = world.loop.now
-    for fault in planned:
-        await asyncio.sleep(max(0.0, began + fault.at - world.loop.now))
-        await weather.begin(fault)
+    for planned_fault in planned:
+        await asyncio.sleep(max(0.0, began + planned_fault.at - world.loop.now))
+        fault = await weather.begin(planned_fault)
         lasting = fault.seconds - await _promised(world, fault)
         await asyncio.sleep(max(0.0, lasting))
         await weather.end(fault)

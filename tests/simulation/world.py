@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.simulation.faulty_store import FaultyStore, at_once
+from tests.simulation.faulty_store import FaultyStore, SharedStore, at_once
 from tests.simulation.network import MemoryPeers
 from tests.simulation.virtual import NODE, Clock, VirtualLoop
 from tests.simulation.witness import KEYS, Witness, watched
@@ -24,7 +24,6 @@ from meridian.core.granting.seats import Tell
 from meridian.core.granting.shares import Cut
 from meridian.core.granting.spender import Allowance
 from meridian.core.verdicts import Standing, Verdict
-from meridian.store.embedded import EmbeddedStore
 from meridian.store.port import Compare, Item, Op
 
 WITNESS = "witness"  # the region of a node that serves nobody
@@ -171,7 +170,7 @@ class World:
         self.names = dict(names)
         self.clocks = dict(clocks or {})
         self.plane = plane
-        self.store = EmbeddedStore(self._store_clock)
+        self.store = SharedStore(self._store_clock)
         self.store_down = False
         self.leaderless = False  # no member of the store knows a leader: nothing is done, and no lease ends
         self.cut_from_store: set[str] = set()
@@ -351,6 +350,7 @@ class World:
         """Looks at every node again and again: who acts as leader, and who is in trouble."""
         while True:
             await asyncio.sleep(SAMPLE_SECONDS)
+            self.store.expire()
             self.witness.look()
             if self.store_troubled():
                 self.store_troubled_at = self.loop.now
