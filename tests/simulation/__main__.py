@@ -87,6 +87,7 @@ def planted(seeds: Sequence[int]) -> tuple[list[str], bool]:
             found = f"seed {seed} | {seed - seeds[0] + 1} seeds" if seed is not None else f"MISSED | {len(seeds)} seeds"
             lines.append(f"| {name} | {rule} | {found} | {said} |")
             missed += seed is None
+            sys.stderr.write(f"\r\033[K{lines[-1]}\n")
             _progress(done, len(BUGS), f"{missed} missed")
     lines.append(f"\n{len(BUGS) - missed} of {len(BUGS)} found by seeds {seeds[0]} to {seeds[-1]}.")
     return lines, bool(missed)
