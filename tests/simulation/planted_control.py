@@ -199,10 +199,19 @@ class SleptThrough(ControlPlane):
 
 
 class AnyVerdict(ControlPlane):
-    """Invariant 6, verdicts: only a greater verdict replaces the one in force, wherever it came from."""
+    """Invariant 6, verdicts: only a greater verdict replaces the one in force, wherever it came from.
+
+    Each lesser one is taken once only: as every node passes on what it takes, they would go round for ever.
+    """
 
     class Bug(Board):
+        taken: set[tuple[int, int]]
+
         def post(self, verdict: Verdict) -> bool:
+            number = (verdict.fence, verdict.version)
+            if number >= (self.fenced.fence, self.fenced.version) or number in self.taken:
+                return super().post(verdict)
+            self.taken.add(number)
             self.fenced = verdict
             self._enforce(verdict)
             return True
@@ -210,6 +219,7 @@ class AnyVerdict(ControlPlane):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._board.__class__ = self.Bug
+        vars(self._board)["taken"] = set()
 
 
 class ForgottenIsSilent(ControlPlane):
@@ -284,7 +294,7 @@ class SeatNotKept(ControlPlane):
 
 
 class LostTakeBelieved(ControlPlane):
-    """Invariant 2, grants: a seat is a node's only when the store has said so; an unknown answer counts as no."""
+    """Invariant 2, grants: a seat is a node's only when the store has said so."""
 
     class Bug(Grants):
         def _feed(self, event: Event) -> None:
