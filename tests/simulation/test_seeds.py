@@ -84,55 +84,58 @@ def test_a_failure_is_shrunk_and_told() -> None:
     assert play(found.plan.seed, plan=replace(found.plan, faults=shrunk.plan.faults)).violations == []
 
 
-# The first seed of `scripts/simulate --planted` that finds each bug.
+# The first seed from 1000 to 1099 that finds each bug (`scripts/simulate --planted --from 1000 --seeds 100`): seeds
+# that nobody had looked at when the world was made.
 # Whoever changes what a seed draws looks for new ones.
 FOUND: Mapping[str, int] = {
-    "LeaseNotReplaced": 0,
-    "LeaseFromAnswer": 29,
-    "WholeLease": 10,
-    "LeadsUntilTold": 22,
-    "KeyOverwritten": 0,
-    "ForgottenIsSilent": 8,
-    "SeatTakenTwice": 0,
-    "FloorGivenUp": 0,
-    "SeatNotKept": 4,
-    "NoColdStart": 4,
-    "FirstCopyOnly": 15,
-    "ReadOnce": 13,
-    "LeavesAtOnce": 2,
-    "OrderNeverEnds": 2,
+    "LeaseNotReplaced": 1001,
+    "RecordGivenUp": 1079,
+    "LeaseFromAnswer": 1063,
+    "WholeLease": 1063,
+    "LeadsUntilTold": 1000,
+    "KeyOverwritten": 1000,
+    "Unfenced": 1021,
+    "NoWarmUp": 1063,
+    "AnyVerdict": 1001,
+    "ForgottenIsSilent": 1007,
+    "NoWitness": 1001,
+    "NobodyRemains": 1002,
+    "SeatTakenTwice": 1000,
+    "FloorGivenUp": 1000,
+    "SeatNotKept": 1005,
+    "LostTakeBelieved": 1000,
+    "NoColdStart": 1006,
+    "FirstCopyOnly": 1006,
+    "CompactedSkipped": 1019,
+    "ReadOnce": 1000,
+    "LeavesAtOnce": 1004,
+    "RegionNotObeyed": 1026,
+    "OrderNeverEnds": 1002,
 }
 
-# Not found by the first 40 seeds, and why.
+# Not found by those seeds, and why, as traced.
 MISSED: Mapping[str, str] = {
-    "LateWriteUnseen": "a record must change twice within the second in which its first write is late",
-    "RecordGivenUp": "the store must go in the 50 ms between a document's arrival and its acknowledgement",
-    "Unfenced": "a leader's write must land between its lease's end and its successor's first write",
-    "NoWarmUp": "reports are warm on every node, and nobody goes without a witness: the rules about silence cover it",
-    "SleptThrough": "as NoWarmUp: who slept has no witness against the others",
+    "LateWriteUnseen": (
+        "an older record does land (5 of the 27 storms from 1000 to 1999 with a document inside late writes), and the "
+        "acknowledgement of the next document writes it anew (1955: after 0.8 s, 1360: 0.3 s), before the end looks"
+    ),
+    "OverAnyVerdict": (
+        "in the first 70 plans from 1000 on with late writes or lost answers no verdict landed over another than "
+        "its own: the fence holds, and a leader whose write got no answer reads back before it writes again"
+    ),
+    "SleptThrough": (
+        "in the 56 plans from 1000 to 1399 whose leader stands still it led on after 15 pauses, somebody was silent "
+        "and accused by another after 5 of them; that they went then violated nothing that is checked"
+    ),
 }
 
-# Not yet sought among enough seeds to say either: `scripts/simulate --planted --seeds 300` does.
-UNSOUGHT = frozenset(
-    {
-        "NoWitness",
-        "LostTakeBelieved",
-        "LeaseOutlived",
-        "OverAnyVerdict",
-        "AnyVerdict",
-        "StaleCounts",
-        "NobodyRemains",
-        "CompactedSkipped",
-        "OrdersUnread",
-        "RegionNotObeyed",
-    }
-)
+# Not found by those seeds either, and why is not traced yet.
+UNTRACED = frozenset({"StaleCounts", "LeaseOutlived", "OrdersUnread"})
 
 
 def test_every_planted_bug_is_accounted_for() -> None:
-    assert BUGS.keys() == FOUND.keys() | MISSED.keys() | UNSOUGHT
-    assert len(BUGS) == len(FOUND) + len(MISSED) + len(UNSOUGHT)
-    assert max(FOUND.values()) in SEEDS
+    assert BUGS.keys() == FOUND.keys() | MISSED.keys() | UNTRACED
+    assert len(BUGS) == len(FOUND) + len(MISSED) + len(UNTRACED)
     listed = list(entries())
     assert len({(entry.world, entry.name) for entry in listed}) == len(listed)
     assert all(1 <= entry.invariant <= 8 and entry.rule for entry in listed)
