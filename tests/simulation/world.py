@@ -1,199 +1,49 @@
 """A world of nodes: their real control planes, one store in memory, and a network that loses, delays and cuts.
 
-Everything random comes from one seed. `World.violations` collects what the invariants say.
+Everything random comes from one seed. `World.violations` collects what the invariants say, `World.transcript` what
+happened. A part that joins the control plane joins the world in two places: `Node` gives it its handlers, and
+`Witness` (witness.py) says what of it must hold.
 """
 
 import asyncio
 import contextvars
 import random
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from tests.simulation.virtual import NODE, VirtualLoop
+from tests.simulation.faulty_store import FaultyStore, SharedStore, at_once
+from tests.simulation.network import MemoryPeers
+from tests.simulation.virtual import NODE, Clock, VirtualLoop
+from tests.simulation.witness import KEYS, Witness, watched
 
-from meridian.control.disk import NoDisk
 from meridian.control.driver import ControlPlane, Handlers, Identity, Settings
 from meridian.control.members import Endpoints
-from meridian.control.messages import decode_verdict
-from meridian.control.peers import Receiver
 from meridian.control.prober import Subject
-from meridian.core.invariants import Tenure, leadership_violations, sequence_violations
-from meridian.core.verdicts import Report, Standing, Verdict
-from meridian.store.embedded import EmbeddedStore
-from meridian.store.keys import Keys
-from meridian.store.port import (
-    Batch,
-    Compare,
-    Item,
-    Lease,
-    Listing,
-    Op,
-    OutcomeUnknown,
-    Put,
-    StoreHealth,
-    StoreUnavailable,
-    TxnResult,
-)
-from meridian_proto.v1.spending_pb2 import Letter
+from meridian.core.granting.seats import Tell
+from meridian.core.granting.shares import Cut
+from meridian.core.granting.spender import Allowance
+from meridian.core.verdicts import Standing, Verdict
+from meridian.store.port import Compare, Item, Op
 
-KEYS = Keys("sim")
 WITNESS = "witness"  # the region of a node that serves nobody
-SAMPLE_SECONDS = 0.02
-CALM_SECONDS = 4.0  # after a fault, so long may a verdict be about it
+SAMPLE_SECONDS = 0.04
+HARMLESS_TRANSIT_SECONDS = 0.095  # one way; a probe takes four and waits for 0.4 s
+WORKERS_TAKE_SECONDS = 0.05  # until workers keep to what they were told, a document or an allowance, and say so
+NO_SEATS = Allowance("", -1, frozenset())
 
 
-class FaultyStore:
-    """One node's client of the shared store."""
+class MemoryDisk:
+    """What outlives a process."""
 
-    def __init__(self, world: "World", node: "Node") -> None:
-        self._world = world
-        self._node = node
+    def __init__(self) -> None:
+        self.contents: dict[str, bytes] = {}
 
-    async def _travel(self) -> None:
-        slow = self._node.name in self._world.slow
-        await asyncio.sleep(self._world.random.uniform(*((0.3, 3.0) if slow else self._world.store_seconds)))
-        if not self._reachable():
-            await asyncio.sleep(1.0)
-            raise StoreUnavailable("simulated: no member answers")
+    async def save(self, name: str, content: bytes) -> None:
+        self.contents[name] = content
 
-    def _reachable(self) -> bool:
-        return not self._world.store_down and self._node.name not in self._world.cut_from_store
-
-    async def _check_verdict(self) -> None:
-        """Called in the very moment of a verdict's write: the embedded store does not yield."""
-        leader, verdict = await self._world.store.get(KEYS.leader()), await self._world.store.get(KEYS.verdict())
-        assert verdict is not None
-        written = decode_verdict(verdict.value)
-        if leader is None or leader.create_revision != written.fence:
-            self._world.violations.append(f"{self._node.name} wrote a verdict without the leader key")
-        if written.fallback:
-            self._world.violations.append(f"{self._node.name} wrote what it merged itself")
-        self._world.check_withdrawn(self._world.written, written)
-        self._world.written = written
-
-    async def _reconnect(self) -> None:
-        """A watch that was cut resumes where it was, some time after the store can be reached again."""
-        for _ in range(10_000):
-            if self._reachable():
-                return
-            await asyncio.sleep(0.2)
-
-    async def _return(self, *, wrote: bool = False) -> None:
-        await asyncio.sleep(self._world.random.uniform(*self._world.store_seconds))
-        if not self._reachable() or self._world.random.random() < self._world.lost_answers:
-            await asyncio.sleep(1.0)
-            raise OutcomeUnknown("simulated: answer lost") if wrote else StoreUnavailable("simulated: answer lost")
-
-    async def get(self, key: str) -> Item | None:
-        await self._travel()
-        item = await self._world.store.get(key)
-        await self._return()
-        return item
-
-    async def list(self, prefix: str, *, keys_only: bool = False, limit: int = 0) -> Listing:
-        await self._travel()
-        listing = await self._world.store.list(prefix, keys_only=keys_only, limit=limit)
-        await self._return()
-        return listing
-
-    async def txn(self, when: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op] = ()) -> TxnResult:
-        await self._travel()
-        result = await self._world.store.txn(when, then, otherwise)
-        if result.succeeded and any(isinstance(op, Put) and op.key == KEYS.verdict() for op in then):
-            await self._check_verdict()
-        await self._return(wrote=True)
-        return result
-
-    async def put(self, key: str, value: bytes, *, lease: int = 0) -> int:
-        return (await self.txn((), (Put(key, value, lease),))).revision
-
-    async def watch(self, prefix: str, *, after_revision: int) -> AsyncGenerator[Batch, None]:
-        # A source of its own: the store wakes its watches in no certain order, and a seed must tell one story.
-        chance = random.Random(f"{self._world.seed} {self._node.name} {self._node.boot} {prefix} {after_revision}")
-        async with aclosing(self._world.store.watch(prefix, after_revision=after_revision)) as batches:
-            async for batch in batches:
-                await asyncio.sleep(chance.uniform(*self._world.store_seconds))
-                await self._reconnect()
-                yield batch
-
-    async def grant_lease(self, ttl_seconds: int) -> Lease:
-        await self._travel()
-        lease = await self._world.store.grant_lease(ttl_seconds)
-        await self._return()
-        return lease
-
-    async def keep_alive(self, lease_id: int) -> float:
-        await self._travel()
-        seconds = await self._world.store.keep_alive(lease_id)
-        await self._return()
-        return seconds
-
-    async def revoke_lease(self, lease_id: int) -> None:
-        await self._travel()
-        await self._world.store.revoke_lease(lease_id)
-        await self._return()
-
-    async def compact(self, revision: int) -> None:
-        await self._world.store.compact(revision)
-
-    async def health(self) -> StoreHealth:
-        up = self._reachable()
-        return StoreHealth(up, up, "simulated", "")
-
-    async def close(self) -> None:
-        pass
-
-
-class MemoryPeers:
-    """One node's transport: messages are calls, later, in the receiver's own context (so that a frozen one waits)."""
-
-    def __init__(self, world: "World", node: "Node") -> None:
-        self._world = world
-        self._node = node
-        self._peers: frozenset[str] = frozenset()
-        self._receiver: Receiver | None = None
-        self._context = contextvars.copy_context()
-        self._verdict: Verdict | None = None
-
-    async def run(self, receiver: Receiver) -> None:
-        self._receiver = receiver
-        self._context = contextvars.copy_context()
-        while True:  # a verdict is told again to who was cut off when it was told first, as a new stream does
-            await asyncio.sleep(1.0)
-            if self._verdict is not None:
-                self.publish(self._verdict)
-
-    def set_peers(self, peers: Mapping[str, str]) -> None:
-        self._peers = frozenset(peers)
-
-    def send(self, report: Report) -> None:
-        self._say("on_report", replace(report))
-
-    def publish(self, verdict: Verdict) -> None:
-        if verdict.fallback:
-            self._world.violations.append(f"{self._node.name} told another what it merged itself")
-        self._verdict = verdict
-        self._say("on_verdict", verdict)
-
-    def beat(self, fence: int, version: int) -> None:
-        self._say("on_beat", fence, version)
-
-    def renew(self) -> None:
-        """Nothing: whoever has a verdict tells it again each second, see `run`."""
-
-    def deliver(self, name: str, letter: Letter) -> None:
-        """No node of this world has workers that write letters."""
-
-    def _say(self, what: str, *message: Any) -> None:
-        for name in sorted(self._peers):
-            peer = self._world.nodes.get(name)
-            mute = self._node.name in self._world.mute or (name, self._node.name) in self._world.deaf
-            if peer is None or mute or not self._world.connected(self._node.name, name) or self._world.loses():
-                continue
-            seconds = self._world.transit() + self._world.late_seconds.get(self._node.name, 0.0)
-            asyncio.get_running_loop().call_later(seconds, peer.hear, what, *message, context=peer.peers._context)
+    async def load(self, name: str) -> bytes | None:
+        return self.contents.get(name)
 
 
 @dataclass(eq=False)
@@ -206,13 +56,19 @@ class Node:
     boot: int
     state: str = "running"  # paused, killed
     verdicts: list[Verdict] = field(default_factory=list)
+    versions: list[int] = field(default_factory=list)
+    allowance: Allowance = NO_SEATS  # what the workers keep to
     disturbed_at: float = 0.0
+    leaving_since: float | None = None
 
     def __post_init__(self) -> None:
-        self.peers = MemoryPeers(self.world, self)
-        host, witness = self.world.host(self.name), self.region == WITNESS
-        self.plane = self.world.plane(
-            FaultyStore(self.world, self),
+        world, host, witness = self.world, self.world.host(self.name), self.region == WITNESS
+        self.began = world.loop.now
+        self.clock = world.clocks.get(self.name, Clock())
+        self.peers = MemoryPeers(world, self)
+        self.store = FaultyStore(world, self)
+        self.plane = watched(world.plane, world.witness, self)(
+            self.store,
             KEYS,
             Identity(
                 self.name,
@@ -222,28 +78,57 @@ class Node:
                 Endpoints("" if witness else f"{host}:80", peer=f"{host}:9"),
                 witness,
             ),
-            Settings(limit_nodes=len(self.world.names)),
+            Settings(limit_nodes=len(world.names)),
             self.peers,
-            clock=self.world.loop.time,
-            handlers=Handlers(on_verdict=self.judged),
-            disk=NoDisk(),
-            draw=self.world.random.random,
+            clock=self.now,
+            handlers=Handlers(on_verdict=self.judged, on_config=self.configured, on_allowance=self.allowed),
+            disk=world.disks[self.name],
+            draw=world.random.random,
             probe_node=self.probe,
             probe_endpoint=self.probe,
         )
-        self.plane.set_regions(set(self.world.names.values()) - {WITNESS})
+        self.plane.set_regions(set(world.names.values()) - {WITNESS})
+
+    def now(self) -> float:
+        """What this node's clock shows."""
+        return self.clock.shows(self.world.loop.now)
 
     def judged(self, verdict: Verdict) -> None:
         """A verdict is in force here from now on."""
         before = self.verdicts[-1] if self.verdicts else Verdict()
         self.verdicts.append(verdict)
-        if verdict.fallback:
-            self.world.check_withdrawn(before, verdict)
+        self.world.witness.judged(self, before, verdict)
 
-    def hear(self, what: str, *message: Any) -> None:
-        receiver = self.peers._receiver
-        if receiver is not None:
-            getattr(receiver, what)(*message)
+    def configured(self, version: int, payload: bytes) -> None:
+        """A document arrived; the workers take it a moment later."""
+        self.versions.append(version)
+        self.world.witness.configured(self, version, payload)
+        self.world.loop.call_later(WORKERS_TAKE_SECONDS, self.plane.acknowledge, version, context=self.peers.context)
+
+    def connected(self) -> None:
+        """The workers are there, and know nothing of limits yet."""
+        self.plane.worker_started(0)
+
+    def allowed(self, cut: Cut, tell: Tell, store_is_lost: bool) -> None:
+        """The workers are told what they may spend of limits; they keep to it a moment later."""
+        self.world.loop.call_later(WORKERS_TAKE_SECONDS, self._keep_to, tell.allowance, context=self.peers.context)
+
+    def _keep_to(self, allowance: Allowance) -> None:
+        before = self.allowance
+        if (allowance.agent, allowance.sequence) > (before.agent, before.sequence):
+            self.allowance = allowance
+            self.world.witness.allowed(self, before)
+        self.plane.worker_confirmed(0, allowance.agent, allowance.sequence)
+
+    def seats(self) -> frozenset[int]:
+        """Which seats' tokens this node spends now. What is left when it is off is its home: its disk knows that."""
+        leased = self.state != "killed" and self.now() < self.allowance.until
+        return self.allowance.home | self.allowance.leased if leased else self.allowance.home
+
+    async def stop(self) -> None:
+        """Leaves in peace, as SIGTERM asks."""
+        self.leaving_since = self.world.loop.now
+        await self.plane.stop()
 
     async def probe(self, subject: Subject) -> bool:
         target = next(name for name in self.world.names if self.world.host(name) == subject.host)
@@ -265,20 +150,33 @@ class Node:
 
 
 class World:
-    """`names` maps nodes to regions. `plane` may be one with a bug planted."""
+    """`names` maps nodes to regions, `clocks` nodes to clocks that differ from true time; the store's is named "".
 
-    def __init__(self, seed: int, names: Mapping[str, str], plane: type[ControlPlane] = ControlPlane) -> None:
+    `plane` may be one with a bug planted.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        names: Mapping[str, str],
+        plane: type[ControlPlane] = ControlPlane,
+        clocks: Mapping[str, Clock] | None = None,
+    ) -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
         self.loop = loop
         self.seed = seed
         self.random = random.Random(seed)
         self.names = dict(names)
+        self.clocks = dict(clocks or {})
         self.plane = plane
-        self.store = EmbeddedStore(loop.time)
+        self.store = SharedStore(self._store_clock)
         self.store_down = False
+        self.leaderless = False  # no member of the store knows a leader: nothing is done, and no lease ends
         self.cut_from_store: set[str] = set()
+        self.unanswered: set[str] = set()  # whose requests reach the store, but no answer comes back
         self.slow: set[str] = set()  # whose requests to the store take seconds to arrive
+        self.lagging: set[str] = set()  # whose watches hear nothing, while requests are answered
         self.islands: set[str] = set()  # each cut off from all other nodes
         self.sides: dict[str, int] = {}  # a split: who stands on which side; 0 if not named
         self.dark: set[str] = set()  # whose data path is dead, while it speaks and says well
@@ -286,19 +184,68 @@ class World:
         self.deaf: set[tuple[str, str]] = set()  # who does not hear whom
         self.blind: set[tuple[str, str]] = set()  # who does not reach whose data path
         self.late_seconds: dict[str, float] = {}  # whose messages take so much longer
+        self.unwell: set[str] = set()  # who says itself that it does not serve
         self.vanishing = False  # a killed node answers nothing at all, as when its power fails
         self.transit_seconds = (0.001, 0.02)  # one way between any two nodes
         self.store_seconds = (0.001, 0.01)  # one way to the store
         self.loss = 0.0
+        self.doubling = 0.0  # the chance that a message arrives twice
         self.lost_answers = 0.0
+        self.late_writes = 0.0  # the chance that a write lands after its sender has given up
         self.nodes: dict[str, Node] = {}
+        self.disks = {name: MemoryDisk() for name in names}
         self.violations: list[str] = []
-        self.written = Verdict()
-        self._boots = 0
+        self.transcript: list[str] = []
+        self.witness = Witness(self)
+        self.store_troubled_at = 0.0
+        self.closed = False
+        self._context = contextvars.copy_context()  # of nobody: what is done in it no fault freezes
+        self._stood_still_seconds = 0.0  # the store's clock, while leaderless
+        self._leaderless_since = 0.0
+        self.boots = 0
         self._all: list[Node] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self._tenures: list[Tenure] = []
-        self._acting: Tenure | None = None
+
+    def _store_clock(self) -> float:
+        now = self._leaderless_since if self.leaderless else self.loop.now
+        return self.clocks.get("", Clock()).rate * (now - self._stood_still_seconds)
+
+    def lead_store(self, leads: bool) -> None:
+        """The store's members lose their leader, or have one again."""
+        if leads == self.leaderless:
+            if leads:
+                self._stood_still_seconds += self.loop.now - self._leaderless_since
+            self._leaderless_since = self.loop.now
+            self.leaderless = not leads
+
+    def note(self, what: str) -> None:
+        """Adds a line to the transcript."""
+        if self.closed:
+            return
+        self.transcript.append(f"{self.loop.now - 1000.0:8.3f}  {what}")
+
+    def violate(self, what: str) -> None:
+        """Adds a violation; the transcript says when."""
+        if self.closed:
+            return
+        self.violations.append(what)
+        self.note(f"VIOLATION {what}")
+
+    def later(self, seconds: float, call: Callable[..., None], *arguments: Any) -> None:
+        """Calls it whatever becomes of the node whose code asks for it."""
+        self.loop.call_at(self.loop.now + seconds, call, *arguments, context=self._context)
+
+    def peek(self, key: str) -> Item | None:
+        """Returns what the store holds, at no cost of time."""
+        return at_once(self.store.get(key))
+
+    def wrote(self, node: Node, when: Sequence[Compare], ops: Sequence[Op]) -> None:
+        """Called in the very moment of a write: the embedded store does not yield."""
+        self.witness.wrote(node, ops)
+
+    def revokes(self, node: Node, lease: int) -> None:
+        """Called just before a lease is revoked."""
+        self.witness.revokes(node, lease)
 
     def host(self, name: str) -> str:
         return f"10.0.0.{list(self.names).index(name) + 1}"
@@ -314,19 +261,29 @@ class World:
 
     def start(self, name: str) -> Node:
         """Boots a node: a new context, and everything it schedules bears its token."""
-        self._boots += 1
+        self.boots += 1
         context = contextvars.copy_context()
         node = context.run(self._boot, name)
         self.nodes[name] = node
         self._all.append(node)
         self._tasks.append(self.loop.create_task(node.plane.run(), context=context))
+        self.loop.call_later(WORKERS_TAKE_SECONDS, node.connected, context=node.peers.context)
+        self.witness.booted(node)
         return node
 
     def _boot(self, name: str) -> Node:
-        node = Node(self, name, self.names[name], self._boots, disturbed_at=self.loop.time())
+        node = Node(self, name, self.names[name], self.boots, disturbed_at=self.loop.now)
         NODE.set(node)
-        node.peers._context = contextvars.copy_context()
+        if name in self.clocks:
+            self.loop.clocks[node] = node.clock
+        node.peers.context = contextvars.copy_context()
         return node
+
+    def at(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Begins work on a node, which stops when the node stops."""
+        task = self.loop.create_task(work, context=self.nodes[name].peers.context.copy())
+        self._tasks.append(task)
+        return task
 
     def kill(self, name: str) -> None:
         node = self.nodes[name]
@@ -339,7 +296,7 @@ class World:
 
     def resume(self, name: str) -> None:
         node = self.nodes[name]
-        node.state, node.disturbed_at = "running", self.loop.time()
+        node.state, node.disturbed_at = "running", self.loop.now
         self.loop.thaw(node)
 
     def running(self) -> list[Node]:
@@ -353,22 +310,22 @@ class World:
         serving = [name for name, region in self.names.items() if region != WITNESS]
         return len(self.running()) == len(self.names) and all(self.agreed(n, Standing.SERVING) for n in serving)
 
-    async def until(self, what: str, condition: Any, within_seconds: float) -> float:
+    async def until(self, what: str, condition: Any, within_seconds: float, every_seconds: float = 0.02) -> float:
         """Returns how long it took; a violation if the deadline passed."""
-        began = self.loop.time()
+        began = self.loop.now
         while not condition():
-            if self.loop.time() - began > within_seconds:
-                self.violations.append(f"not within {within_seconds} s: {what}")
+            if self.loop.now - began > within_seconds:
+                self.violate(f"not within {within_seconds} s: {what}")
                 break
-            await asyncio.sleep(0.02)
-        return self.loop.time() - began
+            await asyncio.sleep(every_seconds)
+        return self.loop.now - began
 
     async def stays(self, condition: Any, seconds: float, otherwise: str) -> None:
         """A violation if the condition does not hold throughout."""
-        began = self.loop.time()
-        while self.loop.time() - began < seconds:
+        began = self.loop.now
+        while self.loop.now - began < seconds:
             if not condition():
-                self.violations.append(f"{self.loop.time():.2f}: {otherwise}")
+                self.violate(f"{self.loop.now:.2f}: {otherwise}")
                 return
             await asyncio.sleep(0.02)
 
@@ -378,7 +335,7 @@ class World:
             standings = [v.nodes[name].standing for v in node.verdicts if name in v.nodes]
             gone = standings.index(Standing.WITHDRAWN) if Standing.WITHDRAWN in standings else len(standings)
             if any(standing is not Standing.WITHDRAWN for standing in standings[gone:]):
-                self.violations.append(f"{name} is dead and came back in the view of {node.name}")
+                self.violate(f"{name} is dead and came back in the view of {node.name}")
 
     async def calm(self, seconds: float) -> None:
         """Nothing happens for a while."""
@@ -390,56 +347,45 @@ class World:
         self.loop.call_later(seconds, setattr, self, "store_down", False)
 
     async def sample(self) -> None:
-        """Looks at every node each 20 ms: who acts as leader, and who is in trouble."""
+        """Looks at every node again and again: who acts as leader, and who is in trouble."""
         while True:
             await asyncio.sleep(SAMPLE_SECONDS)
-            now = self.loop.time()
-            acting = [(node, fence) for node in self.running() if (fence := node.plane.leadership.fence()) is not None]
-            if len(acting) > 1:
-                self.violations.append(f"{now:.2f}: two leaders act: {[(n.name, f) for n, f in acting]}")
-            self._note_tenure(acting, now)
-            if self.loss or self.lost_answers:
-                for node in self.nodes.values():
-                    node.disturbed_at = now
-            for name in {*self.islands, *self.cut_from_store, *self.slow, *self.sides, *self.dark, *self.mute}:
+            self.store.expire()
+            self.witness.look()
+            if self.store_troubled():
+                self.store_troubled_at = self.loop.now
+            for name in self.troubled():
                 if name in self.nodes:
-                    self.nodes[name].disturbed_at = now
+                    self.nodes[name].disturbed_at = self.loop.now
 
-    def _note_tenure(self, acting: Sequence[tuple[Node, int]], now: float) -> None:
-        for node, fence in acting[:1]:
-            node_id = node.plane.status().node_id
-            if self._acting is not None and self._acting.fence == fence:
-                self._acting = replace(self._acting, ended=now)
-            else:
-                if self._acting is not None:
-                    self._tenures.append(self._acting)
-                self._acting = Tenure(node_id, fence, now, now)
+    def troubled(self) -> Iterable[str]:
+        """Whom a fault of the moment may rightly cost its place in the verdict."""
+        if self.loss or self.sides or self.transit_seconds[1] > HARMLESS_TRANSIT_SECONDS:
+            return self.names  # each side of a split answers with whom it reaches
+        pairs = {name for pair in (*self.deaf, *self.blind) for name in pair}
+        return pairs.union(self.islands, self.dark, self.mute, self.late_seconds, self.unwell)
 
-    def check_withdrawn(self, before: Verdict, written: Verdict) -> None:
-        """Who is withdrawn anew must have been in trouble within the last seconds, wherever the judge stands."""
-        now = self.loop.time()
-        for name, judged in written.nodes.items():
-            if name not in before.nodes or before.nodes[name].standing is judged.standing:
-                continue
-            node = self.nodes.get(name)
-            well = node is not None and node.state == "running" and now - node.disturbed_at > 2 * CALM_SECONDS
-            if judged.standing is Standing.WITHDRAWN and well:
-                self.violations.append(f"{now:.2f}: {name} is well and was withdrawn: {judged.reason}")
+    def store_troubled(self) -> bool:
+        """Whether somebody may be without the store at this moment."""
+        trouble = (self.cut_from_store, self.unanswered, self.slow, self.lagging, self.lost_answers, self.late_writes)
+        return self.store_down or self.leaderless or any(trouble)
 
     def finish(self) -> list[str]:
         """Returns all violations: those collected, and those of the whole histories."""
-        found = list(self.violations)
-        for node in self._all:
-            found += [f"{node.name} boot {node.boot}: {v}" for v in sequence_violations(node.verdicts)]
-        tenures = [*self._tenures, *([self._acting] if self._acting else [])]
-        return found + leadership_violations(tenures)
+        return [*self.violations, *self.witness.histories(self._all)]
+
+    def heal(self) -> None:
+        """Ends every fault of network and store."""
+        self.lead_store(True)
+        self.store_down, self.loss, self.lost_answers, self.late_writes, self.doubling = False, 0.0, 0.0, 0.0, 0.0
+        self.cut_from_store, self.unanswered, self.slow, self.lagging = set(), set(), set(), set()
+        self.islands, self.sides, self.dark, self.mute = set(), {}, set(), set()
+        self.blind, self.deaf, self.late_seconds, self.unwell = set(), set(), {}, set()
 
     async def close(self) -> None:
         """Ends everything; what was frozen is thawed to be cancelled."""
-        self.store_down, self.loss, self.lost_answers = False, 0.0, 0.0
-        self.cut_from_store, self.islands, self.slow = set(), set(), set()
-        self.sides, self.dark, self.mute = {}, set(), set()
-        self.blind, self.deaf = set(), set()
+        self.heal()
+        self.closed = True
         for task in self._tasks:
             task.cancel()
         for node in self._all:

@@ -92,6 +92,7 @@ def judgement_violations(before: Verdict, after: Verdict, evidence: Evidence, no
         if now - heard.made <= STALE_SECONDS
         and (name not in before.nodes or before.nodes[name].standing is not Standing.WITHDRAWN)
     }
+    voices = {n: r for n, r in fresh.items() if not _back_for_less(BACK_SECONDS, before, n, now)}
     lost = {n for n, r in fresh.items() if len(sights := _known(r)) >= 2 and set(sights) == {Sight.DOWN}}
     for name, node in after.nodes.items():
         old = before.nodes.get(name)
@@ -101,7 +102,7 @@ def judgement_violations(before: Verdict, after: Verdict, evidence: Evidence, no
         )
         if node.standing is Standing.WITHDRAWN and (old is None or old.standing is not Standing.WITHDRAWN):
             lookers = [
-                r for n, r in fresh.items() if n != name and r.sights.get(name, Sight.UNKNOWN) is not Sight.UNKNOWN
+                r for n, r in voices.items() if n != name and r.sights.get(name, Sight.UNKNOWN) is not Sight.UNKNOWN
             ]
             told = _told(name, fresh)
             if speaks and not told:
@@ -128,7 +129,6 @@ def judgement_violations(before: Verdict, after: Verdict, evidence: Evidence, no
             for n in after.nodes.values()
             if n.region == region.name and before.nodes[n.name].standing in (Standing.SERVING, Standing.SUSPECT)
         ]
-        voices = {n: r for n, r in fresh.items() if not _back_for_less(BACK_SECONDS, before, n, now)}
         against = {r.region for r in voices.values() if all(r.sights.get(name) is Sight.DOWN for name in gone)}
         votes = against & others
         witnesses = {r.region for n, r in voices.items() if r.witness and n not in lost} - configured

@@ -67,7 +67,7 @@ class EmbeddedStore:
         self._history: deque[tuple[Event, ...]] = deque()
         self._leases: dict[int, _Promise] = {}
         self._last_lease = 0
-        self._waiting: set[asyncio.Event] = set()
+        self._waiting: dict[asyncio.Event, None] = {}  # in the order in which they came, not of their addresses
         self._closed = False
 
     async def get(self, key: str) -> Item | None:
@@ -96,7 +96,7 @@ class EmbeddedStore:
     async def watch(self, prefix: str, *, after_revision: int) -> AsyncGenerator[Batch, None]:
         prefix_end(prefix)
         changed = asyncio.Event()
-        self._waiting.add(changed)
+        self._waiting[changed] = None
         try:
             position = max(after_revision, FIRST_REVISION)
             while True:
@@ -114,7 +114,7 @@ class EmbeddedStore:
                 if events:
                     yield Batch(events, position)
         finally:
-            self._waiting.discard(changed)
+            self._waiting.pop(changed, None)
 
     async def grant_lease(self, ttl_seconds: int) -> Lease:
         self._begin()

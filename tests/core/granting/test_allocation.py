@@ -201,3 +201,23 @@ def test_a_listing_of_an_earlier_generation_is_not_heard() -> None:
     agent.hear(listed(generation=2), 0.0)
     agent.hear(listed(generation=1), 0.1)
     assert agent.state.generation == 2
+
+
+def test_a_listing_from_before_a_home_was_taken_does_not_cost_it() -> None:
+    agent = Agent()
+    take = takes(agent.hear(listed(), 0.0))[0]
+    agent.hear(Taken(take.seat, take.nonce, VALUES), 0.1)
+    agent.hear(listed(), 0.2)  # a watch that lags
+    assert agent.state.told.home == {take.seat}
+    agent.hear(listed({take.seat: Seat("a", take.nonce, True)}), 0.3)
+    assert agent.state.told.home == {take.seat}
+    agent.hear(listed(), 0.4)  # an operator gave it away
+    assert not agent.state.told.home
+
+
+def test_a_home_that_another_has_is_lost_whether_it_was_listed_or_not() -> None:
+    agent = Agent()
+    take = takes(agent.hear(listed(), 0.0))[0]
+    agent.hear(Taken(take.seat, take.nonce, VALUES), 0.1)
+    agent.hear(listed({take.seat: Seat("b", "b#1-0", True)}, ("a", "b")), 0.2)
+    assert not agent.state.told.home

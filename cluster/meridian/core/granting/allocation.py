@@ -36,6 +36,7 @@ from meridian.core.granting.seats import (
     Listed,
     NotTaken,
     Save,
+    Seat,
     Take,
     Taken,
     Tell,
@@ -62,11 +63,15 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A seat of this node under this nonce. `leaving_at`: the sequence of the first allowance without it."""
+    """A seat of this node under this nonce. `leaving_at`: the sequence of the first allowance without it.
+
+    `listed`: a listing has shown it. One that shows nobody there before that is from before it was taken.
+    """
 
     nonce: str
     home: bool
     leaving_at: int | None = None
+    listed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,13 +173,21 @@ def _listed(state: Allocation, event: Listed, now: float) -> Allocation:
             lease=None,
         )
     state = _newer_values(replace(state, view=event, frozen=event.frozen), event.values)
+    state = replace(state, held={seat: _seen(one, event.seats.get(seat)) for seat, one in state.held.items()})
+    unlisted = {seat for seat, one in state.held.items() if not one.listed and seat not in event.seats}
     if not state.frozen:  # an operator said that this machine is off, or the seat is another's: it is not ours
-        lost = {
-            seat for seat in state.homes if (found := event.seats.get(seat)) is None or found.node != state.node
-        } - state.taking.keys()
+        lost = (
+            {seat for seat in state.homes if (found := event.seats.get(seat)) is None or found.node != state.node}
+            - state.taking.keys()
+            - unlisted
+        )
         held = {seat: one for seat, one in state.held.items() if seat not in lost or not one.home}
         state = replace(state, homes=state.homes - lost, held=held)
     return state
+
+
+def _seen(held: Held, found: Seat | None) -> Held:
+    return replace(held, listed=True) if found is not None and found.nonce == held.nonce else held
 
 
 def _old_generation_seconds(cut: Cut) -> float:

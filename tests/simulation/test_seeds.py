@@ -1,0 +1,145 @@
+"""Seeds: whole control planes under everything that may happen. A failure prints the story of the shrunk faults.
+
+Run one alone with `scripts/simulate --seed 7`, thousands with `scripts/simulate --seeds 10000`.
+"""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import replace
+
+import pytest
+from tests.scale import seeds
+from tests.simulation.__main__ import BUGS, story_of
+from tests.simulation.faults import KINDS, Fault, draw
+from tests.simulation.registry import entries
+from tests.simulation.seeds import play
+from tests.simulation.shrinking import fewest, shrink, told
+from tests.support import ROOT
+
+SEEDS = seeds(300)
+
+
+@pytest.fixture(scope="module")
+def stories() -> Iterator[Mapping[int, "Future[str]"]]:
+    """All seeds, played on all cores while the tests wait for one after the other."""
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+        yield {seed: pool.submit(story_of, seed) for seed in SEEDS}
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_invariants_hold(stories: Mapping[int, "Future[str]"], seed: int) -> None:
+    story = stories[seed].result()
+    assert not story, story
+
+
+def test_everything_that_may_happen_happens() -> None:
+    drawn = [draw(seed) for seed in SEEDS]
+    assert {fault.kind for plan in drawn for fault in plan.faults} == KINDS.keys()
+    assert {plan.storm for plan in drawn} == {True, False}
+
+
+TRANSCRIPT = """
+import hashlib
+from tests.simulation.seeds import play
+print(hashlib.sha256(repr(play({})).encode()).hexdigest())
+"""
+
+
+@pytest.mark.parametrize("seed", [1, 4])
+def test_a_seed_replays_identically(seed: int) -> None:
+    """Also in another process, where sets of strings are in another order."""
+    command = [sys.executable, "-c", TRANSCRIPT.format(seed)]
+    digests = {
+        subprocess.run(
+            command, cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": order}, capture_output=True, text=True, check=True
+        ).stdout
+        for order in ("1", "2")
+    }
+    assert len(digests) == 1
+    assert play(seed) == play(seed)
+
+
+def _fault(at: float) -> Fault:
+    return Fault(at, "kill", "a", "b", 1.0, 0.0)
+
+
+@pytest.mark.parametrize("guilty", [(3.0,), (0.0, 9.0), (2.0, 3.0, 7.0), ()])
+def test_only_the_guilty_faults_are_left(guilty: Sequence[float]) -> None:
+    faults = [_fault(float(at)) for at in range(10)]
+    found = fewest(faults, lambda some: set(guilty) <= {fault.at for fault in some})
+    assert [fault.at for fault in found] == list(guilty)
+
+
+def test_a_failure_is_shrunk_and_told() -> None:
+    found = play(FOUND["LeadsUntilTold"], BUGS["LeadsUntilTold"])
+    shrunk = shrink(found, BUGS["LeadsUntilTold"])
+    assert shrunk.violations
+    assert len(shrunk.plan.faults) <= 3 < len(found.plan.faults)
+    assert all(str(fault) in told(shrunk) for fault in shrunk.plan.faults)
+    assert play(found.plan.seed, plan=replace(found.plan, faults=shrunk.plan.faults)).violations == []
+
+
+# The first seed from 1000 to 1099 that finds each bug (`scripts/simulate --planted --from 1000 --seeds 100`): seeds
+# that nobody had looked at when the world was made.
+# Whoever changes what a seed draws looks for new ones.
+FOUND: Mapping[str, int] = {
+    "LeaseNotReplaced": 1001,
+    "RecordGivenUp": 1079,
+    "LeaseFromAnswer": 1063,
+    "LeadsUntilTold": 1000,
+    "KeyOverwritten": 1000,
+    "Unfenced": 1021,
+    "NoWarmUp": 1063,
+    "AnyVerdict": 1001,
+    "ForgottenIsSilent": 1007,
+    "NoWitness": 1001,
+    "NobodyRemains": 1002,
+    "SeatTakenTwice": 1000,
+    "FloorGivenUp": 1000,
+    "SeatNotKept": 1005,
+    "LostTakeBelieved": 1000,
+    "NoColdStart": 1006,
+    "FirstCopyOnly": 1006,
+    "CompactedSkipped": 1019,
+    "ReadOnce": 1000,
+    "LeavesAtOnce": 1004,
+    "RegionNotObeyed": 1026,
+    "OrderNeverEnds": 1002,
+}
+
+# Not found by those seeds, and why, as traced.
+MISSED: Mapping[str, str] = {
+    "LateWriteUnseen": (
+        "an older record does land (5 of the 27 storms from 1000 to 1999 with a document inside late writes), and the "
+        "acknowledgement of the next document writes it anew (1955: after 0.8 s, 1360: 0.3 s), before the end looks"
+    ),
+    "OverAnyVerdict": (
+        "in the first 70 plans from 1000 on with late writes or lost answers no verdict landed over another than "
+        "its own: the fence holds, and a leader whose write got no answer reads back before it writes again"
+    ),
+    "SleptThrough": (
+        "in the 56 plans from 1000 to 1399 whose leader stands still it led on after 15 pauses, somebody was silent "
+        "and accused by another after 5 of them; that they went then violated nothing that is checked"
+    ),
+}
+
+# Not found by those seeds either, and why is not traced yet.
+UNTRACED = frozenset({"WholeLease", "StaleCounts", "LeaseOutlived", "OrdersUnread"})
+
+
+def test_every_planted_bug_is_accounted_for() -> None:
+    assert BUGS.keys() == FOUND.keys() | MISSED.keys() | UNTRACED
+    assert len(BUGS) == len(FOUND) + len(MISSED) + len(UNTRACED)
+    listed = list(entries())
+    assert len({(entry.world, entry.name) for entry in listed}) == len(listed)
+    assert all(1 <= entry.invariant <= 8 and entry.rule for entry in listed)
+
+
+@pytest.mark.parametrize("bug", FOUND)
+def test_a_planted_bug_is_found(bug: str) -> None:
+    assert play(FOUND[bug], BUGS[bug]).violations
