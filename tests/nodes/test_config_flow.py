@@ -28,7 +28,7 @@ def payload(*ports: int, files: Mapping[str, bytes] = MappingProxyType({}), **mo
 class Scene:
     """A flow between a launcher and two workers that do as they are told; `said` is what happened, in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings = SETTINGS) -> None:
         self.said: list[str] = []
         self.problems: list[str] = []
         self.refuse: dict[int, str] = {}
@@ -37,7 +37,7 @@ class Scene:
             WorkerState("dns", 0, connected=True),
         ]
         self.flow = ConfigFlow(
-            SETTINGS, KEY, self, self.listen, adopted=self.adopted,
+            settings, KEY, self, self.listen, adopted=self.adopted,
             acknowledge=lambda version, refused: self.said.append(f"acknowledge {version} {refused}".strip()),
         )  # fmt: skip
 
@@ -66,8 +66,8 @@ class Scene:
 
 
 @contextlib.asynccontextmanager
-async def scene() -> AsyncIterator[Scene]:
-    made = Scene()
+async def scene(settings: Settings = SETTINGS) -> AsyncIterator[Scene]:
+    made = Scene(settings)
     task = asyncio.get_running_loop().create_task(made.flow.run())
     try:
         yield made
@@ -83,6 +83,15 @@ async def test_old_sockets_are_kept_until_all_workers_have_the_new_document() ->
         await s.heard("listen [81]", "gateway 1", "dns 1", "adopted 1", "acknowledge 1", "listen [81]")
         s.flow.arrived(2, payload(82))
         await s.heard("listen [81, 82]", "gateway 2", "dns 2", "adopted 2", "acknowledge 2", "listen [82]")
+
+
+async def test_a_witness_adopts_a_document_and_gives_its_files_to_nobody() -> None:
+    witness = Settings("one", "elsewhere", address="127.0.0.1", witness=True, workers=0, dns_port=0)
+    chain, key = issue()
+    certificates = [{"hosts": ["a.example"], "cert_file": "a.pem", "key_file": "a.key"}]
+    async with scene(witness) as s:
+        s.flow.arrived(1, payload(81, files={"a.pem": chain, "a.key": key}, certificates=certificates))
+        await s.heard("listen []", "adopted 1", "acknowledge 1", "listen []")
 
 
 async def test_of_versions_that_come_quickly_the_last_is_taken() -> None:

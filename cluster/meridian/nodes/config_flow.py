@@ -163,6 +163,11 @@ class ConfigFlow:
         self._give(reading)
 
     def _give(self, reading: Reading) -> None:
+        if not self._settings.witness:  # that has no workers, and keeps no files
+            self._give_workers(reading)
+        self._adopted(reading)
+
+    def _give_workers(self, reading: Reading) -> None:
         # Each kind gets the secrets that it works with, and no other.
         certificates, secrets = list(reading.document.certificate_files()), reading.document.secret_files()
         of_dns = [*secrets, *(certificates if self._settings.dns_tls_port else ())]
@@ -170,7 +175,6 @@ class ConfigFlow:
         for kind, wanted in names.items():
             files = {name: reading.files[name] for _, name in wanted}
             self._crew.send(config_frame(reading.version, reading.json, files), kind)
-        self._adopted(reading)
 
     async def _settle(self) -> None:
         given = self._given
