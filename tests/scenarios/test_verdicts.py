@@ -9,10 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx
-import pytest
 from tests.local_cluster import LocalCluster, LocalNode
 from tests.nodes.node import show
-from tests.region_kills import CASES, PROMISED_SECONDS, kill_region
+from tests.region_kills import PROMISED_SECONDS, WORST, kill_region
 from tests.scenarios.test_failures import answers_of, gateway_pids, kill_whole
 from tests.scenarios.test_protocols import curl
 from tests.support import wait_until
@@ -22,13 +21,6 @@ GRAY_SECONDS = 5.5  # three in the dark; a probe's pace, a report and a judgemen
 BACK_SECONDS = 10.0
 LAST_SECONDS = 5.0  # without a leader, and two cores for it all
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_a_region_that_dies_whole_leaves_dns_in_time(cluster: LocalCluster, case: str) -> None:
-    seconds = kill_region(cluster, case)
-    show(f"{case}: DNS moved in {seconds:.2f} s")
-    assert seconds <= PROMISED_SECONDS
 
 
 @contextlib.contextmanager
@@ -70,6 +62,13 @@ async def test_a_dead_data_path_behind_a_living_agent_leaves_dns_and_comes_back(
     show(f"gray: out in {gone_seconds:.2f} s, back in {back_seconds:.2f} s")
 
 
+def test_a_region_that_dies_with_both_leaders_leaves_dns_in_time(cluster: LocalCluster) -> None:
+    """The worst of the cases; each of the others is simulated, and killed on the real cluster by scripts/prove."""
+    seconds = kill_region(cluster, WORST)
+    show(f"{WORST}: DNS moved in {seconds:.2f} s")
+    assert seconds <= PROMISED_SECONDS
+
+
 async def test_the_last_one_and_a_witness_judge_without_a_store_and_all_say_so(
     cluster: LocalCluster, tmp_path: Path
 ) -> None:
@@ -78,7 +77,11 @@ async def test_the_last_one_and_a_witness_judge_without_a_store_and_all_say_so(
     cluster.up("--witness")
     try:
         last, *victims = cluster.nodes().values()
-        assert {row["name"]: row["standing"] for row in cluster.status()["nodes"]}["witness-1"] == "witness"
+        await wait_until(
+            lambda: ("witness-1", "witness") in [(row["name"], row["standing"]) for row in cluster.status()["nodes"]],
+            within_seconds=5.0,
+            what="whoever is asked knows the witness",
+        )
         assert answers_of(last) == sorted(node.host for node in (last, *victims))
         with OtlpReceiver() as receiver:
             document = tmp_path / "traced.yaml"
