@@ -100,7 +100,7 @@ class _Group:
 
     steer: Steer | None
     places: dict[bytes | str, _Place] = field(default_factory=dict)
-    orders: dict[tuple[tuple[str, ...], int | None, bool], int] = field(default_factory=dict)
+    orders: dict[tuple[tuple[str, ...], int | None, frozenset[str], bool], int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -275,7 +275,7 @@ class FastPath:
     def _keep(
         self, key: bytes | Shape, question: Question, plan: Plan, zone: Zone | None, *, is_shared: bool = False
     ) -> _Entry | None:
-        steers = {placing(records.steer) for records in plan.steered} - {None}
+        steers = {placing(records.steer, self.holdings.view) for records in plan.steered} - {None}
         if len(steers) > 1:
             return None
         steer = next(iter(steers), None)
@@ -297,7 +297,7 @@ class FastPath:
             holdings = self.holdings
             client = locate(holdings.geo, source, ClientSubnet(subnet).network if subnet else None)
             order = order_for(group.steer, holdings.view, client)
-            key = (order.names, order.slot, order.scope > 0)
+            key = (order.names, order.slot, order.left, order.scope > 0)
             place = _Place(client, group.orders.setdefault(key, len(group.orders)), order.scope)
         if len(group.places) >= self._clients_max:
             group.places.clear()

@@ -5,6 +5,10 @@ Health stands before the policy and is the same for all: only regions and member
 does, all are answered (fail open), whatever the policy. A suspect region is never the only answer while another could
 be given: it is put last, and a policy that answers one region adds the one it would have picked without the suspect.
 
+A region with a **share** is for that part of its clients only. Who is among them follows from the client's network, so
+that a client stays where it is, and only some leave when the share falls; policies that go by chance anyway leave it
+to the draw. Nobody is sent away if no firm region would be left to go to.
+
 Invariants: a name that has addresses of a family is never answered with none; the same client and equal draws modulo
 `Choice.draws` get the same answer; so does every client that shares the first `Order.scope` bits of its address.
 """
@@ -22,6 +26,7 @@ from meridian_dns.view import Region, RegionView
 
 WEIGHT_MAX = 1000  # a tenth of a percent can be said; each step of a draw is one encoded answer in the fast path
 SLOTS = 1024  # kinds of clients that `sticky` tells apart: enough to spread evenly, few enough to keep an answer each
+SHARE_PARTS = 20  # shares are told apart in twentieths where the draw decides
 SLOT_PREFIX = {4: 24, 6: 56}  # a client's network, as it is given to one site; resolvers pass on no more (RFC 7871)
 
 
@@ -41,11 +46,14 @@ class Steer:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The regions as one client has them. `slot`: the kind of client, where the policy also orders members by it."""
+    """The regions as one client has them. `slot`: the kind of client, where the policy also orders members by it.
+    `left`: regions that keep only some of their clients, and not this one.
+    """
 
     names: tuple[str, ...]
     scope: int = 0
     slot: int | None = None
+    left: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +63,7 @@ class Offer:
     name: str
     suspect: bool
     members: tuple[tuple[bytes, ...], ...]
+    share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,44 +87,61 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """One way to steer. `by_client`: its order depends on who asks."""
+    """One way to steer. `by_client`: its order depends on who asks. `by_draw`: it selects by chance, and so that each
+    region gets its share.
+    """
 
     order: Callable[[Steer, RegionView, Client], Order]
     select: Callable[[Steer, Sequence[Offer], int], Selection]
     by_client: bool
+    by_draw: bool
 
 
 def order_for(steer: Steer, view: RegionView, client: Client) -> Order:
     """The order in which `client` has the regions that `steer` names and the view knows."""
-    return POLICIES[steer.policy].order(steer, view, client)
+    policy = POLICIES[steer.policy]
+    order = policy.order(steer, view, client)
+    shared = [] if policy.by_draw else [name for name in order.names if view.regions[name].share < 1.0]
+    if not shared:
+        return order
+    slot, scope = _slot(client)
+    left = frozenset(name for name in shared if not _is_kept(slot, name, view.regions[name].share))
+    return replace(order, scope=max(order.scope, scope), left=left)
 
 
-def placing(steer: Steer) -> Steer | None:
+def placing(steer: Steer, view: RegionView) -> Steer | None:
     """What of `steer` tells clients apart; None if nothing does."""
-    return replace(steer, answers_max=None, weights=()) if POLICIES[steer.policy].by_client else None
+    policy = POLICIES[steer.policy]
+    regions = [view.regions[name] for name in steer.regions or view.regions if name in view.regions]
+    shared = not policy.by_draw and any(region.share < 1.0 for region in regions)
+    return replace(steer, answers_max=None, weights=()) if policy.by_client or shared else None
 
 
 def choose(steer: Steer, type_: int, view: RegionView, order: Order, draw: int) -> Choice:
     """The addresses of the family of `type_` (A or AAAA) to answer. `draw` is any integer from 0."""
+    policy = POLICIES[steer.policy]
     regions = [view.regions[name] for name in order.names]
     offers = _offers(regions, type_, order.slot, serving_only=True)
     failed_open = not offers
+    shared = not policy.by_draw and any(offer.share < 1.0 for offer in offers)
     if failed_open:
         offers = _offers(regions, type_, order.slot, serving_only=False)
         selection = _all(steer, offers, draw)
     else:
-        selection = POLICIES[steer.policy].select(steer, offers, draw)
+        kept = [offer for offer in offers if offer.name not in order.left]
+        selection = policy.select(steer, kept if _firm(kept) else offers, draw)
     rdatas: dict[bytes, None] = {}
     turn = draw // selection.draws if order.slot is None else 0
     for offer in selection.offers:
         start = turn % len(offer.members)
         for addresses in offer.members[start:] + offer.members[:start]:
             rdatas.update(dict.fromkeys(addresses))
-    turns = lcm(*(len(offer.members) for offer in selection.pool)) if order.slot is None else 1
+    pool = offers if shared else selection.pool  # one number of draws for all clients, whatever they leave
+    turns = lcm(*(len(offer.members) for offer in pool)) if order.slot is None else 1
     client_matters = len(offers) > 1 or (order.slot is not None and any(len(offer.members) > 1 for offer in offers))
     return Choice(
         tuple(rdatas)[: steer.answers_max],
-        client_matters and POLICIES[steer.policy].by_client,
+        client_matters and (policy.by_client or shared),
         failed_open and bool(rdatas),
         selection.draws * turns,
     )
@@ -147,17 +173,32 @@ def _by_latency(steer: Steer, view: RegionView, client: Client) -> Order:
 
 def _by_slot(steer: Steer, view: RegionView, client: Client) -> Order:
     """The client's own order by rendezvous hashing: when a region leaves, only its clients move."""
+    slot, scope = _slot(client)
+    names = _as_given(steer, view, client).names
+    return Order(tuple(sorted(names, key=lambda name: _rank(slot, name))), scope, slot)
+
+
+def _slot(client: Client) -> tuple[int, int]:
+    """The kind of client, and how many bits of its address say so."""
     address = client.subnet[0] if client.subnet is not None else ip_address(client.address)
     scope = SLOT_PREFIX[address.version]
     network = address.packed[: scope // 8]
-    slot = int.from_bytes(blake2b(network, digest_size=8).digest(), "big") % SLOTS
-    names = _as_given(steer, view, client).names
-    return Order(tuple(sorted(names, key=lambda name: _rank(slot, name))), scope, slot)
+    return int.from_bytes(blake2b(network, digest_size=8).digest(), "big") % SLOTS, scope
+
+
+def _is_kept(slot: int, region: str, share: float) -> bool:
+    """Whether clients of this kind are in the region's share. Those of a smaller share are in every greater one."""
+    # A rank of its own: those whom `sticky` ranks low in a region must not be the first to leave it.
+    return int.from_bytes(_rank(slot, f"share of {region}"), "big") < share * 2**64
 
 
 @lru_cache(maxsize=65_536)  # slots by regions and members: 64 of them; more are hashed again
 def _rank(slot: int, name: str) -> bytes:
     return blake2b(name.encode(), digest_size=8, salt=slot.to_bytes(2, "big")).digest()
+
+
+def _firm(offers: Sequence[Offer]) -> bool:
+    return any(not offer.suspect for offer in offers)
 
 
 def _firm_first(offers: Sequence[Offer]) -> list[Offer]:
@@ -180,20 +221,24 @@ def _first(steer: Steer, offers: Sequence[Offer], draw: int) -> Selection:
 
 def _drawn(steer: Steer, offers: Sequence[Offer], draw: int) -> Selection:
     """One region by weight. Weight 0 means never, unless no region with a weight serves: then all are equal."""
-    weights = dict(steer.weights)
-    weighted = [offer for offer in offers if weights.get(offer.name, 1)]
+    given = dict(steer.weights)
+    weighted = [offer for offer in offers if given.get(offer.name, 1)]
     candidates = _firm_first(weighted or offers)  # the suspects' shares side by side
-    chosen, draws = _draw_one(candidates, weights if weighted else {}, draw)
+    weights = {
+        offer.name: max(1, round((given.get(offer.name, 1) if weighted else 1) * SHARE_PARTS * offer.share))
+        for offer in candidates
+    }
+    chosen, draws = _draw_one(candidates, weights, draw)
     firm = [offer for offer in candidates if not offer.suspect]
     if not firm or len(firm) == len(candidates):
         return Selection([chosen], candidates, draws)
     # Both draws come from one number, and still each is fair: what the totals share divides the suspects' weight.
-    other, other_draws = _draw_one(firm, weights if weighted else {}, draw)
+    other, other_draws = _draw_one(firm, weights, draw)
     return Selection([other, chosen] if chosen.suspect else [chosen], candidates, lcm(draws, other_draws))
 
 
 def _draw_one(offers: Sequence[Offer], weights: dict[str, int], draw: int) -> tuple[Offer, int]:
-    shares = [weights.get(offer.name, 1) for offer in offers]
+    shares = [weights[offer.name] for offer in offers]
     unit = gcd(*shares)
     total = sum(shares) // unit
     left = draw % total * unit
@@ -205,23 +250,39 @@ def _draw_one(offers: Sequence[Offer], weights: dict[str, int], draw: int) -> tu
 
 
 def _pooled(steer: Steer, offers: Sequence[Offer], draw: int) -> Selection:
-    """All members of all regions as if they stood in one, so that chance turns all of them."""
+    """All members of all regions as if they stood in one, so that chance turns all of them. A region with a share is in
+    so many of the draws.
+    """
+    steps = SHARE_PARTS if any(offer.share < 1.0 for offer in offers) else 1
+    turns = ([offer for offer in offers if steps == 1 or _has_turn(offer, step)] for step in range(steps))
+    pools = [_pools(kept if _firm(kept) else offers) for kept in turns]
+    return Selection(pools[draw % steps], [pool for some in pools for pool in some], steps)
+
+
+def _pools(offers: Sequence[Offer]) -> list[Offer]:
+    """One pool of those who are firm, one of the suspects; none that is empty."""
     pools = []
     for suspect in (False, True):
         members = tuple(member for offer in offers if offer.suspect is suspect for member in offer.members)
         if members:
             pools.append(Offer("", suspect, members))
-    return Selection(pools, pools)
+    return pools
+
+
+def _has_turn(offer: Offer, step: int) -> bool:
+    """Whether a region is answered at this of SHARE_PARTS steps. Each begins elsewhere: not all pause at once."""
+    begin = _rank(0, offer.name)[0]
+    return (begin + step) % SHARE_PARTS < max(1, round(offer.share * SHARE_PARTS))
 
 
 POLICIES = {
-    #                     order for the client, regions answered, depends on the client
-    "geo": Policy(_by_place, _all, True),
-    "latency": Policy(_by_latency, _all, True),
-    "failover": Policy(_as_given, _first, False),
-    "weighted": Policy(_as_given, _drawn, False),
-    "multivalue": Policy(_as_given, _pooled, False),
-    "sticky": Policy(_by_slot, _first, True),
+    #                     order for the client, regions answered, depends on the client, goes by chance
+    "geo": Policy(_by_place, _all, True, False),
+    "latency": Policy(_by_latency, _all, True, False),
+    "failover": Policy(_as_given, _first, False, False),
+    "weighted": Policy(_as_given, _drawn, False, True),
+    "multivalue": Policy(_as_given, _pooled, False, True),
+    "sticky": Policy(_by_slot, _first, True, False),
 }
 """All policies by the operator's word."""
 
@@ -237,7 +298,7 @@ def _offers(regions: Sequence[Region], type_: int, slot: int | None, *, serving_
             there.sort(key=lambda member: _rank(slot, member.name))
         members = tuple(filter(None, (_packed(member.addresses, type_) for member in there)))
         if members:
-            offers.append(Offer(region.name, region.suspect, members))
+            offers.append(Offer(region.name, region.suspect, members, region.share))
     return offers
 
 

@@ -30,7 +30,8 @@ class Member:
 @dataclass(frozen=True, slots=True)
 class Region:
     """A place with members. `suspect`: its health is in doubt, so it is answered last, but not left out. `in_doubt`: it
-    is suspect or has changed lately, and answers in which it has a part are kept for less long.
+    is suspect or has changed lately, and answers in which it has a part are kept for less long. `share`: of the clients
+    who would be sent there, the part (0 to 1) that is; the others get what they would get if it did not serve.
 
     `near` entries are `continent/EU`, `country/TR` or a CIDR; `fallback` names regions in order. Raises ValueError
     for a malformed `near` entry.
@@ -43,8 +44,11 @@ class Region:
     near: tuple[str, ...] = ()
     fallback: tuple[str, ...] = ()
     in_doubt: bool = False
+    share: float = 1.0
 
     def __post_init__(self) -> None:
+        if not 0.0 <= self.share <= 1.0:
+            raise ValueError(f"share: {self.share} is not between 0 and 1")
         for entry in self.near:
             parse_near(entry)
 

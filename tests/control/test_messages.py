@@ -52,6 +52,25 @@ def test_reports_survive(sights: dict[str, Sight], draining: bool, serving: bool
     assert report_from_proto(message) == report
 
 
+def test_what_is_kept_of_load_survives_and_no_share_is_not_none_of_the_clients() -> None:
+    nodes = {"a": NodeVerdict("a", "eu", (), Standing.DRAINING, keeps=True)}
+    regions = {
+        "eu": RegionVerdict("eu", Standing.DRAINING, "", 90.0, 0.25, 800.0, 95.0),
+        "us": RegionVerdict("us", Standing.SERVING, "", 90.0, None, 30.0, 80.0),
+        "ap": RegionVerdict("ap", Standing.SERVING, "", 90.0),
+    }
+    verdict = Verdict(1, 2, nodes, regions)
+    read = decode_verdict(encode_verdict(verdict, 100.0), 200.0)
+    assert read == verdict
+    assert [(one.demand, one.moved) for one in map(read.regions.get, ("eu", "us", "ap")) if one] == [
+        (800.0, 195.0),
+        (30.0, 180.0),
+        (0.0, float("-inf")),
+    ]
+    report = Report("a", "eu", "a.1", 4, 1, {}, load=123.5, capacity=2000.0)
+    assert report_from_proto(health_pb2.Report.FromString(report_to_proto(report, 0.0).SerializeToString())) == report
+
+
 def test_what_reports_say_of_others_survives() -> None:
     report = Report("a", "eu", "a.1", 4, 1, {}, False, True, 0.0, {"b": 0.25}, frozenset("bc"), frozenset("c"))
     message = health_pb2.Report.FromString(report_to_proto(report, 0.0).SerializeToString())

@@ -109,6 +109,28 @@ def test_every_endpoint_is_tried_once_and_never_none_before(
     assert choose(of, state, lambda: chance, tried) is None
 
 
+@pytest.mark.parametrize("balance", ALGORITHMS)
+def test_spill_goes_to_regions_by_their_shares(balance: str) -> None:
+    of = upstream(1, 1, 2, balance=balance, regions=("whole", "half", None))
+    state = UpstreamState.of(of)
+    state.endpoints[2].probed_down = True
+    state.tiers = build_tiers(of, state, "here", frozenset(), frozenset(), {"half": 0.5, "elsewhere": 0.1})
+    assert [tier.endpoints[0].region for tier in state.tiers] == ["whole", "whole"]
+    counts = chosen(of, state, 6000)
+    if balance != "least_request":  # with no load it prefers by chance only
+        assert abs(counts[1] / 6000 - 1 / 3) < 0.03
+    else:
+        assert counts[1] < counts[0]
+
+
+def test_a_share_is_no_reason_to_serve_nobody_and_none_in_its_own_region() -> None:
+    of = upstream(1, 1, regions=("half", "half"))
+    state = UpstreamState.of(of)
+    assert len(build_tiers(of, state, "here", frozenset(), frozenset(), {"half": 0.05})[0].endpoints) == 2
+    own = build_tiers(of, state, "half", frozenset(), frozenset(), {"half": 0.05})[0]
+    assert own.even and len(own.endpoints) == 2
+
+
 def test_a_suspect_region_comes_after_those_that_are_well_and_before_withdrawn_ones() -> None:
     of = upstream(1, 1, 1, regions=("gone", "doubted", "well"))
     state = UpstreamState.of(of)

@@ -6,7 +6,8 @@ import pytest
 
 from meridian.core.authentication import hash_of
 from meridian.core.document import DocumentError, load
-from meridian.core.limit_words import parse_quota, parse_rate, parse_window
+from meridian.core.limit_words import parse_quota, parse_window
+from meridian.core.rates import parse_rate
 from meridian.core.snapshot import compile_snapshot
 
 HEAD = """

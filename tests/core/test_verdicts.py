@@ -344,7 +344,11 @@ def cases(draw: st.DrawFn) -> tuple[Verdict, Evidence]:
     )
     before = verdict(names, "".join(draw(st.sampled_from("SSSSS?DW.")) for _ in names))
     ago = st.sampled_from([0.5, 1.0, 40.0, 700.0])
-    regions_before = {n: replace(region, changed=NOW - draw(ago)) for n, region in before.regions.items()}
+    share = st.sampled_from([None, None, 0.25, 0.8])
+    regions_before = {
+        n: replace(region, changed=NOW - draw(ago), share=draw(share), demand=800.0, moved=NOW - draw(ago))
+        for n, region in before.regions.items()
+    }
     nodes_before = {
         n: replace(node, changed=NOW - draw(ago), penalty=draw(st.sampled_from([0.0, 2.0, 9.0])))
         for n, node in before.nodes.items()
@@ -361,7 +365,11 @@ def cases(draw: st.DrawFn) -> tuple[Verdict, Evidence]:
             heard_of = st.dictionaries(st.sampled_from(sorted(names)), st.sampled_from([0.1, 1.4, 2.0]), max_size=3)
             dark = frozenset(n for n in draw(few) if sights.get(n) is Sight.DOWN)
             report = replace(
-                report, heard=draw(heard_of), dark=dark, withdrawn=draw(few) if draw(st.booleans()) else frozenset()
+                report,
+                heard=draw(heard_of),
+                dark=dark,
+                withdrawn=draw(few) if draw(st.booleans()) else frozenset(),
+                load=draw(st.sampled_from([0.0, 300.0, 990.0])),
             )
             heard[name] = Heard(report, NOW - draw(st.sampled_from([0.0, 0.4, 1.6, 3.0])))
     members = {name: Member(name, region, (f"ip-{name}",)) for name, region in names.items() if draw(st.integers(0, 4))}
@@ -370,7 +378,8 @@ def cases(draw: st.DrawFn) -> tuple[Verdict, Evidence]:
         heard[witness] = Heard(report, NOW - draw(st.sampled_from([0.0, 0.4, 3.0])))
         members[witness] = Member(witness, f"r-{witness}", (), witness=True)
     regions = frozenset({"eu", "us", "ap"}) if draw(st.booleans()) else frozenset(names.values())
-    return before, Evidence(heard, members, regions, since=NOW - draw(st.sampled_from([0.6, 60.0])))
+    capacities = dict.fromkeys(("eu", "us", "ap"), 1000.0) if draw(st.booleans()) else {}
+    return before, Evidence(heard, members, regions, NOW - draw(st.sampled_from([0.6, 60.0])), capacities)
 
 
 @settings(max_examples=500, deadline=None)

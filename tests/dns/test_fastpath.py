@@ -105,12 +105,12 @@ class World:
 
 @pytest.fixture(scope="module")
 def worlds(tmp_path_factory: pytest.TempPathFactory) -> list[World]:
-    """One where networks decide too; one of places only, whose geo data know no IPv6: there the scope can be 0; then
-    the first once more, signed in both ways."""
+    """One where networks decide too, and a region has a share; one of places only, whose geo data know no IPv6: there
+    the scope can be 0; then the first once more, signed in both ways."""
     folder = tmp_path_factory.mktemp("geo")
     write_mmdb(folder / "both.mmdb", {"81.0.0.0/8": {"country_code": "DE"}, "10.0.0.0/9": {"country_code": "US"}})
     write_mmdb(folder / "ipv4.mmdb", {"81.0.0.0/8": {"country_code": "CN"}}, ip_version=4)
-    view = make_view("us out")
+    view = make_view("us out, eu share=0.5")
     places_only = {
         name: replace(region, near=tuple(entry for entry in region.near if entry.startswith("continent/")))
         for name, region in make_view().regions.items()

@@ -117,6 +117,59 @@ def test_multivalue_turns_all_that_serve() -> None:
     assert len(last_bytes(pick(steer("multivalue", answers_max=2), view))) == 2
 
 
+def shared(region: Region, share: float) -> Region:
+    return replace(region, share=share)
+
+
+NETWORKS = [Client(f"10.{at // 256}.{at % 256}.7", None, None, None) for at in range(2000)]
+
+
+def first_of(wanted: Steer, view: RegionView) -> list[int]:
+    return [last_bytes(pick(wanted, view, client))[0] for client in NETWORKS]
+
+
+@pytest.mark.parametrize("policy", ["geo", "latency", "failover", "sticky"])
+def test_a_share_is_of_clients_and_those_of_a_smaller_one_are_in_the_greater(policy: str) -> None:
+    wanted = steer(policy)
+    if policy == "latency":
+        wanted = replace(wanted, latency_milliseconds=(("eu", (("eu", 1.0),)),))
+    whole, most, few = (first_of(wanted, world(shared(EU, share), US, ASIA)) for share in (1.0, 0.75, 0.25))
+    home = [at for at, found in enumerate(whole) if found in (1, 2)]
+    assert abs(sum(most[at] in (1, 2) for at in home) / len(home) - 0.75) < 0.08
+    assert abs(sum(few[at] in (1, 2) for at in home) / len(home) - 0.25) < 0.08
+    assert all(most[at] in (1, 2) for at in home if few[at] in (1, 2))
+    assert all(most[at] == whole[at] for at in range(len(whole)) if whole[at] not in (1, 2))
+    assert few == first_of(wanted, world(shared(EU, 0.25), US, ASIA)), "a client stays where it is"
+    view = world(shared(EU, 0.25), US, ASIA)
+    choices = [pick(wanted, view, client) for client in NETWORKS[:50]]
+    assert all(choice.client_matters for choice in choices)
+    assert all(order_for(wanted, view, client).scope >= 24 for client in NETWORKS[:50])
+    assert len({choice.draws for choice in choices}) == 1, "or the fast path would take one for another"
+
+
+def test_weights_and_turns_follow_the_shares() -> None:
+    wanted = steer("weighted", weights=(("eu", 1), ("us", 1), ("asia", 0)))
+    assert shares(wanted, world(shared(EU, 0.25), US, ASIA)) == {(1, 2): 2, (3,): 8}
+    assert set(shares(wanted, world(shared(EU, 0.05), out(US), out(ASIA)))) == {(1, 2)}
+    pooled = shares(steer("multivalue"), world(shared(EU, 0.25), US, ASIA))
+    assert pooled[1, 2, 3, 4] * 3 == pooled[3, 4]
+    assert set(shares(steer("multivalue"), world(shared(EU, 0.25), suspected(US), out(ASIA)))) == {(1, 2, 3)}
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_nobody_is_sent_away_to_a_suspect_or_to_nobody(policy: str) -> None:
+    for client in NETWORKS[:100]:
+        alone = pick(steer(policy), world(shared(EU, 0.05), out(US), out(ASIA)), client)
+        assert sorted(last_bytes(alone)) == [1, 2] and not alone.failed_open
+        beside = pick(steer(policy, ("eu", "us")), world(shared(EU, 0.05), suspected(US)), client)
+        assert 1 in last_bytes(beside)
+
+
+def test_a_share_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="not between 0 and 1"):
+        region("eu", "192.0.2.1", share=1.5)
+
+
 def test_latency_asks_the_matrix_from_the_clients_own_region() -> None:
     matrix = (("eu", (("eu", 4.0), ("us", 90.0), ("asia", 70.0))), ("asia", (("asia", 3.0), ("us", 8.0), ("eu", 70.0))))
     wanted = steer("latency", latency_milliseconds=matrix)
@@ -168,7 +221,8 @@ def views(draw: st.DrawFn) -> RegionView:
             )
         )
         near = tuple(draw(st.lists(st.sampled_from(["10.0.0.0/8", "10.1.0.0/16", "2001:db8::/32"]), max_size=2)))
-        regions.append(Region(name, members, draw(st.booleans()), draw(st.booleans()), near))
+        share = draw(st.sampled_from([1.0, 1.0, 0.5, 0.05]))
+        regions.append(Region(name, members, draw(st.booleans()), draw(st.booleans()), near, share=share))
     return world(*regions)
 
 

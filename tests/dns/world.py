@@ -13,7 +13,10 @@ LATENCY = (("eu", (("eu", 5.0), ("asia", 40.0), ("us", 80.0))), ("us", (("us", 5
 
 
 def make_view(change: str = "", version: int = 1) -> RegionView:
-    """Regions eu (two members), us (one), asia (one, IPv4 only). `change`: "eu1 down, us out, asia suspect"."""
+    """Regions eu (two members), us (one), asia (one, IPv4 only).
+
+    `change`: "eu1 down, us out, asia suspect, eu share=0.5".
+    """
     regions = {
         "eu": Region(
             "eu",
@@ -43,6 +46,8 @@ def make_view(change: str = "", version: int = 1) -> RegionView:
             regions[region.name] = replace(region, members=members)
         elif what == "out":
             regions[who] = replace(regions[who], serving=False)
+        elif what.startswith("share="):
+            regions[who] = replace(regions[who], share=float(what.removeprefix("share=")))
         else:
             assert what == "suspect"
             regions[who] = replace(regions[who], suspect=True)

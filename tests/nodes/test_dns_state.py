@@ -1,5 +1,7 @@
 """From document and verdict to what DNS answers from."""
 
+from dataclasses import replace
+
 import pytest
 
 from meridian.core import model
@@ -42,6 +44,22 @@ def test_standings(standing: Standing, serving: bool) -> None:
     region = build_view([EU, US], verdict(region=standing), OWN).regions["eu"]
     assert region.serving is serving and region.suspect is (standing is Standing.SUSPECT)
     assert region.near == EU.near and region.fallback == EU.fallback
+
+
+def test_a_region_that_leaves_in_steps_serves_its_share_and_is_in_doubt() -> None:
+    told = verdict(Standing.DRAINING)
+    regions = {"eu": RegionVerdict("eu", Standing.DRAINING, "", 10.0, 0.25, 800.0, 95.0)}
+    nodes = {**told.nodes, "one": replace(OWN, standing=Standing.DRAINING, keeps=True)}
+    eu = build_view([EU, US], replace(told, nodes=nodes, regions=regions), OWN, 100.0).regions["eu"]
+    assert (eu.serving, eu.share, eu.suspect, eu.in_doubt) == (True, 0.25, False, True)
+    assert [(member.name, member.serving) for member in eu.members] == [("one", True), ("two", False)]
+    assert doubt_ends(replace(told, regions=regions), 100.0, model.Steering()) == 155.0
+
+
+def test_a_gray_region_with_a_share_is_not_put_last_but_serves_that_share() -> None:
+    regions = {"eu": RegionVerdict("eu", Standing.SUSPECT, share=0.5)}
+    eu = build_view([EU, US], replace(verdict(Standing.SUSPECT), regions=regions), OWN).regions["eu"]
+    assert (eu.serving, eu.share, eu.suspect) == (True, 0.5, False)
 
 
 def test_the_version_is_the_verdicts_and_regions_keep_the_documents_order() -> None:

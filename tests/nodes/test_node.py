@@ -75,16 +75,31 @@ async def has_metric(site: Site, text: str) -> bool:
 
 
 async def test_a_changed_document_under_load_fails_no_request(site: Site) -> None:
-    async with serving(site):
+    async with serving(site, "--capacity=2000/s"):
         load = Load(site.web, 16)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(load.run())
             for number in range(5):
                 routes = [{"name": f"all{number}", "match": {"path_prefix": "/"}, "upstream": "app"}]
                 await site.apply(site.document(routes=routes))
+            await until(lambda: region_of(site, load=5.0), "the load is told")
             load.stop()
         show(f"{load.answered} answers over 5 changes, slowest {load.slowest_seconds * 1000:.0f} ms")
         assert load.answered > 100 and load.failures == []
+
+
+async def region_of(site: Site, load: float) -> bool:
+    """Whether status and metrics tell the region's capacity, and so much of a load."""
+    regions = (await site.call("GET", "/v1/status"))["regions"]
+    if not regions:
+        return False  # no verdict has named it yet
+    (region,) = regions
+    assert (region["capacity"], region["share"]) == (2000.0, 1.0)
+    page = str(await site.call("GET", "/metrics"))
+    assert 'meridian_region_capacity{region="eu",worker="agent"} 2000.0' in page
+    assert 'meridian_region_share{region="eu",worker="agent"} 1.0' in page
+    assert 'meridian_region_load{region="eu",worker="agent"} ' in page
+    return bool(region["load"] >= load)
 
 
 async def test_all_protocols_through_two_workers_and_their_traces(site: Site) -> None:

@@ -33,6 +33,16 @@ def test_a_witness_has_no_workers_and_nothing_for_dns() -> None:
     assert Settings.from_json(settings.to_json()) == settings
 
 
+def test_capacity_is_a_rate(capsys: pytest.CaptureFixture[str]) -> None:
+    settings = parse_settings([*LEAST, "--capacity=120000/m"])
+    assert settings.capacity == 2000.0
+    assert Settings.from_json(settings.to_json()) == settings
+    assert parse_settings(LEAST).capacity == 0.0
+    with pytest.raises(SystemExit):
+        parse_settings([*LEAST, "--capacity=many"])
+    assert "write for example 100/s" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "flags",
     [

@@ -16,7 +16,7 @@ from tests.local_cluster import LocalCluster
 from tests.scenarios.test_failures import answers_of, changed_document, targets_of
 from tests.support import wait_until
 
-NEWER = "99.0:1-2:generations,rosters,of_the_future"
+NEWER = "99.0:1-2:generations,rosters,shares,of_the_future"
 
 
 def standings(cluster: LocalCluster) -> dict[str, str]:
@@ -78,7 +78,7 @@ async def test_two_versions_work_side_by_side(cluster: LocalCluster, tmp_path: P
             )  # fmt: skip
             status = cluster.status()
             assert row(cluster, leader.name)["software"] == "99.0"
-            assert status["speaks"] == ["generations", "rosters"]  # not yet what only one of them can
+            assert status["speaks"] == ["generations", "rosters", "shares"]  # not yet what only one of them can
             document = changed_document(tmp_path, cluster)
             await asyncio.to_thread(cluster.run, "apply", "--now", str(document))
             assert len({node["config_version"] for node in cluster.status()["nodes"]}) == 1

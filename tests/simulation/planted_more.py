@@ -1,8 +1,9 @@
-"""Planted bugs about witnesses and cut-off leaders: each reverts one named rule, as in planted."""
+"""Planted bugs about witnesses, cut-off leaders and load: each reverts one named rule, as in planted."""
 
 from collections.abc import Mapping
 from typing import Any
 
+from tests.simulation import load_stories
 from tests.simulation import verdict_stories as stories
 from tests.simulation.story import THREE, Story
 
@@ -35,8 +36,17 @@ class DeafAndProud(ControlPlane):
         self._aggregator._resign = lambda: None
 
 
+class BlindToLoad(ControlPlane):
+    """Rule 10: who leaves goes at once, whatever the others carry."""
+
+    class rules(Case):  # noqa: N801  # the seam's name
+        def _rooms(self, standings: Any) -> Any:
+            return []
+
+
 PLANTED_MORE: Mapping[type[ControlPlane], tuple[Mapping[str, str], Story]] = {
     WitnessUnheard: (stories.TWO_AND_WITNESS, stories.witnessed),
     OneVoteWithoutWitness: (stories.TWO_AND_WITNESS, stories.witness_lost),
     DeafAndProud: (THREE, stories.deaf_leader),
+    BlindToLoad: (THREE, load_stories.gray_under_load),
 }

@@ -84,6 +84,7 @@ class Node:
             handlers=Handlers(on_verdict=self.judged, on_config=self.configured, on_allowance=self.allowed),
             disk=world.disks[self.name],
             draw=world.random.random,
+            load=lambda: world.loads.get(self.name, 0.0),
             probe_node=self.probe,
             probe_endpoint=self.probe,
         )
@@ -185,6 +186,7 @@ class World:
         self.blind: set[tuple[str, str]] = set()  # who does not reach whose data path
         self.late_seconds: dict[str, float] = {}  # whose messages take so much longer
         self.unwell: set[str] = set()  # who says itself that it does not serve
+        self.loads: dict[str, float] = {}  # requests per second that a node serves
         self.vanishing = False  # a killed node answers nothing at all, as when its power fails
         self.transit_seconds = (0.001, 0.02)  # one way between any two nodes
         self.store_seconds = (0.001, 0.01)  # one way to the store

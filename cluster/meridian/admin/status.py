@@ -76,9 +76,16 @@ class NodeStatus(_Frozen):
 
 
 class RegionStatus(_Frozen):
+    """One region. `load` and `capacity` (None: not declared) are requests per second, as its nodes told last; `share`
+    is the part (0 to 1) of the clients who come to it that it keeps.
+    """
+
     name: str
     standing: Standing = "unknown"
     reason: str = ""
+    load: float = 0.0
+    capacity: float | None = None
+    share: float = 1.0
 
 
 class KeyStatus(_Frozen):
@@ -200,6 +207,9 @@ def why_not_ready(status: Status) -> str | None:
     if not any(worker.config_version for worker in gateways):
         return "no gateway worker serves a document yet"
     if own is not None and own.standing in ("draining", "withdrawn"):
+        region = next((region for region in status.regions if region.name == own.region), None)
+        if region is not None and region.standing == own.standing == "draining" and region.share > 0.0:
+            return None  # it leaves in steps, and is not gone yet
         return f"this node is {own.standing}"
     return None
 

@@ -109,7 +109,18 @@ def render(found: "Status") -> Any:
         )
         for node in found.nodes
     ]
-    regions = [(region.name, region.standing, region.reason) for region in found.regions]
+    regions = [
+        (
+            region.name,
+            region.standing,
+            f"{region.load:.0f}/s",
+            f"{region.capacity:.0f}/s" if region.capacity is not None else "",
+            f"{region.share:.0%}",
+            region.reason,
+        )
+        for region in found.regions
+    ]
+    columns = ("region", "standing", "load", "capacity", "share", "why")
     if found.regional_store is not None:
         state = "[green]reachable[/]" if found.regional_store.reachable else "[red]not reachable[/]"
         head += f"; this region's store {state}"
@@ -130,7 +141,7 @@ def render(found: "Status") -> Any:
         )
         for limit in found.limits
     ]
-    parts = [head, table("", _COLUMNS, nodes), table("", ("region", "standing", "why"), regions)]
+    parts = [head, table("", _COLUMNS, nodes), table("", columns, regions)]
     if limits:
         seats = f"{found.node} spends {found.seats.home} home and {found.seats.leased} leased seats of every limit"
         parts += [escape(f"{seats}{f' ({found.seats.detail})' if found.seats.detail else ''}")]

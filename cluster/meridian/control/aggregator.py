@@ -189,5 +189,9 @@ def _told(before: Verdict, after: Verdict) -> str:
         old = before.nodes.get(name)
         if old is None or old.standing is not node.standing:
             changes.append(f"{name} {node.standing.name} ({node.reason})" if node.reason else f"{name} SERVING")
+    for name, region in after.regions.items():
+        was = before.regions.get(name)
+        if region.share is not None and (was is None or was.share != region.share):
+            changes.append(f"{name} keeps {region.share:.0%} of its clients")
     changes += [f"{name} left" for name in before.nodes.keys() - after.nodes.keys()]
     return ", ".join(changes) or "same standings"

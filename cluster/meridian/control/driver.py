@@ -36,11 +36,12 @@ from meridian.control.rosters import Rosters
 from meridian.control.status import ControlStatus, LimitStatus
 from meridian.control.upkeep import Defragmented, Upkeep
 from meridian.control.waiting import signalled
+from meridian.core.capacity import loads
 from meridian.core.granting.seats import Tell
 from meridian.core.granting.shares import Cut, Rule
 from meridian.core.health import Sight
 from meridian.core.model import Upstream
-from meridian.core.speech import OWN, Speaker, speaks
+from meridian.core.speech import OWN, SHARES, Speaker, speaks
 from meridian.core.verdicts import DARK_SECONDS, Case, Evidence, Member, Report, Verdict, merge
 from meridian.store.keys import Keys
 from meridian.store.mirror import mirror
@@ -77,6 +78,7 @@ class Identity:
 @dataclass(frozen=True, slots=True)
 class Settings:
     """`limit_nodes` and `workers` cut the limits when the cluster begins; later ones are compared and reported.
+    `capacity` is what this node declares to carry, in requests per second; 0: nothing.
 
     `generation` is that of a store which begins empty: it rises from store to store, where they do not outlive a node.
     """
@@ -85,6 +87,7 @@ class Settings:
     workers: int = 1
     quota_bytes: int = 2 * 1024**3  # of store members that do not tell theirs; etcd's own default
     generation: int = 0
+    capacity: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +126,19 @@ class ControlPlane:
         handlers: Handlers | None = None,
         disk: SnapshotDisk | None = None,
         draw: Callable[[], float] = random,
+        load: Callable[[], float] = lambda: 0.0,
         probe_node: Callable[[Subject], Awaitable[bool]] = any_answer,
         probe_endpoint: Callable[[Subject], Awaitable[bool]] = good_answer,
         regional: Store | None = None,
     ) -> None:
-        """`regional` is where this region's members live, if not in `store` with all the rest."""
+        """`load` gives the requests per second that this node serves; `regional` is where this region's members live,
+        if not in `store` with all the rest.
+        """
         self._regional = regional or store
         self._store, self._keys, self._peers, self._clock = store, keys, peers, clock
+        self._load, self._capacity = load, settings.capacity
+        self._capacities: Mapping[str, float] = {}
+        self._sharing = True
         self._identity = identity
         self._handlers = handlers or Handlers()
         disk = disk or NoDisk()
@@ -272,6 +281,7 @@ class ControlPlane:
             join_refused=self._membership.refused,
             heard=tuple((name, now - heard.made) for name, heard in sorted(self._inbox.heard.items())),
             in_force={name: heard.report.version for name, heard in self._inbox.heard.items()},
+            loads=loads(self._board.verdict, self._evidence(now), now),
         )
 
     def acknowledge(self, version: int, refused: str = "") -> None:
@@ -311,9 +321,11 @@ class ControlPlane:
         else:
             self._peers.deliver(node, letter)
 
-    def set_regions(self, regions: Iterable[str]) -> None:
-        """Replaces the configured regions, whose majority is asked before a region is withdrawn."""
-        self._regions = frozenset(regions)
+    def set_regions(self, regions: Iterable[str], capacities: Mapping[str, float] | None = None) -> None:
+        """Replaces the configured regions, whose majority is asked before a region is withdrawn, and what some of them
+        carry, in requests per second.
+        """
+        self._regions, self._capacities = frozenset(regions), capacities or {}
 
     def set_endpoints(self, endpoints: Endpoints) -> None:
         """Says in the member record where this node is reached; listeners come and go with the document."""
@@ -382,6 +394,8 @@ class ControlPlane:
             witness=own.witness,
             fence=self._board.fenced.fence,
             version=self._board.fenced.version,
+            load=self._load(),
+            capacity=self._capacity,
         )
 
     async def _report(self) -> None:
@@ -394,7 +408,7 @@ class ControlPlane:
         self._peers.send(report)
 
     def _evidence(self, since: float) -> Evidence:
-        return Evidence(self._inbox.heard, self._judged, self._regions, since)
+        return Evidence(self._inbox.heard, self._judged, self._regions, since, self._capacities, self._sharing)
 
     def _merge(self, held: Verdict, evidence: Evidence, now: float) -> Verdict:
         return merge(held, evidence, now, merger=self._identity.name, rules=self.rules)
@@ -492,6 +506,7 @@ class ControlPlane:
         far = self._rosters.others if self._rosters is not None else {}
         self._members = {**far, **self._near}
         self._judged = for_judgement(self._members)
+        self._sharing = SHARES in speaks([member.speaker for member in self._members.values()]).capabilities
         self._grants.set_members(name for name, member in self._members.items() if not member.witness)
         self._link()
         self._look_at_nodes()

@@ -5,6 +5,7 @@ Times travel as ages: `now` is the clock of whoever encodes or decodes. Who need
 Unknown numbers of an enum, from a newer node, are read as the harmless value: sights as unknown, standings as serving.
 """
 
+from math import inf, isfinite
 from typing import Any, cast
 
 from meridian.core.health import Sight
@@ -28,6 +29,7 @@ def verdict_to_proto(verdict: Verdict, now: float = 0.0) -> pb.Verdict:
             reason=node.reason,
             age_seconds=max(0.0, now - node.changed),
             penalty=node.penalty,
+            keeps=node.keeps,
         )
         for _, node in sorted(verdict.nodes.items())
     ]
@@ -37,6 +39,9 @@ def verdict_to_proto(verdict: Verdict, now: float = 0.0) -> pb.Verdict:
             standing=cast("pb.Standing", region.standing.value),
             reason=region.reason,
             age_seconds=max(0.0, now - region.changed),
+            share=region.share,
+            demand=region.demand,
+            moved_seconds=max(0.0, now - region.moved) if isfinite(region.moved) else None,
         )
         for _, region in sorted(verdict.regions.items())
     ]
@@ -61,12 +66,19 @@ def verdict_from_proto(message: pb.Verdict, now: float = 0.0) -> Verdict:
             node.reason,
             now - node.age_seconds,
             node.penalty,
+            node.keeps,
         )
         for node in message.nodes
     }
     regions = {
         region.name: RegionVerdict(
-            region.name, _STANDINGS.get(region.standing, Standing.SERVING), region.reason, now - region.age_seconds
+            region.name,
+            _STANDINGS.get(region.standing, Standing.SERVING),
+            region.reason,
+            now - region.age_seconds,
+            region.share if region.HasField("share") else None,
+            region.demand,
+            now - region.moved_seconds if region.HasField("moved_seconds") else -inf,
         )
         for region in message.regions
     }
@@ -124,6 +136,8 @@ def report_to_proto(report: Report, age_seconds: float) -> pb.Report:
         witness=report.witness,
         fence=report.fence,
         version=report.version,
+        load=report.load,
+        capacity=report.capacity,
     )
 
 
@@ -145,4 +159,6 @@ def report_from_proto(message: pb.Report) -> Report:
         witness=message.witness,
         fence=message.fence,
         version=message.version,
+        load=message.load,
+        capacity=message.capacity,
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from meridian.control.members import MemberRecord
 from meridian.control.rollout_record import RolloutRecord
+from meridian.core.capacity import Load
 from meridian.core.granting.shares import Rule
 from meridian.core.speech import Speaker
 from meridian.core.verdicts import Verdict
@@ -56,6 +57,7 @@ class ControlStatus:
     upkeep: tuple[str, ...]  # what the stores' files need, each with the remedy
     speaks: Speaker  # what all members can
     join_refused: str  # why this node's version has no place among the members; "" if it has
+    loads: Mapping[str, Load]  # by region
 
     @property
     def rollout_runs(self) -> bool:

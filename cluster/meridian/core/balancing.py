@@ -3,7 +3,8 @@
 Endpoints stand in tiers: (1) usable ones of the node's own region or of no region, (2) usable ones of regions that
 the verdict holds up, (3) usable ones of suspect regions, (4) usable ones of withdrawn regions, (5) all, when probes and
 outcomes speak against every one (fail open, as with DNS: a wrong verdict must not turn a slow service into no service).
-It is the order in which DNS answers regions, by the same verdict. The first tier that is not empty is balanced. An
+It is the order in which DNS answers regions, by the same verdict; a region that keeps only a share of its clients
+(core/capacity) stands in (2) with so much of its weight. The first tier that is not empty is balanced. An
 endpoint already tried for this exchange is left out while another remains.
 
 What is known of an endpoint (`EndpointState`) belongs to its address, not to a snapshot: a new snapshot takes it
@@ -14,14 +15,20 @@ model.Balance.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate
+from types import MappingProxyType
 
 from meridian.core.snapshot import Endpoint, Upstream
 
 Draw = Callable[[], float]
 """Gives chance in [0, 1)."""
+
+ALL: Mapping[str, float] = MappingProxyType({})
+"""Every region takes all who come to it."""
+
+_SCALE = 1000  # of weights among regions with shares: a share of a thousandth is told from nothing
 
 
 @dataclass(slots=True)
@@ -69,16 +76,31 @@ def build_tiers(
     own_region: str,
     withdrawn: frozenset[str],
     suspect: frozenset[str] = frozenset(),
+    shares: Mapping[str, float] = ALL,
 ) -> tuple[Tier, ...]:
-    """The tiers of the module's head, without empty ones. Rebuilt when health or verdict change, not per request."""
+    """The tiers of the module's head, without empty ones. Rebuilt when health or verdict change, not per request.
+
+    `shares` are those of regions that do not take all who come, each above 0 and at most 1.
+    """
     known = state.endpoints
     usable = [e for e in upstream.endpoints if not known[e.index].probed_down and not known[e.index].ejected]
     near = tuple(e for e in usable if e.region in (None, own_region))
     far = [e for e in usable if e.region not in (None, own_region)]
-    spill = tuple(e for e in far if e.region not in withdrawn | suspect)
+    spill = _weighed([e for e in far if e.region not in withdrawn | suspect], shares)
     doubted = tuple(e for e in far if e.region in suspect)
     last = tuple(e for e in far if e.region in withdrawn)
     return tuple(tier_of(tier) for tier in (near, spill, doubted, last, upstream.endpoints) if tier)
+
+
+def _weighed(endpoints: Sequence[Endpoint], shares: Mapping[str, float]) -> tuple[Endpoint, ...]:
+    """The endpoints with as much of their weight as their region's share is."""
+    if not any(endpoint.region in shares for endpoint in endpoints):
+        return tuple(endpoints)
+
+    def scale(region: str | None) -> int:
+        return max(1, round(shares.get(region or "", 1.0) * _SCALE))
+
+    return tuple(replace(endpoint, weight=endpoint.weight * scale(endpoint.region)) for endpoint in endpoints)
 
 
 def choose(upstream: Upstream, state: UpstreamState, draw: Draw, tried: Sequence[int] = ()) -> Endpoint | None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import pairwise
 
+from meridian.core.capacity import PARTS, STEP_PARTS
 from meridian.core.health import Sight
 from meridian.core.standings import Evidence, Report, Standing, Verdict
 
@@ -129,14 +130,14 @@ def judgement_violations(before: Verdict, after: Verdict, evidence: Evidence, no
             for n in after.nodes.values()
             if n.region == region.name and before.nodes[n.name].standing in (Standing.SERVING, Standing.SUSPECT)
         ]
-        against = {r.region for r in voices.values() if all(r.sights.get(name) is Sight.DOWN for name in gone)}
+        asked = [name for name in gone if not _told(name, fresh)]  # of the others, the same rules were asked before
+        against = {r.region for r in voices.values() if all(r.sights.get(name) is Sight.DOWN for name in asked)}
         votes = against & others
         witnesses = {r.region for n, r in voices.items() if r.witness and n not in lost} - configured
         joined = votes | (against & witnesses)
         own_majority = len(votes) >= 2 and 2 * len(votes) > len(others)
         joint_majority = votes and len(joined) >= 2 and 2 * len(joined) > len(others) + len(witnesses)
-        told = all(_told(name, fresh) for name in gone)
-        if not own_majority and not joint_majority and not told:
+        if asked and not own_majority and not joint_majority:
             found.append(f"region {region.name} was withdrawn by {len(votes)} of {len(others)} other regions")
         guards = [r for r in before.regions.values() if r.standing is Standing.WITHDRAWN and r.name != region.name]
         up = [n for n, r in fresh.items() if n not in lost and any(r.sights.get(name) is Sight.UP for name in gone)]
@@ -148,6 +149,7 @@ def judgement_violations(before: Verdict, after: Verdict, evidence: Evidence, no
         if heard.report.serving and now - _last_sign(name, evidence, fresh) <= SILENT_SECONDS
     }
     found += _returns_too_soon(before, after, speaking, now)
+    found += _share_violations(before, after, speaking)
     if published(before) and not published(after) and any(name in after.nodes for name in published(before)):
         found.append("nobody is left for DNS to answer")
     return found
@@ -165,6 +167,27 @@ def _returns_too_soon(before: Verdict, after: Verdict, speaking: Set[str], now: 
         held = rest > PENALTY_MAX and now - old.changed <= HELD_SECONDS_MAX
         if old.standing is Standing.WITHDRAWN and held:
             found.append(f"{name} came back with a penalty of {rest:.2f}")
+    return found
+
+
+def _share_violations(before: Verdict, after: Verdict, speaking: Set[str]) -> list[str]:
+    """A region has a share only while one of it speaks; who should go keeps on only for that; shares move by steps."""
+    found = []
+    for region in after.regions.values():
+        nodes = [node for node in after.nodes.values() if node.region == region.name]
+        if region.share is not None:
+            if not 0.0 < region.share <= 1.0:
+                found.append(f"region {region.name} has a share of {region.share}")
+            if not any(node.answered and node.name in speaking for node in nodes):
+                found.append(f"region {region.name} has a share, and nobody who serves it")
+            was = before.regions.get(region.name)
+            if was is not None and abs(region.share - was.part) > STEP_PARTS / PARTS + 1e-9:
+                found.append(f"the share of {region.name} moved from {was.part} to {region.share}")
+        for node in nodes:
+            if node.keeps and (node.standing is not Standing.DRAINING or region.share is None):
+                found.append(f"{node.name} keeps on without a share")
+            if node.keeps and node.name not in speaking:
+                found.append(f"{node.name} keeps on and is silent")
     return found
 
 

@@ -6,26 +6,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
+from meridian.core.rates import UNIT_SECONDS, parse_rate
 from meridian.core.words import Name, Word
 
 TOKENS_MAX = 10_000_000
 WINDOW_SECONDS_MAX = 3_600.0  # so long a part may be out of use after a crash; a quota is on the disk
 KEY_PARTS_MAX = 4
 
-_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600}
-_RATE = re.compile(r"^(\d+(?:\.\d+)?)/([smh])$")
 _WINDOW = re.compile(r"^(\d+)/(\d+)([smh])$")
 _QUOTA = re.compile(r"^(\d+)/(day|month)$")
 _FIELD_NAME = re.compile(r"^[a-z0-9!#$%&'*+.^_`|~-]{1,64}$")
 _PARTS = ("client_ip", "consumer", "route", "host")
-
-
-def parse_rate(text: str) -> float:
-    """Returns requests per second of `100/s`, `600/m` or `1000/h`; raises ValueError."""
-    match = _RATE.match(text)
-    if match is None or float(match[1]) == 0:
-        raise ValueError(f"{text!r} is not a rate; write for example 100/s, 600/m or 1000/h")
-    return float(match[1]) / _UNIT_SECONDS[match[2]]
 
 
 def parse_window(text: str) -> tuple[int, float]:
@@ -33,7 +24,7 @@ def parse_window(text: str) -> tuple[int, float]:
     match = _WINDOW.match(text)
     if match is None or int(match[1]) == 0 or int(match[2]) == 0:
         raise ValueError(f"{text!r} is not a window; write for example 1000/1h, 300/5m or 20/10s")
-    amount, seconds = _tokens(text, match[1]), float(match[2]) * _UNIT_SECONDS[match[3]]
+    amount, seconds = _tokens(text, match[1]), float(match[2]) * UNIT_SECONDS[match[3]]
     if seconds > WINDOW_SECONDS_MAX:
         raise ValueError(f"{text!r}: a window is at most 1h long; for more use quota: {amount}/day or {amount}/month")
     return amount, seconds

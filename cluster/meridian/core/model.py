@@ -127,6 +127,9 @@ class Region(Word):
         default=(), description="continent/EU, country/TR or 203.0.113.0/24; the longest network wins, then the country"
     )
     fallback: tuple[Name, ...] = Field(default=(), description="regions that come next for these clients")
+    capacity: Annotated[str, BeforeValidator(checked_rate)] | None = Field(
+        default=None, description="requests that it carries, such as 5000/s; where all say it, load decides who moves"
+    )
 
 
 class Endpoint(Word):

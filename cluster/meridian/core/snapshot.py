@@ -10,6 +10,7 @@ from typing import Literal
 
 from meridian.core import limit_words, model
 from meridian.core.authentication import Gate
+from meridian.core.rates import parse_rate
 from meridian.core.routing import Route, RouteTable, build_table
 
 
@@ -171,7 +172,7 @@ def _limit(limit: limit_words.Limit) -> Limit:
     if limit.concurrent is not None:
         return replace(bare, kind="concurrent", amount=limit.concurrent)
     assert limit.rate is not None and limit.burst is not None, "model.Limit has seen to it"
-    return replace(bare, rate_per_second=limit_words.parse_rate(limit.rate), burst=limit.burst)
+    return replace(bare, rate_per_second=parse_rate(limit.rate), burst=limit.burst)
 
 
 def _route(route: model.Route) -> Route:

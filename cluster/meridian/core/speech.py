@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 # Of this software. A capability that every supported version has is taken out of the code again.
 GENERATIONS = "generations"  # fences count the restored stores (control/fences)
+SHARES = "shares"  # verdicts say which share of its clients a region keeps (core/capacity)
 ROSTERS = "rosters"  # members of other regions are read from the global store (control/rosters)
 
 
@@ -31,7 +32,7 @@ class Speaker:
         return f"protocol {self.newest}" if self.oldest == self.newest else f"protocols {self.oldest} to {self.newest}"
 
 
-OWN = Speaker("", 1, 1, frozenset({GENERATIONS, ROSTERS}))
+OWN = Speaker("", 1, 1, frozenset({GENERATIONS, ROSTERS, SHARES}))
 
 
 def speaks(members: Collection[Speaker]) -> Speaker:

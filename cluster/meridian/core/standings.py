@@ -34,7 +34,8 @@ class NodeVerdict:
     """The judgement of one node. `addresses` are what DNS answers for it.
 
     `changed` is when it came to stand so, `penalty` what its withdrawals weighed at that moment: the memory of the
-    rules, which goes with the record from leader to leader. Neither makes a verdict another one.
+    rules, which goes with the record from leader to leader. Neither makes a verdict another one. `keeps`: it is
+    DRAINING, but still serves the share of clients that its region keeps.
     """
 
     name: str
@@ -44,16 +45,35 @@ class NodeVerdict:
     reason: str = ""
     changed: float = field(default=0.0, compare=False)
     penalty: float = field(default=0.0, compare=False)
+    keeps: bool = False
+
+    @property
+    def answered(self) -> bool:
+        """Whether DNS gives its addresses."""
+        return self.standing in PUBLISHED or self.keeps
 
 
 @dataclass(frozen=True, slots=True)
 class RegionVerdict:
-    """The judgement of one region; `changed` as a node's."""
+    """The judgement of one region; `changed` as a node's.
+
+    `share` is the part of the clients who come to it that it keeps (core/capacity); None: its standing alone decides.
+    `moved` is when the share last changed, `demand` what came to the region in requests per second before it did: the
+    rule's memory, as above.
+    """
 
     name: str
     standing: Standing
     reason: str = ""
     changed: float = field(default=0.0, compare=False)
+    share: float | None = None
+    demand: float = field(default=0.0, compare=False)
+    moved: float = field(default=float("-inf"), compare=False)
+
+    @property
+    def part(self) -> float:
+        """Of the clients who come to it, how many stay: 0 to 1."""
+        return self.share if self.share is not None else float(self.standing in PUBLISHED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +99,8 @@ class Report:
     `heard`: by node, the age in seconds of the newest report that this observer holds of it. `dark`: nodes that it sees
     DOWN and has not reached for DARK_SECONDS. `withdrawn`: nodes that its fallback withdrew beyond the last fenced
     verdict, told so that the next leader does not bring them back without the slow path. `fence` and `version` are
-    those of the fenced verdict in force there. A `witness` serves nobody: it only looks, votes and leads.
+    those of the fenced verdict in force there. A `witness` serves nobody: it only looks, votes and leads. `load` is
+    what the observer serves, smoothed, `capacity` what it declares to carry (0: nothing), in requests per second.
 
     `down` and `lost` (sees several, and every one of them down) follow from `sights`. They are made once, here: a judge
     of 500 nodes holds 250,000 sights and reads them twenty times a second.
@@ -100,6 +121,8 @@ class Report:
     witness: bool = False
     fence: int = 0
     version: int = 0
+    load: float = 0.0
+    capacity: float = 0.0
     down: frozenset[str] = field(init=False, compare=False, repr=False)
     lost: bool = field(init=False, compare=False, repr=False)
 
@@ -134,13 +157,16 @@ class Evidence:
     """All that a judgement rests on besides the verdict before it.
 
     `since` is when the judge began to listen without a break: silence before it is his own. `regions` are those of the
-    operator's document; if it names none, those of the nodes count.
+    operator's document; if it names none, those of the nodes count. `capacities` are what it says that regions carry,
+    in requests per second; `sharing`: every member can read shares (core/speech).
     """
 
     heard: Mapping[str, Heard]
     members: Mapping[str, Member]
     regions: frozenset[str]
     since: float
+    capacities: Mapping[str, float] = field(default_factory=dict)
+    sharing: bool = True
 
 
 def greater(candidate: Verdict, held: Verdict) -> bool:

@@ -16,6 +16,8 @@ Invariant (5 of the architecture): what serves is never judged away by one voice
 - The way back is slow: a node that was judged down or SUSPECT returns when it speaks for itself and more of those who
   report see it up than down; the counting (`rise`) happens in the observers' probes (core/health). Who was withdrawn
   again and again stays out until its penalty has worn off, unless nobody else is well.
+- A region that is drained or gray goes in steps while the others cannot carry its load (core/capacity). A silent one
+  goes whatever the others carry.
 
 Silence alone is judged by reports, not by the member key: a node that the store forgot but that speaks is not silent
 (invariant 4: store health is not serving health). A node that was DRAINING and whose key went has left on purpose.
@@ -30,6 +32,7 @@ from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import replace
 from enum import Enum
 
+from meridian.core import capacity
 from meridian.core.health import Sight
 from meridian.core.standings import (
     DARK_SECONDS,
@@ -166,10 +169,18 @@ class Case:
             if within and {standing for standing, _ in within.values()} == {Standing.WITHDRAWN}:
                 falls = any(self.wishes[name] in _FALLING | {_Wish.TOLD} for name in within)
                 guarding |= {region} if falls else set()
-        nodes = {name: self._verdict(name, *standings[name]) for name in sorted(standings)}
+        rooms = self._rooms(standings)
+        shares = capacity.share_out(rooms, self.now)
+        kept = {room.name for room in rooms if room.leaving and room.name in shares and shares[room.name].part > 0.0}
+        keeping = {n for n, found in standings.items() if self._region(n) in kept and self._leaves(n, *found)}
+        standings |= {n: (Standing.SUSPECT, _GRAY) for n in keeping if standings[n][0] is Standing.WITHDRAWN}
+        nodes = {name: self._verdict(name, *standings[name], name in keeping) for name in sorted(standings)}
         forgotten = _forgotten(nodes, self.evidence.members)
         nodes = {name: node for name, node in nodes.items() if name not in forgotten}
-        return nodes, self._regions(nodes)
+        return nodes, {
+            name: capacity.shared(region, shares[name], leaves=name in kept) if name in shares else region
+            for name, region in self._regions(nodes).items()
+        }
 
     def _standings_in(
         self, region: str, asked: Mapping[str, _Wish], well: Set[str], guarding: Set[str]
@@ -367,9 +378,10 @@ class Case:
         ups = sum(r.sights.get(name) is Sight.UP for r in self.observers if r.observer != name)
         return alone or ups > self.downs[name]
 
-    def _verdict(self, name: str, standing: Standing, reason: str) -> NodeVerdict:
+    def _verdict(self, name: str, standing: Standing, reason: str, keeps: bool) -> NodeVerdict:
         before, member = self.previous.nodes.get(name), self.evidence.members.get(name)
         changed, penalty = self.now, 0.0
+        keeps = keeps and standing is Standing.DRAINING  # else the standing says it
         if before is not None and before.standing is standing:
             changed, penalty = before.changed, before.penalty
             if standing is not Standing.SERVING and reason != _HELD:
@@ -378,8 +390,8 @@ class Case:
             penalty = _decayed(before, self.now) + (standing is Standing.WITHDRAWN)
         if member is None:
             assert before is not None
-            return replace(before, standing=standing, reason=reason, changed=changed, penalty=penalty)
-        return NodeVerdict(name, member.region, member.addresses, standing, reason, changed, penalty)
+            return replace(before, standing=standing, reason=reason, changed=changed, penalty=penalty, keeps=keeps)
+        return NodeVerdict(name, member.region, member.addresses, standing, reason, changed, penalty, keeps)
 
     def _regions(self, nodes: Mapping[str, NodeVerdict]) -> dict[str, RegionVerdict]:
         """A region stands as well as its best node."""
@@ -387,12 +399,37 @@ class Case:
         for name in sorted({node.region for node in nodes.values()}):
             best = min((node for node in nodes.values() if node.region == name), key=lambda node: node.standing.value)
             before = self.previous.regions.get(name)
+            reason, changed = best.reason, self.now
             if before is not None and before.standing is best.standing:
-                reason = before.reason if best.standing is not Standing.SERVING else best.reason
-                regions[name] = RegionVerdict(name, best.standing, reason, before.changed)
-            else:
-                regions[name] = RegionVerdict(name, best.standing, best.reason, self.now)
+                changed = before.changed
+                if best.standing is not Standing.SERVING and before.share is None:
+                    reason = before.reason
+            regions[name] = RegionVerdict(name, best.standing, reason, changed)
         return regions
+
+    def _rooms(self, standings: Mapping[str, tuple[Standing, str]]) -> list[capacity.Room]:
+        """The regions that serve, as the rule of capacity sees them; none where nobody declares what it carries, or
+        not all would understand what is made of it.
+        """
+        heard, declared = self.evidence.heard, self.evidence.capacities
+        if not self.evidence.sharing or not (declared or any(last.report.capacity for last in heard.values())):
+            return []
+        staying, leaving = defaultdict[str, dict[str, Standing]](dict), defaultdict[str, dict[str, Standing]](dict)
+        stay = {self._region(name) for name, (standing, _) in standings.items() if standing in PUBLISHED}
+        for name, found in standings.items():
+            if found[0] in PUBLISHED and self._speaks(name):
+                staying[self._region(name)][name] = found[0]
+            elif self._region(name) not in stay and self._leaves(name, *found):
+                leaving[self._region(name)][name] = found[0]
+        return [
+            capacity.room(region, self.previous, self.evidence, nodes, leaving=region not in staying)
+            for region, nodes in {**leaving, **staying}.items()
+        ]
+
+    def _leaves(self, name: str, standing: Standing, why: str) -> bool:
+        """Whether a node should go that serves still: it is drained, or gray."""
+        gray = standing is Standing.WITHDRAWN and why == _GRAY
+        return (gray or standing is Standing.DRAINING) and self._speaks(name)
 
 
 def _downs(reports: Iterable[Report]) -> Counter[str]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
+from meridian.core.balancing import ALL
 from meridian.core.snapshot import Listener, Snapshot
 from meridian.gateway import answers
 from meridian.gateway.connection import DownstreamConnection
@@ -130,14 +131,17 @@ class Gateway:
         return installed.counts.with_waiting(self._worker.waiting(installed.counts))
 
     def set_verdict(
-        self, version: int, withdrawn: frozenset[str], suspect: frozenset[str] = frozenset(), fallback: int = 0
-    ) -> None:
-        """The cluster's verdict on regions; `fallback` as in core/standings: what this node merged itself upon it."""
+        self, version: int, withdrawn: frozenset[str], suspect: frozenset[str] = frozenset(), fallback: int = 0,
+        shares: Mapping[str, float] = ALL,
+    ) -> None:  # fmt: skip
+        """The cluster's verdict on regions; `fallback` as in core/standings: what this node merged itself upon it.
+        `shares` are those of regions that do not take all who come to them.
+        """
         self._worker.verdict_version, self._worker.verdict_fallback = version, fallback
         for name, help, value in (("version", IN_FORCE, version), ("fallback", MERGED, fallback)):
             self._worker.metrics.gauge(f"meridian_verdict_{name}", help).value = float(value)
         for health in self._worker.healths():
-            health.set_verdict(withdrawn, suspect)
+            health.set_verdict(withdrawn, suspect, shares)
 
     def set_endpoint_health(self, down: Mapping[str, frozenset[str]]) -> None:
         """Addresses that probes find down, by upstream: the whole of it."""

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Mapping
 
 from meridian.core import outliers
-from meridian.core.balancing import EndpointState, UpstreamState, build_tiers
+from meridian.core.balancing import ALL, EndpointState, UpstreamState, build_tiers
 from meridian.core.outliers import FRESH, Outlier, State
 from meridian.core.snapshot import Endpoint, Snapshot, Upstream
 from meridian.gateway.pool import Pool
@@ -70,6 +70,7 @@ class Health:
         self._ejected: set[LiveEndpoint] = set()  # they wait until they may be probed
         self._withdrawn: frozenset[str] = frozenset()
         self._suspect: frozenset[str] = frozenset()
+        self._shares: Mapping[str, float] = ALL
         self._down: Mapping[str, frozenset[str]] = {}
 
     def replace(self, snapshot: Snapshot) -> None:
@@ -103,10 +104,10 @@ class Health:
             self._pools.add(live.pool)
         return live.pool
 
-    def set_verdict(self, withdrawn: frozenset[str], suspect: frozenset[str]) -> None:
-        """Which regions traffic should leave alone, and which it should try after the others."""
-        if (withdrawn, suspect) != (self._withdrawn, self._suspect):
-            self._withdrawn, self._suspect = withdrawn, suspect
+    def set_verdict(self, withdrawn: frozenset[str], suspect: frozenset[str], shares: Mapping[str, float]) -> None:
+        """Which regions traffic should leave alone, which it should try after the others, and how much some take."""
+        if (withdrawn, suspect, shares) != (self._withdrawn, self._suspect, self._shares):
+            self._withdrawn, self._suspect, self._shares = withdrawn, suspect, shares
             for upstream in self._upstreams.values():
                 self._rebuild(upstream)
 
@@ -185,7 +186,7 @@ class Health:
 
     def follow(self, other: "Health") -> None:
         """Takes over what others told `other` of regions and endpoints."""
-        self.set_verdict(other._withdrawn, other._suspect)
+        self.set_verdict(other._withdrawn, other._suspect, other._shares)
         self.set_down(other._down)
 
     def retire(self) -> None:
@@ -217,4 +218,6 @@ class Health:
         """Also of the same upstream in the present snapshot, if an exchange of an older one has learned something."""
         present = self._upstreams.get(upstream.upstream.name, upstream)
         for one in (upstream,) if present is upstream else (upstream, present):
-            one.state.tiers = build_tiers(one.upstream, one.state, self._region, self._withdrawn, self._suspect)
+            one.state.tiers = build_tiers(
+                one.upstream, one.state, self._region, self._withdrawn, self._suspect, self._shares
+            )

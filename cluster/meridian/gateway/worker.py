@@ -16,7 +16,7 @@ from meridian.gateway.outcome import Reports
 from meridian.gateway.state import Health, LiveUpstream
 from meridian.gateway.trial import Counts
 from meridian.gateway.trial_limits import TrialAdmission
-from meridian.telemetry.metrics import Counter, Histogram, Metrics
+from meridian.telemetry.metrics import REQUESTS, Counter, Histogram, Metrics
 
 RETRY_SHARE = 0.2
 RETRIES_SPARE = 10
@@ -230,8 +230,7 @@ class Worker:
         """Of one route; the empty name stands for none."""
         metrics = self.metrics
         by_class = tuple(
-            metrics.counter("meridian_requests_total", "Exchanges, by status.", route=route, status=status)
-            for status in _CLASSES
+            metrics.counter(REQUESTS, "Exchanges, by status.", route=route, status=status) for status in _CLASSES
         )
         return (
             by_class,

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_network
 
 from meridian.core import model
-from meridian.core.limit_words import parse_rate
-from meridian.core.verdicts import NodeVerdict, Standing, Verdict
+from meridian.core.rates import parse_rate
+from meridian.core.verdicts import NodeVerdict, RegionVerdict, Standing, Verdict
 from meridian_dns.names import name_from_text
 from meridian_dns.steering import Steer
 from meridian_dns.throttle import Throttle
@@ -18,7 +18,6 @@ from meridian_dns.tsig import Key
 from meridian_dns.view import Member, Region, RegionView
 from meridian_dns.zone import RecordSpec, Zone, ZoneError, ZoneSet, build_zone
 
-_PUBLISHED = (Standing.SERVING, Standing.SUSPECT)
 NO_STEERING = model.Steering()
 SERIAL_MODULUS = 2**32  # of the SOA's serial, RFC 1035 section 3.3.13
 
@@ -112,8 +111,12 @@ def build_view(
 
 def doubt_ends(verdict: Verdict, now: float, steering: model.Steering) -> float | None:
     """When the next region leaves its doubt by time alone; None if none will."""
-    ends = (region.changed + steering.doubt_lasts_seconds for region in verdict.regions.values())
+    ends = (_last_change(region) + steering.doubt_lasts_seconds for region in verdict.regions.values())
     return min((end for end in ends if end > now), default=None)
+
+
+def _last_change(region: RegionVerdict) -> float:
+    return max(region.changed, region.moved)
 
 
 def _zone(zone: model.Zone, version: int) -> Zone:
@@ -147,7 +150,8 @@ def _steer(steer: model.Steer) -> Steer:
 def _region(region: model.Region, verdict: Verdict, nodes: Sequence[NodeVerdict], since: float) -> Region:
     judged = verdict.regions.get(region.name)
     standing = judged.standing if judged is not None else Standing.SERVING
-    members = tuple(Member(node.name, node.addresses, node.standing in _PUBLISHED) for node in nodes)
+    share = judged.share if judged is not None else None
+    members = tuple(Member(node.name, node.addresses, node.answered) for node in nodes)
     if region.addresses:
         # One address in front of several nodes (anycast, a load balancer): it serves while any of them does.
         serving = any(member.serving for member in members) or verdict.version == 0
@@ -155,9 +159,10 @@ def _region(region: model.Region, verdict: Verdict, nodes: Sequence[NodeVerdict]
     return Region(
         name=region.name,
         members=members,
-        serving=standing in _PUBLISHED,
-        suspect=standing is Standing.SUSPECT,
-        in_doubt=judged is not None and (standing is Standing.SUSPECT or judged.changed > since),
+        serving=judged is None or judged.part > 0.0,
+        suspect=standing is Standing.SUSPECT and share is None,  # else it is its share that is answered, and no more
+        in_doubt=judged is not None and (standing is Standing.SUSPECT or _last_change(judged) > since),
         near=region.near,
         fallback=region.fallback,
+        share=share if share is not None else 1.0,
     )

@@ -15,7 +15,7 @@ from random import random
 from meridian.control.messages import verdict_from_proto
 from meridian.core.metering.ledgers import Ledgers
 from meridian.core.snapshot import Listener, Snapshot, SnapshotError, compile_snapshot
-from meridian.core.verdicts import PUBLISHED, Standing
+from meridian.core.verdicts import PUBLISHED, Standing, Verdict
 from meridian.gateway.gateway import Gateway
 from meridian.gateway.limits import Limits
 from meridian.gateway.meters import Meters
@@ -185,9 +185,8 @@ class GatewayDuties:
         match kind:
             case "verdict":
                 verdict = verdict_from_proto(frame.verdict)
-                doubted = frozenset(r.name for r in verdict.regions.values() if r.standing is Standing.SUSPECT)
-                left = frozenset(r.name for r in verdict.regions.values() if r.standing not in PUBLISHED)
-                self._gateway.set_verdict(verdict.version, left, doubted, verdict.fallback)
+                left, doubted, shares = spill_of(verdict)
+                self._gateway.set_verdict(verdict.version, left, doubted, verdict.fallback, shares)
             case "endpoint_health":
                 down: dict[str, set[str]] = {}
                 for endpoint in frame.endpoint_health.down:
@@ -335,6 +334,15 @@ def _open_ledger(state: Path, slot: int) -> tuple[LedgerFile | None, Ledgers]:
         logs.log("error", "quotas begin with their next period, and are not written", why=str(error))
         return None, Ledgers(is_new=False)
     return file, file.ledgers
+
+
+def spill_of(verdict: Verdict) -> tuple[frozenset[str], frozenset[str], dict[str, float]]:
+    """Returns which regions traffic leaves alone, which it tries after the others, and what some take of it."""
+    regions = verdict.regions.values()
+    shares = {region.name: region.share for region in regions if region.share is not None}
+    doubted = frozenset(r.name for r in regions if r.standing is Standing.SUSPECT) - shares.keys()
+    left = frozenset(r.name for r in regions if r.standing not in PUBLISHED) - shares.keys()
+    return left, doubted, shares
 
 
 def access_record(outcome: Outcome, ended: datetime) -> AccessRecord:

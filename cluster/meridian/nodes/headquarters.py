@@ -41,6 +41,7 @@ from meridian.core.granting.drift import WATCHED_SECONDS, Drift
 from meridian.core.granting.seats import Tell
 from meridian.core.granting.shares import CLOCK_DRIFT_MAX, Cut, Rule
 from meridian.core.keyrolls import Role
+from meridian.core.rates import parse_rate
 from meridian.core.speech import GENERATIONS
 from meridian.core.verdicts import PUBLISHED, Standing, Verdict
 from meridian.gateway.limits import Told
@@ -49,6 +50,7 @@ from meridian.nodes.checks import CHECKS
 from meridian.nodes.child import BadStart
 from meridian.nodes.config_flow import ConfigFlow, Listen, Reading
 from meridian.nodes.crew import Crew, drain_frame, health_frame, serves, tried, verdict_frame
+from meridian.nodes.load import LoadMeter
 from meridian.nodes.node_status import build_status
 from meridian.nodes.settings import Settings, speaker_of
 from meridian.nodes.spending import spenders_frame, told_to_proto
@@ -111,11 +113,14 @@ class Headquarters:
             store,
             keys,
             identity,
-            ControlSettings(settings.limit_nodes, settings.workers, settings.etcd_quota_bytes, generation),
+            ControlSettings(
+                settings.limit_nodes, settings.workers, settings.etcd_quota_bytes, generation, settings.capacity
+            ),
             peers,
             clock=clock.now,
             handlers=handlers,
             disk=disk,
+            load=self._load,
             regional=regional,
         )
         self._store, self._keys = store, keys
@@ -129,6 +134,7 @@ class Headquarters:
             wall_clock=lambda: clock.unix_nanoseconds() / 1e9,
             changed=lambda keyrings: self._crew.send(zone_keys_frame(keyrings), "dns"),
         )
+        self._meter = LoadMeter(clock.now)
         self.configuration = Configuration(store, keys, cluster_key, CHECKS)
         self.export = SpanExport(
             node=settings.name, region=settings.region, version=_version(), draw=random, endpoint=None
@@ -275,7 +281,7 @@ class Headquarters:
         self._crew.send(verdict_frame(verdict, clock.now()))
         own = verdict.nodes.get(self._settings.name)
         # Clients are told to leave only when DNS sends no new ones: that order cuts nobody's way.
-        draining = self._leaving or (own is not None and own.standing is Standing.DRAINING)
+        draining = self._leaving or (own is not None and own.standing is Standing.DRAINING and not own.keeps)
         if draining != self._draining:
             self._draining = draining
             _log.info("drain", on=draining)
@@ -304,13 +310,17 @@ class Headquarters:
         if slot.isdecimal():
             self._crew.send_to("gateway", int(slot), Frame(letters=Letters(letters=[letter])))
 
+    def _load(self) -> float:
+        return self._meter.read({worker.label: worker.series for worker in self._crew.workers})
+
     def _on_adopted(self, reading: Reading) -> None:
         document = reading.document
         self.control.set_upstreams(() if self._settings.witness else document.upstreams)
         limits = reading.snapshot.limits.values()
         rules = {one.name: Rule(one.rate_per_second, one.burst) for one in limits if one.kind == "rate"}
         self.control.set_limits(rules)
-        self.control.set_regions(region.name for region in document.regions)
+        capacities = {one.name: parse_rate(one.capacity) for one in document.regions if one.capacity is not None}
+        self.control.set_regions((region.name for region in document.regions), capacities)
         self.control.set_endpoints(_endpoints(self._settings, reading))
         self.export.aim(document.tracing.otlp_endpoint)
         self._zone_keeper.set_wishes(wishes_of(document.zones))
@@ -326,7 +336,19 @@ def _zone_id(zone: str) -> str:
 def control_series(status: ControlStatus, export: SpanExport) -> list[Series]:
     """The control plane's state as metrics."""
     counts = export.counts
+    regions = [
+        Series(name, "gauge", help, {"region": region.name}, value)
+        for region in status.verdict.regions.values()
+        for load in (status.loads[region.name],)
+        for name, help, value in (
+            ("meridian_region_load", "Requests per second that it serves, as its nodes told last.", load.load),
+            ("meridian_region_capacity", "Requests per second that it declares to carry.", load.capacity),
+            ("meridian_region_share", "Part of the clients who come to it that it keeps.", region.part),
+        )
+        if value is not None
+    ]
     return [
+        *regions,
         _gauge("meridian_store_reachable", "Whether etcd answers.", status.store.reachable and status.store.leader),
         _gauge("meridian_store_warnings", "What the store's files need; status says what.", len(status.upkeep)),
         *_store_sizes(status),

@@ -50,7 +50,14 @@ def build_status(cluster: str, control: ControlStatus, workers: Sequence[WorkerS
         rollout=rollout_status(control.rollout),
         nodes=tuple(_node(name, members.get(name), control) for name in names),
         regions=tuple(
-            RegionStatus(name=region.name, standing=_STANDINGS[region.standing], reason=region.reason)
+            RegionStatus(
+                name=region.name,
+                standing=_STANDINGS[region.standing],
+                reason=region.reason,
+                load=control.loads[region.name].load,
+                capacity=control.loads[region.name].capacity,
+                share=region.part,
+            )
             for region in control.verdict.regions.values()
         ),
         workers=tuple(

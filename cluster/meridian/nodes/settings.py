@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from meridian.core.rates import parse_rate
 from meridian.core.speech import OWN, Speaker
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9_.-]{0,61}[a-z0-9])?")
@@ -56,6 +57,7 @@ class Settings:
     geo_file: str | None = None
     limit_nodes: int = 3
     access_log: float = 0.0
+    capacity: float = 0.0
     witness: bool = False
     user: str | None = None
     speak: str | None = None
@@ -124,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     flag("--witness", action="store_true", help="look, vote and lead only: serve nobody; stands in a region of its own")
     flag("--limit-nodes", type=int, help="how many nodes share each limit")
     flag("--access-log", type=float, metavar="RATIO", help="how many of the requests that went well are logged, 0 to 1")
+    flag("--capacity", type=_rate, metavar="RATE", help="requests that this node carries, such as 2000/s")
     flag("--user", help="who to become after binding ports")
     for role in ROLES:
         flag(f"--{role}-module", help=argparse.SUPPRESS)
@@ -137,6 +140,13 @@ def speaker_of(speak: str | None, software: str) -> Speaker:
     name, protocols, capabilities = speak.split(":")
     oldest, newest = (int(number) for number in protocols.split("-"))
     return Speaker(name, oldest, newest, frozenset(_words(capabilities)))
+
+
+def _rate(text: str) -> float:
+    try:
+        return parse_rate(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _words(text: str) -> tuple[str, ...]:

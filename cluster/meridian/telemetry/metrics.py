@@ -20,6 +20,8 @@ SERIES_MAX = 10_000  # per worker, 2 MB in a report: a label that takes any valu
 IN_FORCE = "The verdict in force here."
 MERGED = "What this node merged itself upon that verdict, as no leader was heard; else 0."
 
+REQUESTS = "meridian_requests_total"  # by which a node knows its load
+
 SeriesKind = Literal["counter", "gauge", "histogram"]
 
 

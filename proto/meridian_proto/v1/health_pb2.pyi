@@ -28,7 +28,7 @@ STANDING_DRAINING: Standing
 STANDING_WITHDRAWN: Standing
 
 class Report(_message.Message):
-    __slots__ = ("observer", "region", "node_id", "epoch", "sequence", "nodes", "draining", "age_seconds", "serving", "heard", "dark", "withdrawn", "witness", "fence", "version")
+    __slots__ = ("observer", "region", "node_id", "epoch", "sequence", "nodes", "draining", "age_seconds", "serving", "heard", "dark", "withdrawn", "witness", "fence", "version", "load", "capacity")
     class NodesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -58,6 +58,8 @@ class Report(_message.Message):
     WITNESS_FIELD_NUMBER: _ClassVar[int]
     FENCE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    LOAD_FIELD_NUMBER: _ClassVar[int]
+    CAPACITY_FIELD_NUMBER: _ClassVar[int]
     observer: str
     region: str
     node_id: str
@@ -73,10 +75,12 @@ class Report(_message.Message):
     witness: bool
     fence: int
     version: int
-    def __init__(self, observer: _Optional[str] = ..., region: _Optional[str] = ..., node_id: _Optional[str] = ..., epoch: _Optional[int] = ..., sequence: _Optional[int] = ..., nodes: _Optional[_Mapping[str, Sight]] = ..., draining: _Optional[bool] = ..., age_seconds: _Optional[float] = ..., serving: _Optional[bool] = ..., heard: _Optional[_Mapping[str, float]] = ..., dark: _Optional[_Iterable[str]] = ..., withdrawn: _Optional[_Iterable[str]] = ..., witness: _Optional[bool] = ..., fence: _Optional[int] = ..., version: _Optional[int] = ...) -> None: ...
+    load: float
+    capacity: float
+    def __init__(self, observer: _Optional[str] = ..., region: _Optional[str] = ..., node_id: _Optional[str] = ..., epoch: _Optional[int] = ..., sequence: _Optional[int] = ..., nodes: _Optional[_Mapping[str, Sight]] = ..., draining: _Optional[bool] = ..., age_seconds: _Optional[float] = ..., serving: _Optional[bool] = ..., heard: _Optional[_Mapping[str, float]] = ..., dark: _Optional[_Iterable[str]] = ..., withdrawn: _Optional[_Iterable[str]] = ..., witness: _Optional[bool] = ..., fence: _Optional[int] = ..., version: _Optional[int] = ..., load: _Optional[float] = ..., capacity: _Optional[float] = ...) -> None: ...
 
 class NodeVerdict(_message.Message):
-    __slots__ = ("name", "region", "addresses", "standing", "reason", "age_seconds", "penalty")
+    __slots__ = ("name", "region", "addresses", "standing", "reason", "age_seconds", "penalty", "keeps")
     NAME_FIELD_NUMBER: _ClassVar[int]
     REGION_FIELD_NUMBER: _ClassVar[int]
     ADDRESSES_FIELD_NUMBER: _ClassVar[int]
@@ -84,6 +88,7 @@ class NodeVerdict(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     AGE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     PENALTY_FIELD_NUMBER: _ClassVar[int]
+    KEEPS_FIELD_NUMBER: _ClassVar[int]
     name: str
     region: str
     addresses: _containers.RepeatedScalarFieldContainer[str]
@@ -91,19 +96,26 @@ class NodeVerdict(_message.Message):
     reason: str
     age_seconds: float
     penalty: float
-    def __init__(self, name: _Optional[str] = ..., region: _Optional[str] = ..., addresses: _Optional[_Iterable[str]] = ..., standing: _Optional[_Union[Standing, str]] = ..., reason: _Optional[str] = ..., age_seconds: _Optional[float] = ..., penalty: _Optional[float] = ...) -> None: ...
+    keeps: bool
+    def __init__(self, name: _Optional[str] = ..., region: _Optional[str] = ..., addresses: _Optional[_Iterable[str]] = ..., standing: _Optional[_Union[Standing, str]] = ..., reason: _Optional[str] = ..., age_seconds: _Optional[float] = ..., penalty: _Optional[float] = ..., keeps: _Optional[bool] = ...) -> None: ...
 
 class RegionVerdict(_message.Message):
-    __slots__ = ("name", "standing", "reason", "age_seconds")
+    __slots__ = ("name", "standing", "reason", "age_seconds", "share", "demand", "moved_seconds")
     NAME_FIELD_NUMBER: _ClassVar[int]
     STANDING_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     AGE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    DEMAND_FIELD_NUMBER: _ClassVar[int]
+    MOVED_SECONDS_FIELD_NUMBER: _ClassVar[int]
     name: str
     standing: Standing
     reason: str
     age_seconds: float
-    def __init__(self, name: _Optional[str] = ..., standing: _Optional[_Union[Standing, str]] = ..., reason: _Optional[str] = ..., age_seconds: _Optional[float] = ...) -> None: ...
+    share: float
+    demand: float
+    moved_seconds: float
+    def __init__(self, name: _Optional[str] = ..., standing: _Optional[_Union[Standing, str]] = ..., reason: _Optional[str] = ..., age_seconds: _Optional[float] = ..., share: _Optional[float] = ..., demand: _Optional[float] = ..., moved_seconds: _Optional[float] = ...) -> None: ...
 
 class Verdict(_message.Message):
     __slots__ = ("fence", "version", "nodes", "regions", "leader", "fallback", "beat")
