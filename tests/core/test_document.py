@@ -54,6 +54,7 @@ BAD = [
     ("balance: least_request", "balance: maglev", 11, "'round_robin', 'random' or 'least_request'"),
     ("limit: per-client}", "limit: per-klient}", 23, "there is no limit 'per-klient' (known: per-client)"),
     ("fallback: [eu-west]", "fallback: [eu-north]", 8, "there is no region 'eu-north'"),
+    ("balance: least_request", "response_timeout_seconds: 0.000001", 11, "greater than or equal to 0.1"),
     ("rate: 100/s", "rate: fast", 17, "write for example 100/s"),
     ("name: us-east, addr", "name: eu-west, addr", 8, "'eu-west' is used twice"),
     ("path_prefix: /api/products", "path_prefix: /a, path: /b", 20, "exclude each other"),

@@ -1,8 +1,11 @@
 """A candidate beside the snapshot in force: who takes it, what is counted, and that nothing is cut by it."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
+from h2.events import ConnectionTerminated, DataReceived, StreamEnded, StreamReset
+from tests.gateway.h2client import h2_client
 from tests.gateway.harness import (
     Reader,
     Writer,
@@ -13,6 +16,7 @@ from tests.gateway.harness import (
     named,
     origin,
     read_message,
+    secure,
     serving,
     status,
     upstream,
@@ -70,6 +74,49 @@ async def test_an_exchange_ends_on_what_it_took_when_the_candidate_is_undone() -
         assert status((await ask(running.port, get()))[0]) == 200
         go_on.set()
         assert (await asked)[1] == b"slow"
+
+
+async def test_an_http2_connection_outlives_a_trial_its_undoing_and_its_end() -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def new(reader: Reader, writer: Writer) -> None:
+        while True:
+            head = (await read_message(reader))[0]
+            if b"/slow" in head:
+                begun.set()
+                await go_on.wait()
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nnew")
+
+    async with origin(named(b"old")) as one, origin(new) as two, secure(one) as (running, ca):
+        gateway = running.gateway
+        in_force = gateway.snapshot
+        candidate = document(running.port, [upstream(two)], version=2)
+        candidate = replace(candidate, listeners=in_force.listeners, certificates=in_force.certificates)
+
+        async with h2_client(running.port, ca) as client:
+
+            async def body(stream_id: int) -> bytes:
+                await client.read_until(StreamEnded, stream_id)
+                return b"".join(
+                    event.data for event in client.events
+                    if isinstance(event, DataReceived) and event.stream_id == stream_id
+                )  # fmt: skip
+
+            assert await body(client.ask()) == b"old"
+            for generation, after in ((1, b"old"), (2, b"new")):
+                begun.clear()
+                go_on.clear()
+                gateway.begin_trial(candidate, 1.0, generation)
+                waiting = client.ask("/slow")
+                await asyncio.wait_for(begun.wait(), 5)
+                if after == b"old":
+                    gateway.end_trial()
+                else:
+                    gateway.swap(candidate)
+                assert await body(client.ask()) == after
+                go_on.set()
+                assert await body(waiting) == b"new", "it ends on what it took"
+            assert not [one for one in client.events if isinstance(one, (ConnectionTerminated, StreamReset))]
 
 
 async def test_a_candidate_ejects_nobody_s_endpoint_but_its_own() -> None:

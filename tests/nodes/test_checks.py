@@ -1,5 +1,6 @@
 """What apply refuses because the DNS server or OpenSSL would."""
 
+import pytest
 import trustme
 
 from meridian.core.document import load
@@ -33,6 +34,28 @@ def test_a_key_of_another_certificate_is_named_and_never_shown() -> None:
     assert place == ("certificates", 0)
     assert "a.key must be the key" in message
     assert "PRIVATE" not in message
+
+
+@pytest.mark.parametrize("fault", ["", "wrong order", "an issuer of others", "one missing between"])
+def test_a_chain_that_clients_cannot_follow_is_found_at_apply(fault: str) -> None:
+    root = trustme.CA()
+    between = root.create_child_ca()
+    issued = between.create_child_ca().issue_cert("a.example")
+    leaf, issuer, above = (blob.bytes() for blob in issued.cert_chain_pems)
+    chain = {
+        "": [leaf, issuer, above, root.cert_pem.bytes()],
+        "wrong order": [leaf, above, issuer],
+        "an issuer of others": [leaf, trustme.CA().cert_pem.bytes()],
+        "one missing between": [leaf, issuer, root.cert_pem.bytes()],
+    }[fault]
+    files = {"a.pem": b"".join(chain), "a.key": issued.private_key_pem.bytes()}
+    problems = list(check_certificates(load(DOCUMENT), files))
+    if not fault:
+        assert problems == []
+        return
+    ((place, message),) = problems
+    assert place == ("certificates", 0)
+    assert message.startswith("a.pem: the certificate OU=") and "put that of the host first" in message
 
 
 def test_a_record_that_the_dns_server_would_refuse_is_found_at_apply() -> None:

@@ -8,10 +8,11 @@ The test asks, of the m exchanges that went wrong in one way, whether the candid
 `TOLERATED` times the odds explain. Its statistic is the mean likelihood ratio over a few alternatives (a test
 martingale: Robbins 1970; Ramdas et al. 2023, "Game-theoretic statistics and safe anytime-valid inference"), so by
 Ville's inequality it may be looked at as often as one likes: the chance that it ever exceeds 1 / alpha is at most
-alpha. `ALARM` is divided by the number of tests (Bonferroni): a rollout that changes nothing is rolled back once in a
-thousand at most. For single routes the share is that of the route's own exchanges where this is greater, since routes
-change what they take: there the bound is approximate. Latency is tested at fixed thresholds, which is a test of
-quantiles without any assumption on their distribution.
+alpha. `ALARM` is divided by the number of tests (Bonferroni): a stage undoes a candidate that changes nothing once in a
+thousand at most, and a rollout, which has two stages that are judged, twice in a thousand. For single routes the share
+is that of the route's own exchanges where this is greater, since routes change what they take: there the bound is
+approximate. Latency is tested at fixed thresholds, which is a test of quantiles without any assumption on their
+distribution.
 """
 
 import math

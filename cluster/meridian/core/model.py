@@ -158,7 +158,11 @@ class Upstream(Word):
     endpoints: tuple[Endpoint, ...] = Field(min_length=1, max_length=10_000)
     health: Health | None = Field(default=None, description="without it only outcomes of requests tell")
     connect_timeout_seconds: Seconds = 1.0
-    response_timeout_seconds: Seconds = Field(default=60.0, description="longest silence while a response is awaited")
+    response_timeout_seconds: Seconds = Field(
+        default=60.0,
+        ge=0.1,  # gateway.SWEEP_SECONDS: a shorter one would end some answers that came in time
+        description="longest silence while a response is awaited, to a tenth of a second",
+    )
     idle_timeout_seconds: Seconds = Field(default=30.0, description="how long an unused connection is kept")
     retries: int = Field(default=2, ge=0, le=10, description="further tries on other endpoints before the first byte")
     connections_max: int = Field(default=1024, ge=1, le=65_536, description="per endpoint and worker")

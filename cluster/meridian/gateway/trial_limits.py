@@ -1,8 +1,9 @@
 """Limits while a candidate document is tried: both those in force and the candidate's own hold for its exchanges.
 
-Invariants (design: rule 12 of docs/decisions on limits):
+Invariants (docs/decisions/0010 and 0014):
 - A limit in force holds for the candidate's exchanges as it is in force: same bucket, same key, same amount. So a trial
-  admits nothing that the version in force would not, whatever the candidate says.
+  admits nothing under a limit that the version in force would not, whatever the candidate says of the limit. (A route
+  that the candidate takes out of a limit is not under it: that is what is tried.)
 - What the candidate says of a limit besides is tried by a worker alone, on a scale: of the amount so much as the worker
   spends of limits, and of that the share of the exchanges that the trial sees. It begins full, for an empty one would
   look like a limit that is too low. Only what may refuse more is tried: a limit that is lower, of another kind or key,

@@ -2,7 +2,11 @@
 OpenSSL loads them. The very code that will run, so that what is accepted here is accepted by the workers.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 
 from meridian.core.document import Place
 from meridian.core.model import Document
@@ -33,13 +37,36 @@ def check_keys(document: Document, files: Mapping[str, bytes]) -> Iterator[tuple
 
 
 def check_certificates(document: Document, files: Mapping[str, bytes]) -> Iterator[tuple[Place, str]]:
-    """Yields each certificate that cannot be used with its key. Never shows a key."""
+    """Yields each certificate that cannot be used with its key, or whose chain a client could not follow: a client that
+    verifies is not seen by a canary. Never shows a key."""
     for i, entry in enumerate(document.certificates):
         certificate = Certificate(entry.hosts, files[entry.cert_file], files[entry.key_file])
         try:
-            TlsContexts([certificate]).context_for(["h1"])
+            contexts = TlsContexts([certificate])
+            contexts.context_for(["h1"])
         except CertificateError as error:
             yield ("certificates", i), f"{error}; {entry.key_file} must be the key of the first certificate in its file"
+            continue
+        found = contexts.quic_certificate(None)
+        assert found is not None, "there is one"
+        stranger = _stranger([found.leaf, *found.chain])
+        if stranger is not None:
+            yield (
+                ("certificates", i),
+                f"{entry.cert_file}: the certificate {stranger} in it did not issue the one before it;"
+                " put that of the host first, and after each the one that issued it",
+            )
+
+
+def _stranger(chain: Sequence[x509.Certificate]) -> str | None:
+    """The subject of the first certificate that did not issue the one before it (RFC 5246 section 7.4.2; RFC 8446,
+    section 4.4.2, forgives that, but not all clients do)."""
+    for one, issuer in pairwise(chain):
+        try:
+            one.verify_directly_issued_by(issuer)
+        except (ValueError, TypeError, InvalidSignature):
+            return issuer.subject.rfc4514_string()
+    return None
 
 
 CHECKS = (check_zones, check_keys, check_certificates)
