@@ -332,6 +332,11 @@ class ControlPlane:
         self._membership.update(endpoints=endpoints)
         self._look_at_nodes()
 
+    @property
+    def holds_seats(self) -> bool:
+        """Whether this node has a part of the limits that its workers were told."""
+        return bool(self._grants.home or self._grants.leased)
+
     def set_serving(self, serving: bool) -> None:
         """Says in every report whether this node serves; false (all its workers are gone) is as good as silence."""
         self._serving = serving

@@ -65,6 +65,9 @@ from meridian_dns.signing import generate_der
 from meridian_proto.v1.channel_pb2 import Frame
 from meridian_proto.v1.spending_pb2 import Letter, Letters
 
+SEATS_SECONDS = 10.0
+"""How long a node that starts stays out of DNS for want of seats: a lease, an answer of the store and some retries."""
+
 _log = structlog.get_logger("meridian.node")
 
 
@@ -146,6 +149,7 @@ class Headquarters:
         self._own_series: Callable[[], Iterable[Series]] = lambda: ()
         self._draining = False
         self._leaving = False
+        self._seated = False  # or waited long enough for that
         self._drift = Drift(*clock.rates())
 
     def employ(self, crew: Crew, own_series: Callable[[], Iterable[Series]]) -> None:
@@ -172,6 +176,7 @@ class Headquarters:
             tasks.create_task(self.export.run())
             tasks.create_task(self.control.run())
             tasks.create_task(self._watch_clock())
+            tasks.create_task(self._wait_for_seats())
 
     async def serve_admin(self, sock: socket.socket, token: str, hosts: Sequence[str]) -> None:
         """Serves the admin API on a listening socket until cancelled."""
@@ -198,7 +203,7 @@ class Headquarters:
     def on_crew_changed(self) -> None:
         """A worker came, went, or answered to a document."""
         self._flow.look()
-        self.control.set_serving(self._settings.witness or serves(self._crew.workers))
+        self.control.set_serving(self._settings.witness or (self._seated and serves(self._crew.workers)))
 
     def on_spans(self, spans: Iterable[SpanRecord]) -> None:
         """Spans that have ended."""
@@ -212,6 +217,9 @@ class Headquarters:
         """What a gateway worker says of limits."""
         if frame.WhichOneof("body") == "confirmed":
             self.control.worker_confirmed(slot, frame.confirmed.agent, frame.confirmed.sequence)
+            if not self._seated and self.control.holds_seats:
+                self._seated = True
+                self.on_crew_changed()
         else:
             for letter in frame.letters.letters:
                 self.control.post(letter)
@@ -296,6 +304,15 @@ class Headquarters:
             self._crew.send(Frame(allowance=told), "gateway")
         else:
             self._crew.send_to("gateway", tell.slot, Frame(allowance=told))
+
+    async def _wait_for_seats(self) -> None:
+        """Clients sent to a node that has no part of any limit yet would be told that they ask too often. But what has
+        no limit is served without, so this is not waited for long."""
+        await asyncio.sleep(SEATS_SECONDS)
+        if not self._seated:
+            _log.warning("no seats of limits yet: routes with limits admit nothing here", seconds=SEATS_SECONDS)
+            self._seated = True
+            self.on_crew_changed()
 
     async def _watch_clock(self) -> None:
         while True:
