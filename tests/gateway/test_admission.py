@@ -4,7 +4,7 @@ import asyncio
 import base64
 import contextlib
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -30,8 +30,8 @@ from tests.support import wait_until
 
 from meridian.core.authentication import hash_of
 from meridian.core.snapshot import Limit, Snapshot
-from meridian.gateway.admission import Admission
-from meridian.gateway.limits import Limits
+from meridian.gateway.admission import Admission, Asked, Verdict
+from meridian.gateway.limits import Decision, Limits
 from meridian.gateway.meters import Meters
 from meridian.telemetry.metrics import Metrics
 
@@ -108,6 +108,27 @@ def test_a_count_that_refuses_costs_no_token_and_none_that_counts() -> None:
     assert admission.decide(asked).refused_by is None
     assert [admission.decide(asked).refused_by for _ in range(3)] == [few] * 3
     assert limits.decide([(rate, "k")], 1000.0).remaining == 3 and meters.look(other, "k", 1000.0, 1e9)[0] == 8.0
+
+
+class LateLimits(Limits):
+    """Owners of keys answer when the test says so."""
+
+    answer: Callable[[], None]
+
+    def consult(self, asked: Asked, then: Callable[[Decision], None]) -> None:
+        self.answer = lambda: then(Decision(True, "rate", 4, 0.0, 0.0))
+
+
+def test_a_limit_that_leaves_the_document_while_an_owner_is_asked_refuses_nobody() -> None:
+    window = Limit("w", ("route",), kind="window", amount=1, window_seconds=60.0)
+    limits, meters = LateLimits(lambda: 900.0), Meters.alone(1000.0, 1e9)
+    meters.replace({"w": window}, 1000.0, 1e9)
+    admission = Admission(limits, meters, Metrics(), lambda: 1000.0, lambda: 1e9)
+    found: list[Verdict] = []
+    admission.consult([(Limit("rate", ("route",), 1.0, 5), "k"), (window, "k")], found.append)
+    meters.replace({}, 1000.0, 1e9)
+    limits.answer()
+    assert [verdict.refused_by for verdict in found] == [None]
 
 
 async def test_a_status_of_the_documents_own_and_silence_where_wanted() -> None:

@@ -89,7 +89,9 @@ class Admission:
 
         def decided(decision: Decision) -> None:
             later = self._at()
-            then(self._conclude(asked, *self._look(asked, later), decision, later))
+            # The document may have changed meanwhile, and what it no longer counts has no meter.
+            still = [one for one in asked if one[0].kind == "rate" or self._meters.has(one[0])]
+            then(self._conclude(still, *self._look(still, later), decision, later))
 
         self._limits.consult(_rates(asked), decided)
 

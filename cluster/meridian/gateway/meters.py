@@ -57,6 +57,10 @@ class Meters:
         meter = self._meters[limit.name]
         return meter.look(key, unix if isinstance(meter, Quotas) else now)
 
+    def has(self, limit: Limit) -> bool:
+        """Whether the limit is still one of the document's."""
+        return limit.name in self._meters
+
     def admit(self, limit: Limit, key: str, now: float, unix: float) -> float:
         """Takes one: returns 0.0, or the seconds until one is there."""
         meter = self._meters[limit.name]
