@@ -9,7 +9,7 @@ networks makes the limit softer and never refuses a new client.
 """
 
 from enum import Enum
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 
 NETWORKS_MAX = 50_000  # about 150 bytes each
 
@@ -54,5 +54,8 @@ class Throttle:
 
 
 def _network_of(source: str) -> bytes:
-    packed = ip_address(source).packed
+    address = ip_address(source)
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped  # a dual-stack socket saw an IPv4 client: else all of them were one network
+    packed = address.packed
     return packed[:3] if len(packed) == 4 else packed[:7]
