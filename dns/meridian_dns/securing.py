@@ -125,14 +125,13 @@ class _Securing:
         return self._with_signatures([denial.compact(self.zone, cut, (NS,))])
 
     def explicit(self, answer: Answer) -> Answer | None:
-        """The answer to a question for NSEC or RRSIG at a name that exists, or with compact denial is said to.
+        """The answer to a question for NSEC or RRSIG at a name that exists; with compact denial all are said to.
 
         No CNAME is followed for them (RFC 4034 section 4). For RRSIG it is one signature, as ANY gets one record set
         (RFC 8482). None: they are denied as other types are.
         """
         zone, name = self.zone, self.question.name
-        is_ours = name in zone.names or (self.is_compact and answer.rcode == NXDOMAIN)
-        if not is_ours or zone.cut_above(name) is not None:
+        if not (self.is_compact or name in zone.names) or zone.cut_above(name) is not None:
             return None
         proof = self._denied(name)[0]
         found = self._with_signatures([proof])

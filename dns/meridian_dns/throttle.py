@@ -9,7 +9,7 @@ networks makes the limit softer and never refuses a new client.
 """
 
 from enum import Enum
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 
 NETWORKS_MAX = 50_000  # about 150 bytes each
 
@@ -35,7 +35,7 @@ class Throttle:
 
     def judge(self, source: str, now: float) -> Judgement:
         """Takes one token for `source` (a textual address) at `now` (monotonic seconds)."""
-        network = _network_of(source)
+        network = network_of(source)
         tokens, then, refused = self._buckets.pop(network, (self._burst, now, 0))
         tokens = min(self._burst, tokens + (now - then) * self._rate)
         judgement = Judgement.SEND
@@ -53,6 +53,10 @@ class Throttle:
         return len(self._buckets)
 
 
-def _network_of(source: str) -> bytes:
-    packed = ip_address(source).packed
+def network_of(source: str) -> bytes:
+    """The client network of a textual address, by which clients share limits: /24 of IPv4, /56 of IPv6."""
+    address = ip_address(source)
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped  # a dual-stack socket saw an IPv4 client: else all of them were one network
+    packed = address.packed
     return packed[:3] if len(packed) == 4 else packed[:7]

@@ -204,6 +204,23 @@ def test_keys_that_vanish_from_the_store_are_written_back() -> None:
     run_virtual(story)
 
 
+def test_keys_that_vanish_while_the_parent_is_only_asked_to_let_go_are_written_back() -> None:
+    async def story() -> None:
+        desk = await leader(new_store())
+        async with running(desk.keeper.run()):
+            await asyncio.sleep(50)
+            desk.keeper.set_wishes({ZONE: None})
+            await asyncio.sleep(3)
+            ring = desk.keeper.keyrings[ZONE]
+            assert ring.state.exit is Exit.ASKED
+            await desk.store.txn([], [Delete(KEYS.zone_key(ZONE))])
+            await asyncio.sleep(3)
+            assert desk.keeper.keyrings == {ZONE: ring}
+            assert await desk.store.get(KEYS.zone_key(ZONE)) is not None
+
+    run_virtual(story)
+
+
 def test_a_record_that_cannot_be_opened_leaves_the_keys_before_it(caplog: pytest.LogCaptureFixture) -> None:
     async def story() -> None:
         store = new_store()

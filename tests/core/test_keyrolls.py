@@ -123,6 +123,33 @@ def test_a_key_that_the_parent_does_not_know_is_rolled_alone() -> None:
     assert made.trusted == {"ksk0"}
 
 
+def test_shorter_times_count_when_what_was_given_out_with_longer_ones_is_forgotten() -> None:
+    made = steady(True)
+    shorter = Times(keys_seconds=10, zone_seconds=1, parent_seconds=1, spread_seconds=5)
+    made.feed(Wanted(True, shorter))
+    made.feed(Roll(Role.ZSK, "new"))
+    for _ in range(44):
+        made.pass_seconds(1)
+        made.feed(Wanted(True, shorter))
+        assert made.zone.times == TIMES
+    made.pass_seconds(1)
+    made.feed(Wanted(True, shorter))
+    assert (made.zone.times, made.zone.shorter) == (shorter, None)
+    made.pass_seconds(5)
+    assert made.zone.tracks[1] == keyrolls.Track(Role.ZSK, "new", Phase.STEADY)
+
+
+def test_longer_times_count_at_once_and_shorter_ones_after_a_week_at_most() -> None:
+    longer = Times(zone_seconds=2**31 - 1, parent_seconds=40, keys_seconds=10, spread_seconds=5)
+    zone = steady(False).zone
+    zone = keyrolls.step(zone, Wanted(True, longer), 0).state
+    assert zone.times == longer
+    zone = keyrolls.step(zone, Wanted(True, TIMES), 1).state
+    assert (zone.times, zone.shorter_from) == (longer, 1 + 604_800 + 5)
+    assert keyrolls.step(zone, Wanted(True, longer), 2).state.shorter is None, "it was taken back"
+    assert keyrolls.step(zone, Wanted(True, TIMES), zone.shorter_from).state.times == TIMES
+
+
 def test_to_be_unsigned_the_parent_lets_go_first() -> None:
     made = steady(False)
     made.feed(Wanted(False, TIMES))

@@ -131,6 +131,17 @@ def test_nsec_and_rrsig_can_be_asked_for(denial: Denial, do: bool, name: str) ->
     assert [rrset.rdtype for rrset in message.answer] == [46]
 
 
+@pytest.mark.parametrize("name", ["x.wild.", "x.y.wild.", "x.wildcname.", "x.wildgeo.", "gone."])
+def test_with_compact_denial_every_name_has_nsec_and_rrsig(name: str) -> None:
+    zone = make_signed_zone()
+    server = server_of(zone)
+    message = dns.message.from_wire(ask(server, f"{name}{ORIGIN}.", "NSEC"))
+    assert [rrset.rdtype for rrset in message.answer] == [47, 46] and not message.authority
+    Validator(zone).check(message.to_wire(), f"{name}{ORIGIN}.", "NSEC")
+    message = dns.message.from_wire(ask(server, f"{name}{ORIGIN}.", "RRSIG"))
+    assert [rrset.rdtype for rrset in message.answer] == [46] and not message.authority
+
+
 def test_ds_is_the_parents() -> None:
     signer = make_signer()
     records = [*RECORDS, RecordSpec("inner", "NS", 600, "ns1.gw.example.com.", None)]

@@ -12,7 +12,7 @@ from tests.dns.running import Running, running
 from tests.dns.world import make_view, make_zones
 
 from meridian_dns.server import DnsServer
-from meridian_dns.tcp import CONNECTIONS_MAX, IN_FLIGHT_BYTES_MAX
+from meridian_dns.tcp import CONNECTIONS_MAX, IN_FLIGHT_BYTES_MAX, NETWORK_SHARE
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
@@ -22,8 +22,8 @@ def here(request: pytest.FixtureRequest) -> Iterator[Running]:
     assert started.server.counters.errors == 0
 
 
-def connect(here: Running) -> socket.socket:
-    client = socket.create_connection((here.host, here.port), timeout=5)
+def connect(here: Running, own: str = "127.0.0.1") -> socket.socket:
+    client = socket.create_connection((here.host, here.port), timeout=5, source_address=(own, 0))
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return client
 
@@ -110,12 +110,35 @@ def test_too_many_connections_are_closed_at_once() -> None:
         running(DnsServer(make_zones(), make_view(), None)) as here,
         contextlib.ExitStack() as clients,
     ):
-        for _ in range(CONNECTIONS_MAX):
-            client = clients.enter_context(connect(here))
+        for index in range(CONNECTIONS_MAX):
+            client = clients.enter_context(connect(here, f"127.0.{index % NETWORK_SHARE}.1"))
         client.sendall(framed(7))
         assert read_reply(client)
-        late = clients.enter_context(connect(here))
+        late = clients.enter_context(connect(here, f"127.0.{NETWORK_SHARE}.1"))
         with contextlib.suppress(ConnectionResetError):
             assert late.recv(1) == b""
         assert here.server.tcp_refused == 1
         assert here.server.tcp_connections == CONNECTIONS_MAX
+
+
+def test_one_network_does_not_keep_the_others_out() -> None:
+    with (
+        running(DnsServer(make_zones(), make_view(), None)) as here,
+        contextlib.ExitStack() as clients,
+    ):
+        greedy = [clients.enter_context(connect(here)) for _ in range(CONNECTIONS_MAX // NETWORK_SHARE)]
+        greedy[-1].sendall(framed(1))
+        assert read_reply(greedy[-1])
+        late = clients.enter_context(connect(here, "127.0.0.2"))
+        with contextlib.suppress(ConnectionResetError):
+            assert late.recv(1) == b"", "its network has all that it may have"
+        other = clients.enter_context(connect(here, "127.0.1.1"))
+        other.sendall(framed(2))
+        assert read_reply(other)
+        assert here.server.tcp_refused == 1
+        greedy[0].close()
+        greedy[1].sendall(framed(3))  # answered after the server saw that the first has left
+        assert read_reply(greedy[1])
+        again = clients.enter_context(connect(here))
+        again.sendall(framed(4))
+        assert read_reply(again), "a place that was left is free"

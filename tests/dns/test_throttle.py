@@ -22,6 +22,13 @@ def test_ipv6_networks_are_56_bits() -> None:
     assert throttle.judge("2001:db8:0:100::1", 0.0) is SEND
 
 
+def test_clients_of_ipv4_at_a_dual_stack_socket_are_not_one_network() -> None:
+    throttle = Throttle(1, 1, slip=0)
+    assert throttle.judge("::ffff:192.0.2.1", 0.0) is SEND
+    assert throttle.judge("::ffff:198.51.100.1", 0.0) is SEND
+    assert throttle.judge("192.0.2.9", 0.0) is DROP, "however it came, it is of the first one's network"
+
+
 def test_table_is_bounded_and_forgets_the_longest_unseen() -> None:
     throttle = Throttle(1, 1, networks_max=2)
     for network in ("192.0.2.1", "192.0.3.1", "192.0.2.1", "192.0.4.1"):

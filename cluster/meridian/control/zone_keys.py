@@ -6,7 +6,7 @@ of the leader's under its fence; an operator's word is written by the node that 
 
 What the store held last stands on disk too, as sealed as there: a node that starts without the store must not answer a
 signed zone without signatures. For the same reason keys that vanish from the store (an empty one was put in place of
-ours) stay in use, and the leader writes them back; they go only after the parent was asked to let go.
+ours) stay in use, and the leader writes them back; they go only after the parent is known to have let go.
 """
 
 import asyncio
@@ -267,8 +267,11 @@ def phases(state: ZoneKeys) -> str:
 
 
 def _may_go(state: ZoneKeys) -> bool:
-    """Whether the parent cannot trust these keys, as far as this node has seen."""
-    return state.exit is not keyrolls.Exit.NONE or all(track.phase is Phase.HIDDEN for track in state.tracks)
+    """Whether the parent cannot trust these keys, as far as this node has seen.
+
+    That it was asked is not enough: its DS may stand for weeks. A node that was cut off from the asking until the end
+    keeps keys that nobody needs: a zone signed without a DS hurts nobody, one unsigned with a DS is down."""
+    return state.exit is keyrolls.Exit.GONE or all(track.phase is Phase.HIDDEN for track in state.tracks)
 
 
 def _bound(zone: str, key: str) -> bytes:

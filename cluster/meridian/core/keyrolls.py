@@ -19,10 +19,12 @@ the parent by CDS (RFC 8078). Times are seconds since 1970: they outlast process
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from enum import Enum
 
 from meridian.core.machine import Step
+
+REMEMBERED_SECONDS_MAX = 604_800.0  # resolvers hold nothing longer, whatever its TTL (RFC 8767 section 4)
 
 
 class Role(Enum):
@@ -78,12 +80,18 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class ZoneKeys:
-    """All of a zone. No tracks: it is unsigned, and may be forgotten."""
+    """All of a zone. No tracks: it is unsigned, and may be forgotten.
+
+    `shorter`: times that the document says now, and that count from `shorter_from` on. Until then answers with the
+    longer TTLs of before may be remembered, under signatures of the keys of then.
+    """
 
     tracks: tuple[Track, ...]
     times: Times
     exit: Exit = Exit.NONE
     until: float | None = None
+    shorter: Times | None = None
+    shorter_from: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +157,7 @@ def step(zone: ZoneKeys, event: Event, now: float) -> Step[ZoneKeys, Forget]:
     """Returns the state after an event; one that does not fit is ignored."""
     match event:
         case Wanted(on, times):
-            return _want(replace(zone, times=times), on)
+            return _want(_timed(zone, times, now), on)
         case Gone() if zone.exit is Exit.ASKED:
             until = now + zone.times.parent_seconds + zone.times.spread_seconds
             return Step(replace(zone, exit=Exit.GONE, until=until))
@@ -198,6 +206,19 @@ def refusal(zone: ZoneKeys, event: Event) -> str | None:
             if track.phase is not Phase.STEADY:
                 return f"its {role.value} is {track.phase.value}; one rollover at a time"
     return None
+
+
+def _timed(zone: ZoneKeys, wanted: Times, now: float) -> ZoneKeys:
+    """Longer times count at once, shorter ones when all that was given out before has been forgotten."""
+    pairs = tuple(zip(astuple(zone.times), astuple(wanted), strict=True))
+    shrinking = [before for before, after in pairs if after < before]
+    if not shrinking or (zone.shorter == wanted and now >= zone.shorter_from):
+        return replace(zone, times=wanted, shorter=None, shorter_from=0.0)
+    times = Times(*map(max, pairs))
+    if zone.shorter == wanted and zone.times == times:
+        return zone
+    until = now + min(max(shrinking), REMEMBERED_SECONDS_MAX) + times.spread_seconds
+    return replace(zone, times=times, shorter=wanted, shorter_from=until)
 
 
 def _want(zone: ZoneKeys, on: bool) -> Step[ZoneKeys, Forget]:
