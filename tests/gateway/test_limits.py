@@ -187,3 +187,36 @@ def test_what_a_limit_lent_before_it_left_is_waited_for() -> None:
     assert not worker.decide([(limit, "k")], scene.now).admitted and worker.confirmed(scene.now) is None
     scene.now += 0.2
     assert worker.confirmed(scene.now) == ("agent", 0)
+
+
+def consulted(worker: Limits, *asked: tuple[Limit, str]) -> bool:
+    """Whether it admits, with the owner's answer if one is to be asked."""
+    found: list[Decision] = []
+    if not worker.consults(asked):
+        return worker.decide(asked, worker._clock()).admitted
+    worker.consult(asked, found.append)
+    return found[0].admitted
+
+
+@pytest.mark.parametrize(("policy", "admitted"), [("floor", 2), ("deny", 0), ("open", 5)])
+def test_what_happens_when_the_store_is_lost_holds_for_a_key_of_another_worker_too(policy: str, admitted: int) -> None:
+    scene, policies = Scene(), {"floor": "floor", "deny": "deny", "open": "open"}
+    limit = Limit("two", ("client_ip",), 1.0, 2, when_store_is_lost=policies[policy])  # type: ignore[arg-type] # a literal
+    scene.tell(limit, {"a": WHOLE})
+    scene.now += 100.0
+    scene.tell(limit, {"a": WHOLE}, sequence=1, lost=True)
+    assert sum(consulted(scene.workers["b"], (limit, "k")) for _ in range(5)) == admitted
+
+
+def test_a_limit_that_is_open_without_the_store_opens_no_other() -> None:
+    scene = Scene()
+    two = Limit("two", ("client_ip",), 1.0, 2)
+    some = Limit("some", ("client_ip",), 1.0, 40, when_store_is_lost="open")
+    values = {one.name: Value(0, 0, Rule(one.rate_per_second, one.burst)) for one in (two, some)}
+    for name, worker in scene.workers.items():
+        home = WHOLE if name == "a" else frozenset[int]()
+        worker.allow(Told(CUT, Allowance("agent", 0, home), values, store_is_lost=True), scene.now)
+        worker.set_spenders(["a/0", "b/0"], dict.fromkeys(WHOLE, "a"))
+        worker.replace({"two": two, "some": some}, scene.now)
+    scene.now += 100.0
+    assert sum(consulted(scene.workers["b"], (some, "k"), (two, "k")) for _ in range(5)) == 2

@@ -101,14 +101,13 @@ class Limits:
             limit, key = asked[0]
             return self._take(self._buckets[limit.name], limit, key, now)
         for limit, key in asked:
-            bucket = self._buckets[limit.name]
-            if now < self._lost_at and bucket.spender.look(key, now)[2] > 0.0:
-                return self._take(bucket, limit, key, now)  # refuses, and knows then that tokens are wanted here
+            if self._wanting(limit, key, now):
+                return self._take(self._buckets[limit.name], limit, key, now)  # refuses, and tokens are wanted here
         nearest: Decision | None = None
         for limit, key in asked:
             decision = self._take(self._buckets[limit.name], limit, key, now)
             if not decision.admitted:
-                return decision  # the store was lost, or there is no room for the key: tokens taken are forgone
+                return decision  # there is no room for the key: tokens taken are forgone
             if nearest is None or decision.remaining < nearest.remaining:
                 nearest = decision
         assert nearest is not None
@@ -118,15 +117,16 @@ class Limits:
         """Whether somebody else must be asked: then call `consult`, else `decide`."""
         if self._alone:
             return False
-        return any(self._elsewhere(self._buckets[limit.name], key) for limit, key in asked)
+        now = self._clock()
+        return any(self._elsewhere(limit, key, now) for limit, key in asked)
 
     def consult(self, asked: Asked, then: Callable[[Decision], None]) -> None:
         """As `decide`, but asks the owners of keys: calls `then` once, now or within CONSULT_SECONDS."""
         now = self._clock()
-        remote = [(limit, key) for limit, key in asked if self._elsewhere(self._buckets[limit.name], key)]
+        remote = [(limit, key) for limit, key in asked if self._elsewhere(limit, key, now)]
         local = [one for one in asked if one not in remote]
         for limit, key in local:
-            if self._buckets[limit.name].spender.look(key, now)[2] > 0.0:
+            if self._wanting(limit, key, now):
                 then(self._take(self._buckets[limit.name], limit, key, now))
                 return
         consultation = _Consultation(local, len(remote), then)
@@ -337,9 +337,18 @@ class Limits:
         for bucket in self._buckets.values():
             bucket.spender.peers = self._peers
 
-    def _elsewhere(self, bucket: "_Bucket", key: str) -> bool:
-        """Whether this key is another worker's altogether."""
-        return not bucket.shared and bucket.spender.look(key, self._clock())[2] == NEVER
+    def _elsewhere(self, limit: Limit, key: str, now: float) -> bool:
+        """Whether this key is another worker's altogether, and that worker is to be asked."""
+        bucket = self._buckets[limit.name]
+        if bucket.shared or (now >= self._lost_at and limit.when_store_is_lost != "floor"):
+            return False
+        return bucket.spender.look(key, now)[2] == NEVER
+
+    def _wanting(self, limit: Limit, key: str, now: float) -> bool:
+        """Whether this worker would refuse by itself."""
+        if now >= self._lost_at and limit.when_store_is_lost != "floor":
+            return limit.when_store_is_lost == "deny"
+        return self._buckets[limit.name].spender.look(key, now)[2] > 0.0
 
     def _owner(self, bucket: "_Bucket", key: str) -> str | None:
         """The address of the spender that owns a key, as far as known."""
