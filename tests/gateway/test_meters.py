@@ -139,3 +139,47 @@ def test_letters_lend_between_workers() -> None:
     assert spend(b, HOURLY, 0.3) == 4
     assert not a.hear(replace(ask, limit="a token bucket"), 0.3)
     assert a.look(HOURLY, "k", 0.3, NOON)[2] != NEVER
+
+
+def test_a_limit_that_was_another_for_a_while_goes_on_with_what_it_counted() -> None:
+    meters = Meters.alone(0.0, NOON)
+    meters.replace(LIMITS, 0.0, NOON)
+    assert [spend(meters, one) for one in (HOURLY, DAILY, FEW)] == [10, 100, 2]
+    meters.replace({one.name: replace(one, key=("host",)) for one in LIMITS.values()}, 1.0, NOON + 1)  # a mistake,
+    meters.replace(LIMITS, 2.0, NOON + 2)  # rolled back
+    assert [spend(meters, one, 3.0) for one in (HOURLY, DAILY, FEW)] == [0, 0, 0]
+    meters.release(FEW, "k")
+    assert spend(meters, FEW, 4.0) == 1
+
+
+def test_a_limit_that_never_comes_back_is_forgotten_when_it_matters_no_more() -> None:
+    meters = Meters.alone(0.0, NOON)
+    for index in range(5):
+        now = index * 40 * 86_400.0
+        meters.replace({f"daily-{index}": replace(DAILY, name=f"daily-{index}")}, now, NOON + now)
+    assert len(meters._all()) == 2, "the one in force and the last before it"
+
+
+def test_of_two_limits_of_one_name_each_is_handed_over_as_what_it_is() -> None:
+    machine, by_host = Machine(), replace(HOURLY, key=("host",))
+    first = machine.start(100.0)
+    machine.write(first.lines())
+    assert spend(first, HOURLY, 100.0) == 10
+    first.replace({"hourly": by_host}, 101.0, NOON + 101)
+    assert [first.admit(by_host, "k", 101.0, NOON + 101) for _ in range(4)] == [0.0] * 4
+    machine.write(first.close())
+    second = machine.start(110.0)
+    assert spend(second, HOURLY, 110.0) == 0
+    second.replace({"hourly": by_host}, 111.0, NOON + 111)
+    assert spend(second, by_host, 111.0) == 6
+
+
+def test_slices_are_kept_until_what_a_limit_admitted_that_left_has_ended() -> None:
+    meters = Meters.alone(0.0, NOON)
+    meters.replace(LIMITS, 0.0, NOON)
+    assert meters.admit(FEW, "k", 0.0, NOON) == 0.0
+    meters.replace({}, 1.0, NOON)
+    meters.take(Portion(1, ()), 2.0, NOON)
+    assert not meters.settled()
+    meters.release(FEW, "k")
+    assert meters.settled()

@@ -5,6 +5,7 @@ Times: `now` is CLOCK_BOOTTIME in seconds, `unix` is Unix time in seconds, both 
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from zoneinfo import ZoneInfo
 
 from meridian.core.granting.messages import Ask, Grant, Message
@@ -16,6 +17,8 @@ from meridian.core.metering.windows import Terms, Windows
 from meridian.core.snapshot import Limit
 
 Meter = Windows | Quotas | Concurrency
+_Identity = tuple[object, ...]
+GONE_MAX = 1_000  # limits that left the document and may come back: more than a day of mistakes and rollbacks
 LONG_AGO = (-1e9, 0.0)
 """Since when a worker has its slices that is the first one ever to have them."""
 
@@ -40,7 +43,7 @@ class Meters:
         self._lines: list[Line] = []
         self._limits: dict[str, Limit] = {}
         self._meters: dict[str, Meter] = {}
-        self._gone: dict[str, tuple[Limit, Meter, float]] = {}  # and until when what they counted may matter
+        self._gone: dict[tuple[str, _Identity], tuple[Limit, Meter, float]] = {}  # and until when it may matter
 
     @classmethod
     def alone(cls, now: float, unix: float) -> "Meters":
@@ -74,9 +77,12 @@ class Meters:
 
     def release(self, limit: Limit, key: str) -> None:
         """An exchange that a concurrency limit admitted has ended. The limit may have left the document since."""
-        found = self._meters.get(limit.name)
-        if not isinstance(found, Concurrency) or self._limits[limit.name].key != limit.key:
-            found = self._gone[limit.name][1] if limit.name in self._gone else None
+        here = self._limits.get(limit.name)
+        if here is not None and _identity(here) == _identity(limit):
+            found = self._meters.get(limit.name)
+        else:
+            gone = self._gone.get((limit.name, _identity(limit)))
+            found = gone[1] if gone is not None else None
         if isinstance(found, Concurrency) and found.active(key):
             found.release(key)
 
@@ -89,17 +95,19 @@ class Meters:
 
     def replace(self, limits: Mapping[str, Limit], now: float, unix: float) -> None:
         """Takes the limits of a new snapshot. Another key, window or period makes it another limit: it counts from now
-        on, with all of its slices, for nobody has spent it before."""
+        on, with all of its slices, for nobody has spent it before. One that comes back as it was goes on."""
         wanted = {name: limit for name, limit in limits.items() if limit.kind != "rate"}
         for name, old in list(self._limits.items()):
             if name not in wanted or _identity(wanted[name]) != _identity(old):
-                self._gone[name] = (old, self._meters.pop(name), now + _memory_seconds(old))
-        self._gone = {name: one for name, one in self._gone.items() if one[2] > now or name not in wanted}
+                self._gone[name, _identity(old)] = (old, self._meters.pop(name), now + _memory_seconds(old))
+        self._gone = {name: one for name, one in self._gone.items() if one[2] > now or _is_busy(one[1])}
         for name, limit in wanted.items():
             meter = self._meters.get(name)
             if meter is None:
                 meter = self._meters[name] = self._begin(limit, now, unix)
             meter.change(limit.amount)
+        while len(self._gone) > GONE_MAX:  # the first to have left
+            del self._gone[next(iter(self._gone))]
         self._limits = wanted
 
     def take(self, portion: Portion, now: float, unix: float) -> None:
@@ -116,19 +124,20 @@ class Meters:
             self._forgotten = self._is_new = False
             self._lines.append(self._held)
         self._portion = portion
-        for meter in self._meters.values():
+        for meter in self._all():
             self._give(meter)
 
     def _begin(self, limit: Limit, now: float, unix: float) -> Meter:
-        old = self._gone.pop(limit.name, None)
-        if old is not None and _identity(old[0]) == _identity(limit):
+        meter: Meter
+        old = self._gone.pop((limit.name, _identity(limit)), None)
+        if old is not None:
             meter = old[1]  # it comes back: so does what it counted
         elif limit.kind == "window":
             terms = Terms(limit.amount, limit.window_seconds)
             meter = Windows(limit.name, terms, self._address, self._incarnation)
-            meter.peers = self._peers
-            if self._ledgers is not None and limit.name in self._ledgers.windows:
-                meter.resume(self._ledgers.windows.pop(limit.name))
+            given = self._ledgers.windows.pop(_window_name(limit), None) if self._ledgers is not None else None
+            if given is not None:
+                meter.resume(given)
         elif limit.kind == "quota":
             name, zone = _ledger_name(limit), ZoneInfo(limit.time_zone)
             meter = Quotas(name, limit.amount, limit.period, zone, unix, durable=self._ledgers is not None)
@@ -136,6 +145,8 @@ class Meters:
                 meter.resume(self._ledgers.limits.pop(name, Ledger()), self._ledgers.crashed_at)
         else:
             meter = Concurrency(limit.name, limit.amount)
+        if isinstance(meter, Windows):
+            meter.peers = self._peers
         self._give(meter)
         return meter
 
@@ -169,11 +180,12 @@ class Meters:
     def close(self) -> list[Line]:
         """The last lines of a worker that ends as planned; it admits nothing from now on."""
         lines: list[Line] = self.lines()
-        for meter in self._all():
+        here = [(limit, self._meters[name]) for name, limit in self._limits.items()]
+        for limit, meter in [*here, *((limit, meter) for limit, meter, _ in self._gone.values())]:
             if isinstance(meter, Quotas):
                 lines += [Exact(record) for record in meter.handover()]
             elif isinstance(meter, Windows):
-                lines.append(meter.handover())
+                lines.append(replace(meter.handover(), limit=_window_name(limit)))
         return [*lines, Closed()]
 
     def _all(self) -> list[Meter]:
@@ -216,7 +228,7 @@ class Meters:
                 meter.poll()
 
 
-def _identity(limit: Limit) -> tuple[object, ...]:
+def _identity(limit: Limit) -> _Identity:
     """What makes it the same limit: with another, what was counted means nothing."""
     return limit.kind, limit.key, limit.window_seconds, limit.period, limit.time_zone
 
@@ -224,6 +236,16 @@ def _identity(limit: Limit) -> tuple[object, ...]:
 def _ledger_name(limit: Limit) -> str:
     """Of a quota: with another key, period or zone it is another."""
     return " ".join((limit.name, limit.period, limit.time_zone, *limit.key))
+
+
+def _window_name(limit: Limit) -> str:
+    """Of a window: with another key or length it is another, and both may be there to be handed over."""
+    return " ".join((limit.name, f"{limit.window_seconds:g}", *limit.key))
+
+
+def _is_busy(meter: Meter) -> bool:
+    """Whether exchanges are under way that it admitted: they count until they end."""
+    return isinstance(meter, Concurrency) and meter.is_busy
 
 
 def _memory_seconds(limit: Limit) -> float:

@@ -61,6 +61,11 @@ class Concurrency:
         """Another N."""
         self.amount = amount
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is under way."""
+        return bool(self._active)
+
     def active(self, key: str) -> int:
         """How many are under way."""
         return self._active.get(key, 0)
