@@ -136,3 +136,19 @@ def test_a_full_table_refuses_new_keys_and_forgets_only_what_is_free() -> None:
     assert one.admit("c", 11.5) == 0.0, "a is free"
     one.take(NOTHING, {})
     assert one.admit("d", 11.5) == NEVER
+
+
+def test_an_answer_from_afar_counts_though_more_was_asked_for_meanwhile() -> None:
+    terms = Terms(40, 10.0)
+    borrower, lender = windows(terms, Portion(2, ())), windows(terms, Portion(2, (0, 1)), address="b/0")
+    borrower.peers = ["b/0"]
+    under_way: list[tuple[float, Grant | None]] = []
+    admitted = 0
+    for tick in range(100):
+        now = 5.0 + tick * 0.05
+        admitted += borrower.admit("k", now) == 0.0
+        under_way += [(now + 0.25, lender.asked(ask, now + 0.12)) for ask in borrower.poll(now)]
+        for due, grant in under_way:
+            if grant is not None and due <= now < due + 0.05:
+                borrower.granted(grant, now)
+    assert admitted > 20, "of the 40 that the lender has and does not want"

@@ -6,7 +6,7 @@ from meridian.core.granting.messages import Ask, Grant
 from meridian.core.metering.concurrency import Concurrency
 from meridian.core.metering.portions import Portion
 from meridian.core.metering.quotas import Quotas
-from meridian.core.metering.windows import Short, Windows
+from meridian.core.metering.windows import Windows
 
 
 class FastWindow(Planting):
@@ -59,7 +59,7 @@ class LoanFromAnswer(Planting):
     """A loan lasts from when it arrives."""
 
     class Bug(Windows):
-        def _loan_until(self, short: Short, now: float) -> float:
+        def _loan_until(self, asked_at: float, now: float) -> float:
             return now + self.terms.loan_seconds
 
     windows = Bug
@@ -69,7 +69,7 @@ class LoanForEver(Planting):
     """A loan has no end."""
 
     class Bug(Windows):
-        def _loan_until(self, short: Short, now: float) -> float:
+        def _loan_until(self, asked_at: float, now: float) -> float:
             return now + 1e6
 
     windows = Bug
@@ -81,10 +81,10 @@ class AnyAnswer(Planting):
     class Bug(Windows):
         def granted(self, grant: Grant, now: float) -> None:
             short = self._short.get(grant.key)
-            serial = short.serial if short else 0
+            waiting = dict(short.waiting) if short is not None else {}
             super().granted(grant, now)
             if short is not None:
-                short.serial = serial
+                short.waiting = waiting
 
     windows = Bug
 

@@ -92,8 +92,7 @@ class Short:
     refused_at: float
     wanted: int = 0  # refused since the last ask
     asks: int = 0
-    serial: int = 0  # of the ask that waits for an answer; 0: none
-    asked_at: float = -NEVER
+    waiting: dict[int, float] = field(default_factory=dict)  # asks that may yet be answered: serial, and when sent
     ask_after: float = -NEVER
     loans: list[tuple[float, int]] = field(default_factory=list)  # (until, tokens), each to be spent once
 
@@ -217,7 +216,10 @@ class Windows:
         lender = self.peers[(digest(self.address, key) + short.asks) % len(self.peers)]
         short.asks += 1
         tokens = min(2 * short.wanted, max(1, self.terms.amount // LOAN_PART))
-        short.serial, short.asked_at, short.wanted = self._serial, now, 0
+        short.wanted = 0
+        too_late = now - self.terms.loan_seconds
+        # An answer from afar comes after the next ask: what it brings is booked there, and lost if it is not taken.
+        short.waiting = {serial: at for serial, at in short.waiting.items() if at > too_late} | {self._serial: now}
         return Ask(
             self.limit, key, self.address, self.incarnation, lender, self._serial, self._serial, float(tokens),
             self.terms.order,
@@ -248,12 +250,14 @@ class Windows:
         )  # fmt: skip
 
     def granted(self, grant: Grant, now: float) -> None:
-        """Takes a loan, if it answers the last ask for this key, and soon enough."""
+        """Takes a loan, if it answers an ask for this key, and soon enough."""
         short = self._short.get(grant.key)
-        if short is None or not short.serial or grant.serial != short.serial or grant.incarnation != self.incarnation:
+        if short is None or grant.incarnation != self.incarnation:
             return
-        short.serial = 0  # an answer counts once
-        until = self._loan_until(short, now)
+        asked_at = short.waiting.pop(grant.serial, None)  # an answer counts once
+        if asked_at is None:
+            return
+        until = self._loan_until(asked_at, now)
         if grant.tokens >= 1 and now < until:
             short.loans.append((until, int(grant.tokens)))
 
@@ -296,8 +300,8 @@ class Windows:
     def _lent_until(self, now: float) -> float:
         return now + self.terms.lent_seconds
 
-    def _loan_until(self, short: Short, now: float) -> float:
-        return short.asked_at + self.terms.loan_seconds
+    def _loan_until(self, asked_at: float, now: float) -> float:
+        return asked_at + self.terms.loan_seconds
 
     def _booked(self, key: str, now: float) -> Booked | None:
         booked = self._keys.get(key)
