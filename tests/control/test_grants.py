@@ -1,7 +1,7 @@
 """Seats against a store: never two nodes on one, a node keeps its own, a limit changes when all have acknowledged."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pytest
 from tests.control.parts import KEYS, FlakyStore, running
@@ -15,7 +15,7 @@ from meridian.control.seat_orders import SeatsRefused
 from meridian.control.seating import Epoch
 from meridian.core.granting.seats import Seat, Tell
 from meridian.core.granting.shares import Cut, Rule, Value
-from meridian.store.port import DeletePrefix, Put, TxnResult
+from meridian.store.port import Compare, DeletePrefix, Op, Put, StoreUnavailable, TxnResult
 
 CUT = cut_for(3, 2)
 
@@ -360,5 +360,24 @@ def test_a_witness_alone_does_not_cut_the_limits() -> None:
         async with running(witness.run()):
             await asyncio.sleep(5.0)
             assert (await one.list(KEYS.limits())).items == ()
+
+    run_virtual(story)
+
+
+def test_what_was_tried_in_vain_is_not_remembered_for_ever() -> None:
+    class Jammed(FlakyStore):
+        """It takes leases, and refuses seats."""
+
+        async def txn(self, when: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op] = ()) -> TxnResult:
+            if any(isinstance(op, Put) and op.key.startswith(KEYS.limit_seats()) for op in then):
+                raise StoreUnavailable("jammed")
+            return await super().txn(when, then, otherwise)
+
+    async def story() -> None:
+        node = Node(Jammed(asyncio.get_running_loop().time), "a")
+        meet(node)
+        async with running(node.run()):
+            await asyncio.sleep(120.0)
+            assert 0 < len(node.grants._written) <= 4 * CUT.seats
 
     run_virtual(story)

@@ -64,6 +64,7 @@ from meridian.store.port import (
 AGAIN_SECONDS = 1.0  # after the store or the disk failed
 LOOK_SECONDS = 0.5  # how soon a leader sees that a limit's change may be completed
 IDLE_SECONDS = 3600.0
+WRITTEN_PER_SEAT = 4  # records of takes remembered: what is older was listed since, or never came to be
 WAKE_SECONDS_MIN = 0.01  # a deadline that stays where it is must not hold the loop
 
 _log = logging.getLogger("meridian.control")
@@ -348,6 +349,8 @@ class Grants:
             return
         epoch = self._keys.limit_epoch()
         self._written[take.nonce] = record
+        while len(self._written) > WRITTEN_PER_SEAT * view.epoch.cut.seats:
+            del self._written[next(iter(self._written))]
         try:
             result = await self._store.txn(
                 [held, ModifiedAt(epoch, view.items[epoch].mod_revision)], [Put(key, record, lease=take.lease)]
