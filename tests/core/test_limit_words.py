@@ -3,8 +3,9 @@
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
-from meridian.core.authentication import hash_of
+from meridian.core.authentication import Authenticator, hash_of
 from meridian.core.document import DocumentError, load
 from meridian.core.limit_words import parse_quota, parse_window
 from meridian.core.rates import parse_rate
@@ -118,3 +119,13 @@ routes: [{{name: all, upstream: app, stages: {stages}}}]
     with pytest.raises(DocumentError) as found:
         load(text)
     assert message in str(found.value)
+
+
+def test_a_field_or_a_hash_with_a_line_end_is_neither() -> None:
+    consumers = [{"name": "ann", "secrets": [hash_of(b"a")]}]
+    Authenticator.model_validate({"name": "keys", "header": "x-api-key", "consumers": consumers})
+    with pytest.raises(ValidationError, match="is not the name of a field"):
+        Authenticator.model_validate({"name": "keys", "header": "x-api-key\n", "consumers": consumers})
+    twice = [{"name": "ann", "secrets": [hash_of(b"a"), hash_of(b"a") + "\n"]}]
+    with pytest.raises(ValidationError, match="is no hash of a secret"):
+        Authenticator.model_validate({"name": "keys", "header": "x-api-key", "consumers": twice})

@@ -1,7 +1,9 @@
 """What is said of limits survives its encoding; garbage is dropped; letters that come together go together."""
 
+import math
 from collections.abc import Callable
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,6 +49,16 @@ def test_a_message_survives(message: Message) -> None:
 @given(st.binary(max_size=200))
 def test_garbage_is_no_message_and_no_error(body: bytes) -> None:
     message_from_proto(body)
+
+
+@pytest.mark.parametrize("tokens", [math.nan, math.inf, -math.inf])
+def test_a_number_that_counts_nothing_is_no_message(tokens: float) -> None:
+    for message in (
+        Ask("few", "k", "a/0", 1, "b/0", 1, 1, tokens, (0, 0)),
+        Grant("few", "k", "a/0", 1, "b/0", 1, tokens, 0.0),
+        Consulted("few", "k", "a/0", 1, True, tokens, 0.0, 0.0),
+    ):
+        assert message_from_proto(message_to_proto(message)) is None
 
 
 def test_an_empty_letter_is_no_message() -> None:

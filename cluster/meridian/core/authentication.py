@@ -19,8 +19,8 @@ from meridian.core.words import Name, Word
 SECRET_BYTES_MAX = 512
 """Of what a request shows; the longest that could be a secret of anyone's making."""
 
-_HASH = re.compile(r"^sha256:[0-9a-f]{64}$")
-_FIELD_NAME = re.compile(r"^[a-z0-9!#$%&'*+.^_`|~-]{1,64}$")
+_HASH = re.compile(r"sha256:[0-9a-f]{64}")
+_FIELD_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _FORBIDDEN_FIELDS = frozenset((
     "authorization", "connection", "content-length", "cookie", "host", "te", "trailer", "transfer-encoding", "upgrade",
 ))  # fmt: skip
@@ -34,14 +34,14 @@ def hash_of(secret: bytes) -> str:
 
 
 def _checked_hash(text: str) -> str:
-    if not _HASH.match(text):  # never repeated: it may be the secret itself
+    if not _HASH.fullmatch(text):  # never repeated: it may be the secret itself
         raise ValueError("this is no hash of a secret: `meridian secret` makes a secret and prints sha256:... for here")
     return text
 
 
 def _checked_header(text: str) -> str:
     name = text.lower()
-    if not _FIELD_NAME.match(name):
+    if not _FIELD_NAME.fullmatch(name):
         raise ValueError(f"{text[:64]!r} is not the name of a field; write for example x-api-key")
     if name in _FORBIDDEN_FIELDS:
         raise ValueError(f"{name!r} has a meaning of its own; use a field such as x-api-key, or basic: true")

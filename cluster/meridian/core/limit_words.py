@@ -15,7 +15,7 @@ KEY_PARTS_MAX = 4
 
 _WINDOW = re.compile(r"^(\d+)/(\d+)([smh])$")
 _QUOTA = re.compile(r"^(\d+)/(day|month)$")
-_FIELD_NAME = re.compile(r"^[a-z0-9!#$%&'*+.^_`|~-]{1,64}$")
+_FIELD_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _PARTS = ("client_ip", "consumer", "route", "host")
 
 
@@ -85,7 +85,7 @@ def _checked_part(part: str) -> str:
     kind, colon, name = part.partition(":")
     if part in _PARTS:
         return part
-    if kind == "header" and colon and _FIELD_NAME.match(name.lower()):
+    if kind == "header" and colon and _FIELD_NAME.fullmatch(name.lower()):
         return f"header:{name.lower()}"
     raise ValueError(f"{part[:64]!r} is no key; known here: {', '.join(_PARTS)}, header:NAME, or a list of them")
 

@@ -4,6 +4,7 @@ Whatever does not fit (of a newer node, or garbage) is dropped: a letter may be 
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from math import isfinite
 
 from google.protobuf.message import DecodeError
 
@@ -144,10 +145,12 @@ def message_to_proto(message: Message) -> bytes:
 
 
 def message_from_proto(body: bytes) -> Message | None:
-    """Returns what a letter says; None for what is no message of ours."""
+    """Returns what a letter says; None for what is no message of ours: tokens that are no number are none either."""
     try:
         spending = pb.Spending.FromString(body)
     except DecodeError:
+        return None
+    if not (isfinite(spending.ask.tokens) and isfinite(spending.grant.tokens) and isfinite(spending.consulted.level)):
         return None
     match spending.WhichOneof("body"):
         case "ask":
