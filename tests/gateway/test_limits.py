@@ -220,3 +220,17 @@ def test_a_limit_that_is_open_without_the_store_opens_no_other() -> None:
         worker.replace({"two": two, "some": some}, scene.now)
     scene.now += 100.0
     assert sum(consulted(scene.workers["b"], (some, "k"), (two, "k")) for _ in range(5)) == 2
+
+
+def test_what_was_lent_before_limits_were_cut_anew_is_waited_for() -> None:
+    scene, limit = Scene(), Limit("some", ("client_ip",), 10.0, 40)
+    scene.tell(limit, {"a": WHOLE})
+    scene.now += 10.0
+    worker, value = scene.workers["a"], {"some": Value(0, 0, Rule(10.0, 40))}
+    assert worker.confirmed(scene.now) == ("agent", 0)
+    anew = Cut(seats=8, slices=1, homes=2, alone_max=2)
+    worker.allow(Told(anew, Allowance("agent", 1, frozenset(range(8))), value), scene.now)
+    scene.now += CUT.withheld_seconds - 0.1
+    assert not worker.decide([(limit, "k")], scene.now).admitted and worker.confirmed(scene.now) is None
+    scene.now += 0.3
+    assert worker.decide([(limit, "k")], scene.now).admitted and worker.confirmed(scene.now) == ("agent", 1)

@@ -190,10 +190,12 @@ class Limits:
         """Replaces what this worker may spend."""
         if self._slot >= told.cut.slices:  # more workers than the limits are cut for: this one lives on loans
             told = replace(told, allowance=replace(told.allowance, home=frozenset(), leased=frozenset()))
-        recut = self._told is None or told.cut != self._told.cut
-        self._told = told
-        if recut:  # of another generation: nothing that was known of seats and levels means anything in it
-            self._left.clear()
+        before, self._told = self._told, told
+        if before is None or told.cut != before.cut:  # nothing known of seats and levels means anything in another cut
+            if before is None:
+                self._left.clear()
+            else:  # but what was lent may be out
+                self._left |= dict.fromkeys(self._buckets, now + before.cut.withheld_seconds)
             self._buckets = {name: self._begin(name, now) for name in self._limits}
         self._apply(now)
 
