@@ -3,16 +3,18 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 from tests.control.parts import KEYS, FlakyStore, running
 from tests.support import wait_until
 
 from meridian.control.configuration import ChangedMeanwhile, Configuration, NoRollout, RolloutRunning
 from meridian.control.members import MemberRecord
-from meridian.control.rollout import RolloutHandlers, Rollouts
-from meridian.control.rollout_record import RolloutRecord
+from meridian.control.rollout import RolloutHandlers, Rollouts, Word
+from meridian.control.rollout_record import RolloutDamaged, RolloutRecord
 from meridian.core.judging import Arms, Tally
 from meridian.core.rollout import Part, Stage
 from meridian.store import documents
@@ -189,3 +191,40 @@ async def test_a_canary_that_restarts_ends_it() -> None:
         await c.until(Stage.CANARY)
         c.members["two"] = MemberRecord("two", "two.2", "europe", ())
         assert "two left or restarted" in (await c.until(Stage.UNDONE)).detail
+
+
+async def test_a_witness_is_not_asked_whether_it_can_run_what_it_never_serves() -> None:
+    async with cluster() as c:
+        c.members["eye"] = MemberRecord("eye", "eye.1", "aloof", (), witness=True)
+        assert set((await c.until(Stage.CANARY)).canaries) == {"one", "two"}
+        c.exchanges = 500
+        assert (await c.until(Stage.DONE)).region == "asia"
+
+
+@pytest.mark.parametrize("slower", [(), (0,) * 3, (0,) * 40])
+async def test_a_node_that_counts_in_another_way_is_silent_and_stops_no_leader(slower: tuple[int, ...]) -> None:
+    async with cluster() as c:
+        c.members["odd"] = MemberRecord("odd", "odd.1", "zone", ())
+        word = Word("odd.1", 2, answered=True)
+        await c.store.put(KEYS.trial("odd"), msgspec.json.encode(word))
+        canary = await c.until(Stage.CANARY)
+        assert "odd" in canary.canaries
+        arms = Arms(canary.rules.canary_percent / 100, {"r": Tally(9, slower=slower)}, {"r": Tally(9, slower=slower)})
+        word = replace(word, generation=canary.generation, arms=arms)
+        await c.store.put(KEYS.trial("odd"), msgspec.json.encode(word))
+        c.exchanges = 500
+        await c.until(Stage.DONE)
+
+
+@pytest.mark.parametrize("word", [b"{", b'{"candidate":2,"base":1,"rules":{},"stage":"of a newer node"}'])
+async def test_a_record_that_cannot_be_read_is_ended_by_abort_or_by_going_back(word: bytes) -> None:
+    c = Cluster(FlakyStore(asyncio.get_running_loop().time))
+    await c.begin()
+    await c.store.put(KEYS.rollout(), word)
+    with pytest.raises(RolloutDamaged, match="meridian rollout abort"):
+        await c.configuration.apply(CHANGED, {}, author="ann")
+    assert "could not be read" in (await c.configuration.abort(author="ann")).detail
+    assert (await c.configuration.rollout(), await c.current()) == (None, 1)
+    await c.store.put(KEYS.rollout(), word)
+    assert (await c.configuration.rollback(1, author="ann")).version == 3
+    assert (await c.configuration.rollout(), await c.current()) == (None, 3)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from meridian.control.bundle import Bundle, describe, fingerprint, seal, unseal
-from meridian.control.rollout_record import RolloutRecord, decode, writes
+from meridian.control.rollout_record import RolloutDamaged, RolloutRecord, decode, removes, writes
 from meridian.core import model
 from meridian.core.document import DocumentError, Place, Problem, load, locate, warnings
 from meridian.core.model import Document
@@ -156,8 +156,14 @@ class Configuration:
         return await self._end(Stage.DONE, f"promoted by {author or 'an operator'}")
 
     async def abort(self, *, author: str) -> RolloutRecord:
-        """Ends the rollout; the version before it stays current. Raises NoRollout, RolloutChanged."""
-        return await self._end(Stage.UNDONE, f"aborted by {author or 'an operator'}")
+        """Ends the rollout, also one whose record cannot be read; the version before it stays current.
+
+        Raises NoRollout, RolloutChanged."""
+        detail = f"aborted by {author or 'an operator'}"
+        try:
+            return await self._end(Stage.UNDONE, detail)
+        except RolloutDamaged:
+            return await self._remove(detail)
 
     async def outcomes(self) -> dict[int, RolloutRecord]:
         """How the rollouts of versions ended, by version; those applied at once have none."""
@@ -179,6 +185,16 @@ class Configuration:
             if (await self._store.txn(when, then)).succeeded:
                 return ended_record
         raise documents.RolloutChanged
+
+    async def _remove(self, detail: str) -> RolloutRecord:
+        base = await documents.current_version(self._store, self._keys)
+        item = await self._store.get(self._keys.rollout())
+        when = [ModifiedAt(item.key, item.mod_revision)] if item is not None else []
+        if not when or not (await self._store.txn(when, removes(self._keys))).succeeded:
+            raise documents.RolloutChanged
+        return RolloutRecord(
+            0, base, Rules(), Stage.UNDONE, detail=f"{detail}; its record could not be read and is gone", ended=_now()
+        )
 
     async def _rollout(self) -> tuple[RolloutRecord | None, int]:
         item = await self._store.get(self._keys.rollout())
@@ -215,15 +231,19 @@ class Configuration:
         _, payload = await self._read(version)
         bundle = unseal(payload, self._cluster_key)
         document = await asyncio.to_thread(self._validate, bundle.text, bundle.files)
-        running, revision = await self._rollout()
+        item = await self._store.get(self._keys.rollout())
 
         def beside(number: int) -> documents.Beside:
             """A rollout that is on its way ends: going back is for emergencies and waits for nothing."""
             then: tuple[Op, ...] = ()
+            try:
+                running = decode(item) if item is not None else None
+            except RolloutDamaged:
+                running, then = None, removes(self._keys)
             if running is not None and not running.over:
                 ended = running.ending(Stage.UNDONE, f"ended by {author or 'a'} rollback to version {version}", _now())
                 then = writes(self._keys, ended)
-            return documents.Beside(self._keys.rollout(), revision, then)
+            return documents.Beside(self._keys.rollout(), item.mod_revision if item is not None else 0, then)
 
         number = await self._write(payload, author, f"rollback to version {version}", base, beside)
         return Applied(number, True, warnings(bundle.text, document))

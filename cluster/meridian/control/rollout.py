@@ -18,7 +18,7 @@ from meridian.control.fences import revision_of
 from meridian.control.members import MemberRecord
 from meridian.control.rollout_record import RolloutRecord, decode, writes
 from meridian.control.waiting import Pause, signalled
-from meridian.core.judging import Arms
+from meridian.core.judging import BOUNDS_SECONDS, Arms
 from meridian.core.rollout import Finish, NodeTrial, Observed, Part, Undo, part, progress, step
 from meridian.store import documents
 from meridian.store.keys import Keys
@@ -230,9 +230,17 @@ class Rollouts:
                 _log.warning("%s cannot be read and counts as silence: %s", item.key, error)
         nodes = {}
         for name, member in self._members().items():
+            if member.witness:  # it has no workers that could try anything
+                continue
             word = said.get(name, Word())
             if word.node_id != member.node_id or word.candidate != record.candidate:
                 word = Word()
-            arms = word.arms if word.generation == record.generation else None
+            arms = word.arms if word.generation == record.generation and _comparable(word.arms) else None
             nodes[name] = NodeTrial(member.region, word.answered, word.refused, arms)
         return nodes
+
+
+def _comparable(arms: Arms | None) -> bool:
+    """Whether a node counts as this one does: one of another version may know other bounds."""
+    tallies = (*arms.current.values(), *arms.candidate.values()) if arms is not None else ()
+    return all(len(tally.slower) == len(BOUNDS_SECONDS) for tally in tallies)

@@ -10,7 +10,7 @@ import msgspec
 
 from meridian.core.rollout import Progress, Rollout, Rules, Stage
 from meridian.store.keys import Keys
-from meridian.store.port import DeletePrefix, Item, Op, Put, StoreError
+from meridian.store.port import Delete, DeletePrefix, Item, Op, Put, StoreError
 
 
 class RolloutDamaged(StoreError):
@@ -93,3 +93,8 @@ def writes(keys: Keys, record: RolloutRecord) -> tuple[Op, ...]:
     if not record.over:
         return (Put(keys.rollout(), value),)
     return (Put(keys.rollout(), value), Put(keys.outcome(record.candidate), value), DeletePrefix(keys.trials()))
+
+
+def removes(keys: Keys) -> tuple[Op, ...]:
+    """What a transaction writes to end a rollout whose record cannot be read: nothing of it is left."""
+    return (Delete(keys.rollout()), DeletePrefix(keys.trials()))

@@ -68,8 +68,8 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class NodeTrial:
-    """One member of the cluster. `answered`: it has compiled the candidate, or says in `refused` why it cannot run it.
-    `arms` are None unless they are of the present generation."""
+    """One member of the cluster that serves. `answered`: it has compiled the candidate, or says in `refused` why it
+    cannot run it. `arms` are None unless they are of the present generation."""
 
     region: str
     answered: bool = False
@@ -79,7 +79,7 @@ class NodeTrial:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What the leader sees: all members by name."""
+    """What the leader sees: all members that serve, by name."""
 
     nodes: Mapping[str, NodeTrial]
 
