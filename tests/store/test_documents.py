@@ -104,6 +104,20 @@ async def test_a_commit_in_the_middle_of_a_pruning_stops_it() -> None:
     assert (await read_version(store, KEYS, 4))[1] == b"0"
 
 
+async def test_a_candidate_in_the_middle_of_a_pruning_stops_it() -> None:
+    store = TroubledStore()
+    for number in range(3):
+        await write_version(store, KEYS, b"%d" % number, META, expected_current=number)
+
+    async def propose_the_pruned_text_again(then: Sequence[Op]) -> None:
+        assert await write_version(store, KEYS, b"0", META, expected_current=3, candidate=True) == 4
+
+    store.before_txn = propose_the_pruned_text_again
+    assert await prune(store, KEYS, keep=1) == 0
+    assert (await read_version(store, KEYS, 4))[1] == b"0"
+    assert await current_version(store, KEYS) == 3
+
+
 async def test_the_largest_document_passes_and_a_larger_one_is_refused() -> None:
     store = TroubledStore()
     with pytest.raises(DocumentTooLarge, match="split it"):

@@ -5,7 +5,7 @@ ever written: of two writers one loses, and a candidate that never came into for
 A version that can be read can be read in full: its record names its chunks by their hash, and the commit demands that
 all of them are there. What keeps them: chunks are put first, each only if absent; then one transaction compares the
 pointer, demands the chunks, and writes record and pointer together. Pruning deletes in transactions that demand an
-unchanged pointer: so a commit and a pruning that cross cannot both succeed.
+unchanged pointer and that the next number is free: so a commit and a pruning that cross cannot both succeed.
 
 etcd refuses requests above 1.5 MiB, hence chunks.
 """
@@ -222,11 +222,13 @@ async def prune(store: Store, keys: Keys, *, keep: int = VERSIONS_KEPT) -> int:
     outcomes = {item.key for item in (await store.list(keys.outcomes(), keys_only=True)).items}
     doomed += sorted(outcomes & {keys.outcome(_decode(item).meta.version) for item in gone})
     doomed += [item.key for item in chunks if item.key.removeprefix(keys.chunks()) not in kept]
-    unchanged = ModifiedAt(pointer.key, pointer.mod_revision)
+    # A candidate does not move the pointer; but whatever is committed takes the number that comes next.
+    following = keys.version(max([current, *(_decode(item).meta.version for item in records[-1:])]) + 1)
+    unchanged: list[Compare] = [ModifiedAt(pointer.key, pointer.mod_revision), Absent(following)]
     removed = 0
     for start in range(0, len(doomed), OPS_MAX):
         some = doomed[start : start + OPS_MAX]
-        if not (await store.txn([unchanged], [Delete(key) for key in some])).succeeded:
+        if not (await store.txn(unchanged, [Delete(key) for key in some])).succeeded:
             break
         removed += len(some)
     return removed
