@@ -10,6 +10,7 @@ from tests.nodes.test_checks import issue
 from tests.support import wait_until
 
 from meridian.control.bundle import Bundle, seal
+from meridian.core.rollout import Part
 from meridian.nodes.config_flow import ConfigFlow, Reading
 from meridian.nodes.crew import WorkerState
 from meridian.nodes.settings import Settings
@@ -31,6 +32,7 @@ class Scene:
     def __init__(self, settings: Settings = SETTINGS) -> None:
         self.said: list[str] = []
         self.problems: list[str] = []
+        self.checked: list[tuple[int, str]] = []  # what was said of candidates
         self.refuse: dict[int, str] = {}
         self.workers: Sequence[WorkerState] = [
             WorkerState("gateway", 0, connected=True),
@@ -39,6 +41,7 @@ class Scene:
         self.flow = ConfigFlow(
             settings, KEY, self, self.listen, adopted=self.adopted,
             acknowledge=lambda version, refused: self.said.append(f"acknowledge {version} {refused}".strip()),
+            checked=lambda version, refused: self.checked.append((version, refused)),
         )  # fmt: skip
 
     async def listen(self, wanted: Sequence[Wanted]) -> Sequence[str]:
@@ -46,6 +49,11 @@ class Scene:
         return self.problems
 
     def send(self, frame: Frame, kind: str | None = None) -> None:
+        if frame.WhichOneof("body") == "candidate":
+            self.said.append(f"candidate {frame.candidate.version}")
+            return
+        if frame.WhichOneof("body") == "trial":
+            return
         version = frame.config.version
         self.said.append(" ".join((f"{kind} {version}", *sorted(frame.config.files))))
         for worker in self.workers:
@@ -144,3 +152,34 @@ async def test_each_kind_of_worker_gets_the_secrets_that_it_works_with() -> None
         await s.heard(
             "listen [81]", "gateway 1 a.key a.pem", "dns 1 k.secret", "adopted 1", "acknowledge 1", "listen [81]"
         )
+
+
+async def test_a_candidate_that_is_dropped_while_it_is_read_leaves_nothing_behind() -> None:
+    async with scene() as s:
+        s.flow.arrived(1, payload(81))
+        await s.heard("listen [81]", "gateway 1", "dns 1", "adopted 1", "acknowledge 1", "listen [81]")
+        s.flow.take_part(Part(2, 11))
+        s.flow.propose(2, payload(82))
+        await asyncio.sleep(0)  # it is being read in a thread
+        await asyncio.sleep(0)
+        s.flow.take_part(Part())
+        await wait_until(lambda: "candidate 0" in s.said, within_seconds=5, what="workers let go of it")
+        await wait_until(lambda: s.said[-1] == "listen [81]", within_seconds=5, what="its sockets are closed")
+
+
+async def test_a_candidate_that_is_refused_is_not_answered_for_by_the_one_before() -> None:
+    async with scene() as s:
+        s.flow.take_part(Part(2, 11))
+        s.flow.propose(2, payload(82))
+        await wait_until(lambda: "candidate 2" in s.said, within_seconds=5, what="workers have it")
+        for worker in s.workers:
+            worker.acknowledge_candidate(ConfigAck(version=2))
+        s.flow.look()
+        await wait_until(lambda: s.checked == [(2, "")], within_seconds=5, what="the answer")
+        s.problems = ["port 83 is taken"]
+        s.flow.take_part(Part(3, 16))
+        s.flow.propose(3, payload(83))
+        await wait_until(lambda: (3, "port 83 is taken") in s.checked, within_seconds=5, what="the refusal")
+        s.flow.look()
+        await asyncio.sleep(0.05)
+        assert s.checked[-1] == (3, "port 83 is taken")

@@ -85,7 +85,7 @@ class ConfigFlow:
 
     def take_part(self, part: Part) -> None:
         """How much the candidate serves from now on; without one, workers let go of theirs."""
-        if part.candidate == 0 and (self._candidate is not None or self._proposed is not None):
+        if self._part.candidate not in (0, part.candidate):  # also one that is still being read
             self._proposed = (0, b"")
             self._news.set()
         self._part = part
@@ -119,8 +119,8 @@ class ConfigFlow:
             self._answer()
 
     async def _hold_ready(self, version: int, payload: bytes) -> None:
+        self._candidate = None  # one before it has ended, and nobody waits for an answer to it
         if version == 0:
-            self._candidate = None
             self._crew.send(candidate_frame(0, b"", {}))
             if self.current is not None and self._given is None:
                 await self._listen(self.current.sockets)
