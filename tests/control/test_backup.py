@@ -183,3 +183,29 @@ async def test_a_document_of_many_chunks_comes_back_in_transactions_that_a_store
     target = empty()
     await restore(target, KEYS, KEY, raw, Seen(), author="bob")
     assert (await documents.read_version(target, KEYS, 2))[1] == payload
+
+
+async def test_values_of_more_limits_than_a_transaction_takes_come_back_frozen_and_with_nobody_seated() -> None:
+    store = await filled()
+    names_of = [f"{KEYS.limits()}values/limit-{n}" for n in range(300)]
+    for name in names_of:
+        await store.put(name, b'{"at":"the backup"}')
+    _, raw = await back_up(store, KEYS, KEY)
+    for target in (empty(), store):
+        await restore(target, KEYS, KEY, raw, Seen(), author="bob", force=True)
+        found = {item.key: item.value for item in (await target.list(KEYS.limits())).items}
+        assert all(found[name] == b'{"at":"the backup"}' for name in names_of)
+        epoch = json.loads(found[f"{KEYS.limits()}epoch"])
+        assert (epoch["generation"] > 4, epoch["frozen"]) == (True, True)
+        assert not [key for key in found if "/seats/" in key]
+
+
+async def test_a_store_whose_records_are_damaged_is_restored_with_force() -> None:
+    _, raw = await back_up(await filled(), KEYS, KEY)
+    for key, word in ((KEYS.version(2), b"{"), (KEYS.current(), b"one")):
+        store = await filled()
+        await store.put(key, word)
+        with pytest.raises(NotEmpty, match="3 versions"):
+            await restore(store, KEYS, KEY, raw, Seen(), author="bob")
+        assert (await restore(store, KEYS, KEY, raw, Seen(), author="bob", force=True)).version == 4
+        assert (await Configuration(store, KEYS, KEY).get()).version == 4

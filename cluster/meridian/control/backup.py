@@ -17,7 +17,7 @@ One that was cut off has changed nothing that a node follows: do it again, with 
 import hashlib
 import hmac
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -50,6 +50,7 @@ HEAD_BYTES_MAX = 4096
 BACKUP_BYTES_MAX = 256 * 1024 * 1024
 # Between this and an attempt's time lies the room for a slow disk.
 _BATCH_BYTES = REQUEST_BYTES_MAX // 2
+_VALUES_AT_ONCE_MAX = OPS_MAX // 2  # some hundred bytes each; the rest of the transaction is a dozen operations
 _OP_BYTES = 512  # key, tags and lengths around a value
 
 
@@ -152,14 +153,20 @@ async def restore(
     told = items.pop(generation_key, b"")
     generation = 1 + max(seen.generation, read_generation(held), int(told) if told.isdigit() else 0)
     given = [int(key.removeprefix(keys.versions())) for key in items if key.startswith(keys.versions())]
-    present = documents.parse_current(pointer) if pointer is not None else 0
+    present = _present(pointer)
     last = await documents.last_number(store, keys)  # above the present one if a candidate was written
     version = 1 + max(seen.version, content.current, present, last, *given)
-    limits = await _limits(store, keys, items.pop(epoch, None), items)
+    begun, values = await _limits(store, keys, items.pop(epoch, None), items)
     # Records before chunks: a pruning that runs meanwhile keeps the chunks that records name.
     ordered = dict(sorted(items.items(), key=lambda pair: not pair[0].startswith(keys.versions())))
     for ops in _batches(_clearing(keys) if lost else [], ordered):
         await store.txn([], ops)
+    if len(values) > _VALUES_AT_ONCE_MAX:
+        for ops in _batches(begun(1), values):
+            await store.txn([], ops)
+        limits = begun(2)
+    else:
+        limits = [*begun(1), *(Put(key, value) for key, value in sorted(values.items()))]
     again = _again(items[keys.version(content.current)], version, head["made_at"], author) if content.current else b""
     when: list[Compare] = [_unchanged(keys.current(), pointer), _unchanged(generation_key, held)]
     when += [Present(keys.chunk(chunk)) for chunk in (documents.chunks_of(again) if again else ())]
@@ -191,31 +198,47 @@ def _clearing(keys: Keys) -> list[Op]:
     return [Delete(keys.rollout()), *(DeletePrefix(prefix) for prefix in decisions)]
 
 
-async def _limits(store: Store, keys: Keys, told: bytes | None, items: dict[str, bytes]) -> list[Op]:
-    """Returns what begins the limits anew, as design/limits.md wants it of a restored store: a new generation, nobody
-    on any seat, and frozen, since who sits where is known to those only who have not come back yet.
+async def _limits(
+    store: Store, keys: Keys, told: bytes | None, items: dict[str, bytes]
+) -> tuple[Callable[[int], list[Op]], dict[str, bytes]]:
+    """Returns what begins the limits anew for the nth time in this restore, as design/limits.md wants it of a restored
+    store: a new generation, nobody on any seat, and frozen, since who sits where is known to those only who have not
+    come back yet. And the values, which are taken out of `items`.
 
-    Takes the values out of `items`: they are written in the same transaction as the seats are removed.
+    They are written in the same transaction. Of more than one takes, they are written between two beginnings: frozen
+    by the first nothing grows, and by the second's generation nothing counts that was said of them in between.
     """
     values = {key: items.pop(key) for key in list(items) if key.startswith(_values(keys))}
     if told is None:
-        return []
+        return lambda nth: [], {}
     epochs = [json.loads(told)]
     held = await store.get(_epoch(keys))
     if held is not None:
         epochs.append(json.loads(held.value))
-    generation = 1 + max(int(epoch.get("generation", 0)) for epoch in epochs)
-    epoch = json.dumps({**epochs[0], "generation": generation, "frozen": True}).encode()
-    cleared = [DeletePrefix(f"{keys.limits()}{part}/") for part in ("seats", "acks")]
-    return [*cleared, Put(_epoch(keys), epoch), *(Put(key, value) for key, value in sorted(values.items()))]
+    last = max(int(epoch.get("generation", 0)) for epoch in epochs)
+
+    def begun(nth: int) -> list[Op]:
+        epoch = json.dumps({**epochs[0], "generation": last + nth, "frozen": True}).encode()
+        return [*(DeletePrefix(f"{keys.limits()}{part}/") for part in ("seats", "acks")), Put(_epoch(keys), epoch)]
+
+    return begun, values
+
+
+def _present(pointer: Item | None) -> int:
+    """The version that is in force before, 0 if that cannot be read: a restore is the remedy for that."""
+    try:
+        return documents.parse_current(pointer) if pointer is not None else 0
+    except documents.DocumentDamaged:
+        return 0
 
 
 async def _what_is_lost(store: Store, keys: Keys) -> str:
-    """Returns in words what decisions are in the store, "" if none."""
+    """Returns in words what decisions are in the store, "" if none. Reads no record: they may be damaged."""
     found = []
-    versions = await documents.history(store, keys)
+    versions = len((await store.list(keys.versions(), keys_only=True)).items)
     if versions:
-        found.append(f"{len(versions)} versions of the document (the newest: {versions[0].version})")
+        newest = await documents.last_number(store, keys)
+        found.append(f"{versions} versions of the document (the newest: {newest})")
     for prefix, what in ((keys.drains(), "orders to drain"), (keys.secrets(), "secrets")):
         count = len((await store.list(prefix, keys_only=True)).items)
         if count:
