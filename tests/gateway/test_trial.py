@@ -169,3 +169,16 @@ def test_what_never_answers_is_seen_while_it_waits() -> None:
     assert together.routes["r"].exchanges == 2
     assert together.routes["hung"].slower == [1] * 11
     assert counts.routes["r"].exchanges == 1, "it is counted when it ends"
+
+
+async def test_a_connection_that_is_opened_after_the_trial_is_not_kept() -> None:
+    async with origin(hello) as one, serving(lambda port: document(port, [upstream(one)])) as running:
+        worker = running.gateway._worker
+        worker.begin_trial(document(running.port, [upstream(one)], version=2), 1.0, generation=1)
+        assert worker.trial is not None
+        health, name = worker.trial.candidate.health, next(iter(worker.trial.candidate.snapshot.upstreams))
+        waiting = health.upstream(name)
+        worker.end_trial()
+        worker.sweep(worker.clock())
+        assert health not in worker.healths(), "nobody looks at its connections any more"
+        assert health.pool(waiting, 0).retired

@@ -72,6 +72,7 @@ class Health:
         self._suspect: frozenset[str] = frozenset()
         self._shares: Mapping[str, float] = ALL
         self._down: Mapping[str, frozenset[str]] = {}
+        self._retired = False
 
     def replace(self, snapshot: Snapshot) -> None:
         """Takes a new snapshot. Endpoints that it still has keep their connections and what is known of them; for the
@@ -99,7 +100,7 @@ class Health:
         if live.pool is None:
             endpoint = upstream.upstream.endpoints[index]
             live.pool = Pool(self._loop, endpoint.host, endpoint.port, upstream.upstream, self._now)
-            if self._known.get((upstream.upstream.name, endpoint.address)) is not live:
+            if self._retired or self._known.get((upstream.upstream.name, endpoint.address)) is not live:
                 live.pool.retire()
             self._pools.add(live.pool)
         return live.pool
@@ -190,7 +191,9 @@ class Health:
         self.set_down(other._down)
 
     def retire(self) -> None:
-        """No new exchange comes: each connection ends with the exchange that is on it."""
+        """No new exchange comes: each connection ends with the exchange that is on it, also one that is opened later,
+        by an exchange that waited for its body or a limit meanwhile."""
+        self._retired = True
         for pool in self._pools:
             pool.retire()
 
