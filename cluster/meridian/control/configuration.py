@@ -96,12 +96,18 @@ class Configuration:
 
     async def plan(self, text: str, files: Mapping[str, bytes]) -> Planned:
         """Compares a document with the current one. Raises DocumentError for one that cannot run."""
-        # A thread: the largest document takes seconds, and leases must be kept alive meanwhile.
+        return (await self._plan(text, files))[0]
+
+    async def _plan(self, text: str, files: Mapping[str, bytes]) -> tuple[Planned, Document]:
+        # Threads: the largest document takes seconds, and leases must be kept alive meanwhile.
         document = await asyncio.to_thread(self._validate, text, files)
         base = await documents.current_version(self._store, self._keys)
         old, old_files = await self._current(base)
-        plan = diff(old, document)
-        return Planned(base, _with_files(plan, old_files, files), warnings(text, document))
+
+        def compared() -> Planned:
+            return Planned(base, _with_files(diff(old, document), old_files, files), warnings(text, document))
+
+        return await asyncio.to_thread(compared), document
 
     async def apply(
         self,
@@ -120,7 +126,7 @@ class Configuration:
         The first document of a cluster has nothing to be compared with and is current at once. Raises DocumentError,
         PlanRefused, RolloutRunning, and ChangedMeanwhile when another version than `expected_version` (by default the
         one just read) is current by then."""
-        planned = await self.plan(text, files)
+        planned, document = await self._plan(text, files)
         if planned.plan.objections and not force:
             raise PlanRefused("; ".join(planned.plan.objections))
         base = planned.base if expected_version is None else expected_version
@@ -133,7 +139,7 @@ class Configuration:
             raise RolloutRunning(running)
         payload = seal(Bundle(text, files), self._cluster_key)
         staged = staged and base > 0
-        rules = _rules(load(text).rollout, stage_seconds)
+        rules = _rules(document.rollout, stage_seconds)
 
         def beside(number: int) -> documents.Beside:
             record = RolloutRecord(
@@ -264,7 +270,7 @@ class Configuration:
             return None, {}
         text, files = describe((await self._read(base))[1])
         try:
-            return load(text), files
+            return await asyncio.to_thread(load, text), files
         except DocumentError:
             return None, files  # written by a version with other words: everything counts as new
 
