@@ -165,7 +165,7 @@ async def test_damage_is_named_and_never_returned() -> None:
     await store.put(record.key, json.dumps({**fields, "chunks": ["0" * 64]}).encode())
     with pytest.raises(VersionMissing, match="pruned"):
         await read_version(store, KEYS, 1)
-    for number in (0, -3, 99):
+    for number in (0, -3, 99, 10**10, 10**400):
         with pytest.raises(VersionMissing, match="history"):
             await read_version(store, KEYS, number)
 

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 
 import zstandard
 
-from meridian.store.keys import Keys
+from meridian.store.keys import VERSION_MAX, Keys
 from meridian.store.port import (
     OPS_MAX,
     Absent,
@@ -160,7 +160,7 @@ async def write_version(
 
 async def read_digest(store: Store, keys: Keys, version: int) -> str:
     """Returns the digest of a version's payload; raises VersionMissing or DocumentDamaged."""
-    item = await store.get(keys.version(version)) if version > 0 else None
+    item = await store.get(keys.version(version)) if 0 < version <= VERSION_MAX else None
     if item is None:
         raise VersionMissing(f"there is no version {version}: `meridian history` lists those that are kept")
     return _decode(item).meta.digest
@@ -168,7 +168,7 @@ async def read_digest(store: Store, keys: Keys, version: int) -> str:
 
 async def read_version(store: Store, keys: Keys, version: int) -> tuple[VersionMeta, bytes]:
     """Returns a version's meta and payload, verified; raises VersionMissing or DocumentDamaged."""
-    item = await store.get(keys.version(version)) if version > 0 else None
+    item = await store.get(keys.version(version)) if 0 < version <= VERSION_MAX else None
     if item is None:
         raise VersionMissing(f"there is no version {version}: `meridian history` lists those that are kept")
     record = _decode(item)

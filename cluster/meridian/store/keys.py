@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+VERSION_MAX = 10**10 - 1  # ten digits
 
 
 def _checked(name: str) -> str:
@@ -45,7 +46,7 @@ class Keys:
 
     def version(self, number: int) -> str:
         """Returns the key of a version's record; padded, so that the order of keys is the order of numbers."""
-        if not 1 <= number < 10**10:
+        if not 1 <= number <= VERSION_MAX:
             raise ValueError(f"a version is an integer from 1 on, not {number}")
         return f"{self.versions()}{number:010d}"
 
