@@ -228,3 +228,11 @@ async def test_a_record_that_cannot_be_read_is_ended_by_abort_or_by_going_back(w
     await c.store.put(KEYS.rollout(), word)
     assert (await c.configuration.rollback(1, author="ann")).version == 3
     assert (await c.configuration.rollout(), await c.current()) == (None, 3)
+
+
+async def test_an_agent_that_comes_back_after_the_end_says_so_to_workers_that_try_on() -> None:
+    made = Cluster(FlakyStore(asyncio.get_running_loop().time))
+    await made.begin()
+    await made.configuration.abort(author="ann")
+    async with running(*(node.run() for node in made.nodes.values())):
+        await wait_until(lambda: made.parts == {"one": Part(), "two": Part()}, within_seconds=3, what="both are told")

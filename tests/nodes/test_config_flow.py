@@ -53,6 +53,7 @@ class Scene:
             self.said.append(f"candidate {frame.candidate.version}")
             return
         if frame.WhichOneof("body") == "trial":
+            self.said.append(f"trial {frame.trial.version}")
             return
         version = frame.config.version
         self.said.append(" ".join((f"{kind} {version}", *sorted(frame.config.files))))
@@ -183,3 +184,9 @@ async def test_a_candidate_that_is_refused_is_not_answered_for_by_the_one_before
         s.flow.look()
         await asyncio.sleep(0.05)
         assert s.checked[-1] == (3, "port 83 is taken")
+
+
+async def test_workers_that_hold_a_candidate_of_an_agent_before_let_go_of_it() -> None:
+    async with scene() as s:
+        s.flow.take_part(Part())
+        await s.heard("trial 0", "candidate 0")

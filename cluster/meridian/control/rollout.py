@@ -84,6 +84,7 @@ class Rollouts:
         self._fence, self._members, self._clock, self._wall = fence, members, clock, wall
         self._handlers = handlers
         self._part = Part()
+        self._told = False  # workers outlive an agent: what they try is known only after the first word to them
         self._word = Word(node_id)
         self._handed = 0  # the candidate that was handed on
         self._changed = asyncio.Event()
@@ -114,14 +115,14 @@ class Rollouts:
                     _log.error("the rollout cannot be read and is left alone: %s", error)
                     self.record = None
                 own = part(self.record.state(0.0) if self.record is not None else None, self._name, self._region)
-                if own != self._part:
+                if own != self._part or not self._told:
                     self._take(own)
 
     def _take(self, own: Part) -> None:
         if own.candidate != self._part.candidate:
             self._word, self._handed = Word(self._node_id), 0
             self._wanted.set()
-        self._part = own
+        self._part, self._told = own, True
         self._handlers.on_part(own)
         self._changed.set()
 

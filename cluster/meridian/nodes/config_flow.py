@@ -73,7 +73,7 @@ class ConfigFlow:
         self._next: tuple[int, bytes] | None = None
         self._given: Reading | None = None  # to the workers; they have not all answered yet
         self._again: tuple[int, bytes] | None = None  # refused for its sockets: the port may become free
-        self._part = Part()
+        self._part: Part | None = None  # workers may hold what an agent before this one gave them
         self._proposed: tuple[int, bytes] | None = None
         self._candidate: Reading | None = None  # the workers hold it, or are about to
         self._news = asyncio.Event()
@@ -85,7 +85,8 @@ class ConfigFlow:
 
     def take_part(self, part: Part) -> None:
         """How much the candidate serves from now on; without one, workers let go of theirs."""
-        if self._part.candidate not in (0, part.candidate):  # also one that is still being read
+        before = self._part.candidate if self._part is not None else -1
+        if before not in (0, part.candidate):  # also one that is still being read
             self._proposed = (0, b"")
             self._news.set()
         self._part = part
