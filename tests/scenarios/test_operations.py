@@ -51,7 +51,7 @@ async def test_a_drained_region_leaves_dns_first_and_no_request_fails(cluster: L
             await asyncio.to_thread(cluster.run, "undrain", node.region)
         await wait_until(lambda: answers_of(kept[1]) == everyone, within_seconds=8, what="all are answered again")
         await asyncio.to_thread(load.stop)
-    assert load.tally.offered > 300
+    assert load.tally.offered > 150  # some seconds of it: how long the drains take is not decided here
     assert load.tally.failed == 0, shown(load.tally)
 
 

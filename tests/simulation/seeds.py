@@ -24,7 +24,7 @@ from meridian.store import documents
 BACK_SECONDS = 8.0
 WELL_SECONDS = 16.0  # after a storm: waits of seconds that began in it, and a penalty of two falls
 LOOK_SECONDS = 0.1  # between two looks at everything
-WATCHES_MAX = 6  # of a node: leader, members, verdict, document, drains, limits
+WATCHES_MAX = 7  # of a node: leader, members, verdict, document, rollout, drains, limits
 
 
 @dataclass(frozen=True, slots=True)

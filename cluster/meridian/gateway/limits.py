@@ -213,6 +213,14 @@ class Limits:
         allowance, cut = self._told.allowance, self._told.cut
         return (len(allowance.home) + len(allowance.leased)) / (cut.seats * cut.slices)
 
+    def ready(self, now: float) -> bool:
+        """Whether requests under limits are admitted here: there are seats, and what a predecessor lent has ended."""
+        if self._alone:
+            return True
+        if self._told is None or not (self._told.allowance.home or self._told.allowance.leased):
+            return False
+        return self._cut.ring == 1 or now >= self._started + self._cut.withheld_seconds
+
     def confirmed(self, now: float) -> tuple[str, int] | None:
         """The allowance (agent, sequence) that all spenders keep to, with all that they lent; None: not yet."""
         if self._told is None or self._alone:
@@ -330,10 +338,16 @@ class Limits:
         if told.store_is_lost:
             self._lost_at = -NEVER
         for name, bucket in self._buckets.items():
-            value = told.values.get(name)
+            value = told.values.get(name) or self._expected(name)
             if value is not None:
                 bucket.spender.allow(told.allowance, value, now)
                 bucket.shared = told.cut.ring == 1 or max(rule.burst for rule in value.rules) > told.cut.alone_max
+
+    def _expected(self, name: str) -> Value | None:
+        """What the leader will write for a limit that the store has never held: all nodes read it in the same document.
+        Without it a new limit would refuse everybody until that has gone round."""
+        limit = self._limits.get(name)
+        return None if limit is None else Value(-1, 0, Rule(limit.rate_per_second, limit.burst))
 
     def _share_peers(self) -> None:
         for bucket in self._buckets.values():

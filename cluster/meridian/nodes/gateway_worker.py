@@ -41,6 +41,7 @@ from meridian_proto.v1.channel_pb2 import Trial as ProtoTrial
 SPANS_MAX = 4096  # between two ticks; 20,000 a second
 SPANS_PER_FRAME = 512  # some 200 KiB
 POST_SECONDS = 0.05  # between looks at limits: half of what core/granting waits before it asks again
+LIMITS_SECONDS = 5.0  # for seats to come, and for what a predecessor lent to end, which takes some 2 s
 RETIRE_SECONDS = 10.0  # for exchanges on a UDP listener that left the document
 
 SocketKey = tuple[str, str, int]  # kind, host, port
@@ -248,6 +249,7 @@ class GatewayDuties:
         """Serves until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._post_for_ever())
+            await self._wait_for_limits()
             while True:
                 await self._changed.wait()
                 self._changed.clear()
@@ -255,6 +257,17 @@ class GatewayDuties:
                     for listener in self._gateway.snapshot.listeners:
                         await self._attach(self._gateway, listener)
                     self._retire_unserved(tasks)
+
+    async def _wait_for_limits(self) -> None:
+        """Accepts nobody while all would be told that they ask too often: the other workers of this node accept them, and
+        other nodes. What has no limit is served without, so this is not waited for long."""
+        deadline = clock.now() + LIMITS_SECONDS
+        while clock.now() < deadline:
+            if self._gateway is not None:
+                snapshot = self._gateway.snapshot
+                if not snapshot.limits or self._limits.ready(clock.now()):
+                    return
+            await asyncio.sleep(POST_SECONDS)
 
     async def _post_for_ever(self) -> None:
         while True:
