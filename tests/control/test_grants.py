@@ -316,6 +316,24 @@ def test_a_restored_store_moves_nothing_until_an_operator_says_that_all_are_back
     run_virtual(story)
 
 
+def test_an_emptied_store_costs_nobody_its_home() -> None:
+    async def story() -> None:
+        one = store()
+        nodes = [Node(one, name) for name in "ab"]
+        meet(*nodes)
+        async with running(nodes[0].run()), running(nodes[1].run()):
+            await asyncio.sleep(15.0)
+            homes = [node.grants.home for node in nodes]
+            assert all(homes)
+            await one.txn([], [DeletePrefix(KEYS.limits())])
+            for _ in range(150):
+                await asyncio.sleep(0.1)
+                assert [node.grants.home for node in nodes] == homes
+            assert all("meridian limits settle" in node.grants.detail for node in nodes)
+
+    run_virtual(story)
+
+
 def test_home_seats_of_a_machine_that_is_off_go_to_others_when_an_operator_says_so() -> None:
     async def story() -> None:
         one = store()

@@ -278,10 +278,15 @@ class Grants:
                     await self._found()
 
     async def _found(self) -> None:
-        """The first node cuts the limits, for all."""
+        """The first node cuts the limits, for all.
+
+        One that has a home already saw a store that is gone: who sits where is known to the nodes only, as after a
+        restore, and homes must go back to those who go on spending them.
+        """
         key = self._keys.limit_epoch()
+        epoch = Epoch(self._wanted, self._generation, frozen=bool(self.home))
         try:
-            await self._store.txn([Absent(key)], [Put(key, seating.encode(Epoch(self._wanted, self._generation)))])
+            await self._store.txn([Absent(key)], [Put(key, seating.encode(epoch))])
         except StoreError as error:
             self._problem = f"the limits are not cut yet: the store is away ({error})"
             self._spawn(self._found_again())

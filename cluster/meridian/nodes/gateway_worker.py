@@ -259,7 +259,7 @@ class GatewayDuties:
                     self._retire_unserved(tasks)
 
     async def _wait_for_limits(self) -> None:
-        """Accepts nobody while all would be told that they ask too often: the other workers of this node accept them, and
+        """Accepts nobody while all would be told that they ask too often: this node's other workers accept them, and
         other nodes. What has no limit is served without, so this is not waited for long."""
         deadline = clock.now() + LIMITS_SECONDS
         while clock.now() < deadline:
