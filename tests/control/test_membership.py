@@ -8,6 +8,7 @@ from tests.simulation.virtual import run_virtual
 
 from meridian.control.members import MemberRecord, encode, read_members
 from meridian.control.membership import Membership
+from meridian.store.embedded import EmbeddedStore
 from meridian.store.port import Put
 
 RECORD = MemberRecord("a", "a.1", "eu", ("192.0.2.1",))
@@ -54,6 +55,24 @@ def test_a_lost_lease_is_replaced() -> None:
             await asyncio.sleep(1.0)
             assert await stored(store) == RECORD
             assert membership.epoch > epoch
+
+    run_virtual(story)
+
+
+def test_its_epoch_does_not_fall_when_the_store_begins_anew() -> None:
+    async def story() -> None:
+        store, membership = build()
+        for _ in range(20):
+            await store.txn([], [Put("elsewhere", b"")])
+        async with running(membership.run()):
+            await asyncio.sleep(0.1)
+            epoch = membership.epoch
+            assert epoch > 20
+            EmbeddedStore.__init__(store, asyncio.get_running_loop().time)
+            await asyncio.sleep(10.0)
+            assert await stored(store) == RECORD
+            assert (await store.list(KEYS.members())).revision < epoch
+            assert membership.epoch == epoch
 
     run_virtual(story)
 

@@ -33,7 +33,7 @@ _log = logging.getLogger("meridian.control")
 
 
 class Membership:
-    """One node's record. `epoch` is the create revision of its key, 0 before the store has been reached.
+    """One node's record. `epoch` is the greatest create revision of its key, 0 before the store was reached.
 
     `refused` says why the cluster has no place for this node's version, "" if it has. Without a record it is not
     judged, not answered by DNS, and gets no seat; it tries again, since the others may be upgraded meanwhile.
@@ -115,7 +115,9 @@ class Membership:
         self._lease, self._ttl = lease.id, lease.ttl_seconds
         self._alive_at = self._clock()
         await self._write()
-        self.epoch = self._revision
+        # Never lower within one boot: revisions of a store that was lost and began anew do, and those who heard this
+        # node's reports before would take all further ones for older.
+        self.epoch = max(self.epoch, self._revision)
 
     async def _keep(self) -> None:
         """Returns when leaving; raises LeaseLost, or StoreUnavailable when a write got no answer."""
