@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -19,6 +20,8 @@ NAME = "shop.gw.example.com"
 DNS_SECONDS = 5.0  # from SIGKILL until every live server answers without the node
 BACK_SECONDS = 10.0  # from `local start` until it is answered again
 OUTAGE_SECONDS = 60.0
+
+_bursts = itertools.count(10001)
 
 
 def targets_of(nodes: list[LocalNode]) -> list[str]:
@@ -135,9 +138,9 @@ async def test_all_of_etcd_stopped_for_a_minute_stops_nothing_but_writes(cluster
 
 
 def changed_document(folder: Path, cluster: LocalCluster) -> Path:
-    """The cluster's document with one limit changed."""
+    """The cluster's document with one limit changed, each time in another way: what is in force is no change."""
     source = cluster.document
-    text = source.read_text().replace("burst: 10000", "burst: 10001")
+    text = source.read_text().replace("burst: 10000", f"burst: {next(_bursts)}")
     assert text != source.read_text()
     copy = folder / source.name
     copy.write_text(text)
