@@ -281,10 +281,11 @@ class Grants:
         """The first node cuts the limits, for all.
 
         One that has a home already saw a store that is gone: who sits where is known to the nodes only, as after a
-        restore, and homes must go back to those who go on spending them.
+        restore, and homes must go back to those who go on spending them. Stores that do not outlive a node are numbered
+        by generations, and are nobody else's.
         """
         key = self._keys.limit_epoch()
-        epoch = Epoch(self._wanted, self._generation, frozen=bool(self.home))
+        epoch = Epoch(self._wanted, self._generation, frozen=bool(self.home) and self._generation == 0)
         try:
             await self._store.txn([Absent(key)], [Put(key, seating.encode(epoch))])
         except StoreError as error:
