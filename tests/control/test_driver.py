@@ -14,7 +14,7 @@ from meridian.control.peers import NoPeers
 from meridian.control.prober import Subject
 from meridian.core.granting.seats import Tell
 from meridian.core.health import Sight
-from meridian.core.model import Endpoint, Health, Upstream
+from meridian.core.upstream_words import Endpoint, Health, Upstream
 from meridian.core.verdicts import Report, Standing, Verdict
 from meridian.store.documents import VersionMeta, write_version
 from meridian_proto.v1.spending_pb2 import Letter

@@ -14,7 +14,7 @@ from meridian.control.members import Endpoints, MemberRecord
 from meridian.control.prober import Subject
 from meridian.control.probing import NODE_PATH, any_answer, endpoint_subjects, good_answer, node_subjects
 from meridian.core.health import Policy
-from meridian.core.model import Endpoint, Health, Upstream
+from meridian.core.upstream_words import Endpoint, Health, Upstream
 from meridian.core.verdicts import NodeVerdict, Standing, Verdict
 
 POLICY = Policy(1.0, 0.2, 0.3, 2, 3)

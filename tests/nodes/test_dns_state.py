@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from meridian.core import model
+from meridian.core import dns_words, model
 from meridian.core.verdicts import NodeVerdict, RegionVerdict, Standing, Verdict
 from meridian.nodes.dns_state import build_throttle, build_transfers, build_view, build_zones, doubt_ends
 from meridian_dns.names import name_from_text
@@ -53,7 +53,7 @@ def test_a_region_that_leaves_in_steps_serves_its_share_and_is_in_doubt() -> Non
     eu = build_view([EU, US], replace(told, nodes=nodes, regions=regions), OWN, 100.0).regions["eu"]
     assert (eu.serving, eu.share, eu.suspect, eu.in_doubt) == (True, 0.25, False, True)
     assert [(member.name, member.serving) for member in eu.members] == [("one", True), ("two", False)]
-    assert doubt_ends(replace(told, regions=regions), 100.0, model.Steering()) == 155.0
+    assert doubt_ends(replace(told, regions=regions), 100.0, dns_words.Steering()) == 155.0
 
 
 def test_a_gray_region_with_a_share_is_not_put_last_but_serves_that_share() -> None:
@@ -92,12 +92,12 @@ def test_a_region_that_only_the_verdict_knows_is_there() -> None:
 
 
 def test_zones_bear_the_documents_version() -> None:
-    zone = model.Zone(
+    zone = dns_words.Zone(
         name="gw.example.com",
         nameservers=("ns1.gw.example.com",),
         records=(
-            model.Record(name="shop", type="A", steer=model.Steer(regions=("eu",))),
-            model.Record(name="www", type="CNAME", value="shop.gw.example.com."),
+            dns_words.Record(name="shop", type="A", steer=dns_words.Steer(regions=("eu",))),
+            dns_words.Record(name="www", type="CNAME", value="shop.gw.example.com."),
         ),
     )
     zones = build_zones([zone], 2**32 + 7)
@@ -107,17 +107,17 @@ def test_zones_bear_the_documents_version() -> None:
 
 
 def test_all_the_words_of_steering_reach_the_library() -> None:
-    weighted = model.Steer(policy="weighted", regions=("eu", "us"), weights={"eu": 3}, answers_max=1)
-    latency = model.Steer(policy="latency", regions=("eu", "us"), latency_milliseconds={"us": {"eu": 90, "us": 4}})
-    zone = model.Zone(
+    weighted = dns_words.Steer(policy="weighted", regions=("eu", "us"), weights={"eu": 3}, answers_max=1)
+    latency = dns_words.Steer(policy="latency", regions=("eu", "us"), latency_milliseconds={"us": {"eu": 90, "us": 4}})
+    zone = dns_words.Zone(
         name="example.com",
         nameservers=("ns1.example.com",),
         records=(
-            model.Record(name="shop", type="A", steer=weighted),
-            model.Record(name="near", type="A", steer=latency),
-            model.Record(name="@", type="HTTPS", steer=weighted, alpn=("h3", "h2")),
-            model.Record(name="@", type="ALIAS", value="shop"),
-            model.Record(name="@", type="MX", values=("10 mx1", "20 mx2")),
+            dns_words.Record(name="shop", type="A", steer=weighted),
+            dns_words.Record(name="near", type="A", steer=latency),
+            dns_words.Record(name="@", type="HTTPS", steer=weighted, alpn=("h3", "h2")),
+            dns_words.Record(name="@", type="ALIAS", value="shop"),
+            dns_words.Record(name="@", type="MX", values=("10 mx1", "20 mx2")),
         ),
     )
     names = next(iter(build_zones([zone], 1))).names
@@ -153,7 +153,7 @@ def test_all_the_words_of_steering_reach_the_library() -> None:
 )
 def test_records_that_contradict_themselves_are_refused(problem: str, record: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=problem):
-        model.Record.model_validate({"name": "a", **record})
+        dns_words.Record.model_validate({"name": "a", **record})
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_records_that_contradict_themselves_are_refused(problem: str, record: di
 def test_a_region_is_in_doubt_while_suspect_and_for_a_time_after_any_change(
     standing: Standing, age_seconds: float, in_doubt: bool
 ) -> None:
-    now, steering = 1000.0, model.Steering(doubt_ttl_seconds=3)
+    now, steering = 1000.0, dns_words.Steering(doubt_ttl_seconds=3)
     found = verdict()
     found.regions["eu"] = RegionVerdict("eu", standing, "", now - age_seconds)  # type: ignore[index]  # a dict
     view = build_view([EU, US], found, OWN, now, steering)
@@ -249,7 +249,7 @@ def test_a_secret_that_did_not_come_with_the_document_is_missed() -> None:
 )
 def test_a_secondary_that_is_nowhere_is_refused(problem: str, secondary: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=problem):
-        model.Secondary.model_validate(secondary)
+        dns_words.Secondary.model_validate(secondary)
 
 
 def test_keys_are_known_and_named_once() -> None:
@@ -262,17 +262,17 @@ def test_keys_are_known_and_named_once() -> None:
 
 def test_a_limit_of_answers_is_read_with_its_unit() -> None:
     assert build_throttle(None) is None
-    limit = model.AnswerLimit(rate="120/m", burst=2, slip=1)
+    limit = dns_words.AnswerLimit(rate="120/m", burst=2, slip=1)
     throttle = build_throttle(limit)
     assert throttle is not None
     judged = [throttle.judge("192.0.2.1", now) for now in (0.0, 0.0, 0.0, 0.5, 0.5)]
     assert judged == [Judgement.SEND, Judgement.SEND, Judgement.SLIP, Judgement.SEND, Judgement.SLIP]
     with pytest.raises(ValueError, match="is not a rate"):
-        model.AnswerLimit(rate="fast", burst=2)
+        dns_words.AnswerLimit(rate="fast", burst=2)
 
 
 def test_a_signed_zone_has_no_secondaries() -> None:
     zone = {"name": "a.test", "nameservers": ["ns.b.test"], "dnssec": {}, "secondaries": [{"address": "192.0.2.53"}]}
     with pytest.raises(ValueError, match="remove `dnssec` or `secondaries`"):
-        model.Zone.model_validate(zone)
-    model.Zone.model_validate({**zone, "secondaries": []})
+        dns_words.Zone.model_validate(zone)
+    dns_words.Zone.model_validate({**zone, "secondaries": []})

@@ -8,7 +8,7 @@ import dns.rdatatype
 from tests.control.test_zone_keys import TIMES
 
 from meridian.control.zone_keys import Keyring
-from meridian.core import keyrolls, model
+from meridian.core import dns_words, keyrolls, model
 from meridian.core.keyrolls import Role
 from meridian.nodes.dns_worker import DnsDuties
 from meridian.nodes.settings import Settings
@@ -18,7 +18,7 @@ from meridian_proto.v1.channel_pb2 import Config, Frame, SignedZone, ZoneKey, Zo
 
 DOCUMENT = model.Document(
     listeners=(model.Listener(name="web", bind="127.0.0.1:1", protocols=("h1",)),),
-    zones=(model.Zone(name="gw.example.com", nameservers=("ns.example.net",), dnssec=model.Dnssec()),),
+    zones=(dns_words.Zone(name="gw.example.com", nameservers=("ns.example.net",), dnssec=dns_words.Dnssec()),),
 )
 QUERY = dns.message.make_query("gw.example.com.", "SOA", want_dnssec=True).to_wire()
 RING = Keyring("gw.example.com.", 13, keyrolls.begin({Role.CSK: "one"}, TIMES, 0.0), {"one": generate_der(13)})

@@ -10,7 +10,7 @@ from tests.dns.signed_world import NOW, Clock, Validator
 from tests.dns.world import make_view
 
 from meridian.control.zone_keys import Keyring
-from meridian.core import keyrolls, model
+from meridian.core import dns_words, keyrolls
 from meridian.core.keyrolls import Exit, Gone, Phase, Role, Roll, Seen, Wanted, Woken
 from meridian.nodes.dns_state import build_zones
 from meridian.nodes.zone_keys import keys_status, wishes_of, zone_id, zone_keys_frame
@@ -19,11 +19,11 @@ from meridian_dns.server import DnsServer
 from meridian_dns.signing import Denial, Signatures, generate_der
 from meridian_dns.zone import ZoneSet
 
-ZONE = model.Zone(
+ZONE = dns_words.Zone(
     name="GW.example.com",
     nameservers=("ns1.example.net",),
-    dnssec=model.Dnssec(algorithm=15, denial="white_lies"),
-    records=(model.Record(name="shop", type="A", value="192.0.2.1", ttl_seconds=7200),),
+    dnssec=dns_words.Dnssec(algorithm=15, denial="white_lies"),
+    records=(dns_words.Record(name="shop", type="A", value="192.0.2.1", ttl_seconds=7200),),
 )
 ASKED = (("shop.gw.example.com.", "A"), ("missing.gw.example.com.", "A"), ("gw.example.com.", "DNSKEY"))
 
@@ -32,7 +32,7 @@ class Story:
     """A zone, its keys, a server that signs, and all that it ever said with how long it may be remembered."""
 
     def __init__(self, split: bool) -> None:
-        wish = wishes_of([ZONE.model_copy(update={"dnssec": model.Dnssec(algorithm=15, split_keys=split)})])
+        wish = wishes_of([ZONE.model_copy(update={"dnssec": dns_words.Dnssec(algorithm=15, split_keys=split)})])
         found = wish["gw.example.com."]
         assert found is not None and found.split is split and found.times.zone_seconds == 7200
         roles = (Role.KSK, Role.ZSK) if split else (Role.CSK,)

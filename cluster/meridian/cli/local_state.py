@@ -221,7 +221,7 @@ def _host_port(address: str, port: int) -> str:
 
 def _listener_ports(document: "Document") -> tuple[int, int]:
     """The ports of the first plain and the first encrypted listener; 0 where there is none."""
-    from meridian.core.model import split_host_port
+    from meridian.core.addresses import split_host_port
 
     http = https = 0
     for listener in document.listeners:

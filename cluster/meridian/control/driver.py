@@ -40,8 +40,8 @@ from meridian.core.capacity import loads
 from meridian.core.granting.seats import Tell
 from meridian.core.granting.shares import Cut, Rule
 from meridian.core.health import Sight
-from meridian.core.model import Upstream
 from meridian.core.speech import OWN, SHARES, Speaker, speaks
+from meridian.core.upstream_words import Upstream
 from meridian.core.verdicts import DARK_SECONDS, Case, Evidence, Member, Report, Verdict, merge
 from meridian.store.keys import Keys
 from meridian.store.mirror import mirror

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 
 from meridian.control.members import Endpoints, MemberRecord
 from meridian.control.prober import Subject
+from meridian.core.addresses import split_host_port
 from meridian.core.health import Policy
-from meridian.core.model import Upstream, split_host_port
+from meridian.core.upstream_words import Upstream
 from meridian.core.verdicts import Verdict
 
 STATUS_LINE_BYTES_MAX = 8192  # llhttp's default for a header line; a longer one is no HTTP

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from meridian.core import limit_words, model
+from meridian.core import addresses, limit_words, model, route_words, upstream_words
 from meridian.core.authentication import Gate
 from meridian.core.rates import parse_rate
 from meridian.core.routing import Route, RouteTable, build_table
@@ -54,12 +54,12 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """See model.Upstream."""
+    """See upstream_words.Upstream."""
 
     name: str
     balance: str
     endpoints: tuple[Endpoint, ...]
-    health: model.Health | None
+    health: upstream_words.Health | None
     connect_timeout_seconds: float
     response_timeout_seconds: float
     idle_timeout_seconds: float
@@ -134,7 +134,7 @@ def compile_certificates(document: model.Document, files: Mapping[str, bytes]) -
 
 
 def _listener(listener: model.Listener) -> Listener:
-    host, port = model.split_host_port(listener.bind)
+    host, port = addresses.split_host_port(listener.bind)
     return Listener(
         listener.name,
         host,
@@ -175,7 +175,7 @@ def _limit(limit: limit_words.Limit) -> Limit:
     return replace(bare, rate_per_second=parse_rate(limit.rate), burst=limit.burst)
 
 
-def _route(route: model.Route) -> Route:
+def _route(route: route_words.Route) -> Route:
     places = [i for i, stage in enumerate(route.stages) if stage.authenticate is not None]
     before = places[0] if places else len(route.stages)
     return Route(
@@ -191,10 +191,10 @@ def _route(route: model.Route) -> Route:
     )
 
 
-def _upstream(upstream: model.Upstream) -> Upstream:
+def _upstream(upstream: upstream_words.Upstream) -> Upstream:
     endpoints = []
     for index, endpoint in enumerate(upstream.endpoints):
-        host, port = model.split_host_port(endpoint.address)
+        host, port = addresses.split_host_port(endpoint.address)
         endpoints.append(Endpoint(index, endpoint.address, host, port, endpoint.region, endpoint.weight))
     return Upstream(
         name=upstream.name,

@@ -12,18 +12,18 @@ from typing import Any, TypeVar
 import msgspec
 from pydantic import TypeAdapter, ValidationError
 
-from meridian.core import model
+from meridian.core import dns_words, model, route_words, upstream_words
 
 SWITCH_SECONDS = 0.0005  # of 5 ms by default; costs nothing while there is only one thread
 Compiled = TypeVar("Compiled")
 
 _Sections = dict[str, msgspec.Raw]
 _LONG: dict[str, TypeAdapter[Any]] = {
-    "upstreams": TypeAdapter(model.Upstream),
-    "routes": TypeAdapter(model.Route),
-    "zones": TypeAdapter(model.Zone),
+    "upstreams": TypeAdapter(upstream_words.Upstream),
+    "routes": TypeAdapter(route_words.Route),
+    "zones": TypeAdapter(dns_words.Zone),
 }
-_RECORD = TypeAdapter(model.Record)
+_RECORD = TypeAdapter(dns_words.Record)
 _sections = msgspec.json.Decoder(_Sections)
 _entries = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -81,10 +81,10 @@ def without_collector(work: Callable[[], Compiled]) -> Compiled:
         gc.enable()
 
 
-def _read_zone(data: bytes) -> model.Zone:
+def _read_zone(data: bytes) -> dns_words.Zone:
     raw = _sections.decode(data)
     entries: Iterable[msgspec.Raw] = _entries.decode(raw.pop("records")) if "records" in raw else ()
     zone = _LONG["zones"].validate_json(msgspec.json.encode({name: msgspec.json.decode(v) for name, v in raw.items()}))
     records = tuple(_RECORD.validate_json(bytes(entry)) for entry in entries)
-    validated: model.Zone = zone.model_copy(update={"records": records})
+    validated: dns_words.Zone = zone.model_copy(update={"records": records})
     return validated

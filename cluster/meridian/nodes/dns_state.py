@@ -7,7 +7,7 @@ library then never answers an empty set for a name that has endpoints.
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_network
 
-from meridian.core import model
+from meridian.core import addresses, dns_words, model
 from meridian.core.rates import parse_rate
 from meridian.core.verdicts import NodeVerdict, RegionVerdict, Standing, Verdict
 from meridian_dns.names import name_from_text
@@ -18,11 +18,11 @@ from meridian_dns.tsig import Key
 from meridian_dns.view import Member, Region, RegionView
 from meridian_dns.zone import RecordSpec, Zone, ZoneError, ZoneSet, build_zone
 
-NO_STEERING = model.Steering()
+NO_STEERING = dns_words.Steering()
 SERIAL_MODULUS = 2**32  # of the SOA's serial, RFC 1035 section 3.3.13
 
 
-def build_zones(zones: Sequence[model.Zone], version: int) -> ZoneSet:
+def build_zones(zones: Sequence[dns_words.Zone], version: int) -> ZoneSet:
     """The zones at one version of the document, which is their serial. Raises meridian_dns.zone.ZoneError."""
     return ZoneSet([_zone(zone, version) for zone in zones])
 
@@ -52,12 +52,12 @@ def build_transfers(
     return Transfers(offers, keys)
 
 
-def build_throttle(limit: model.AnswerLimit | None) -> Throttle | None:
+def build_throttle(limit: dns_words.AnswerLimit | None) -> Throttle | None:
     """The limit of answers over UDP as the document says it."""
     return None if limit is None else Throttle(parse_rate(limit.rate), limit.burst, slip=limit.slip)
 
 
-def build_key(key: model.TsigKey, files: Mapping[str, bytes]) -> Key:
+def build_key(key: dns_words.TsigKey, files: Mapping[str, bytes]) -> Key:
     """A key with its secret. Raises meridian_dns.zone.ZoneError, without the secret."""
     place = f"tsig_keys, {key.name}"
     if key.secret_file not in files:
@@ -68,8 +68,8 @@ def build_key(key: model.TsigKey, files: Mapping[str, bytes]) -> Key:
         raise ZoneError(place, str(error), f"correct it or {key.secret_file}") from None
 
 
-def _secondary(secondary: model.Secondary, zone: str) -> Secondary:
-    notify = model.split_dns_address(secondary.address) if secondary.address is not None else None
+def _secondary(secondary: dns_words.Secondary, zone: str) -> Secondary:
+    notify = addresses.split_dns_address(secondary.address) if secondary.address is not None else None
     networks = secondary.networks or ((notify[0],) if notify is not None else ())
     try:
         key = name_from_text(secondary.tsig_key) if secondary.tsig_key is not None else None
@@ -83,7 +83,7 @@ def build_view(
     verdict: Verdict,
     own: NodeVerdict,
     now: float = 0.0,
-    steering: model.Steering = NO_STEERING,
+    steering: dns_words.Steering = NO_STEERING,
 ) -> RegionView:
     """All regions of the document, then those that only the verdict knows; who is in doubt at `now` (node's clock).
 
@@ -109,7 +109,7 @@ def build_view(
     )
 
 
-def doubt_ends(verdict: Verdict, now: float, steering: model.Steering) -> float | None:
+def doubt_ends(verdict: Verdict, now: float, steering: dns_words.Steering) -> float | None:
     """When the next region leaves its doubt by time alone; None if none will."""
     ends = (_last_change(region) + steering.doubt_lasts_seconds for region in verdict.regions.values())
     return min((end for end in ends if end > now), default=None)
@@ -119,7 +119,7 @@ def _last_change(region: RegionVerdict) -> float:
     return max(region.changed, region.moved)
 
 
-def _zone(zone: model.Zone, version: int) -> Zone:
+def _zone(zone: dns_words.Zone, version: int) -> Zone:
     records = [spec for record in zone.records for spec in _specs(record)]
     return build_zone(
         zone.name,
@@ -130,14 +130,14 @@ def _zone(zone: model.Zone, version: int) -> Zone:
     )
 
 
-def _specs(record: model.Record) -> Iterator[RecordSpec]:
+def _specs(record: dns_words.Record) -> Iterator[RecordSpec]:
     if record.steer is not None:
         yield RecordSpec(record.name, record.type, record.ttl_seconds, None, _steer(record.steer), record.alpn)
     for value in record.values if record.value is None else (record.value,):
         yield RecordSpec(record.name, record.type, record.ttl_seconds, value, None)
 
 
-def _steer(steer: model.Steer) -> Steer:
+def _steer(steer: dns_words.Steer) -> Steer:
     return Steer(
         steer.policy,
         steer.regions,

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 
 from meridian.control.messages import verdict_from_proto
-from meridian.core import model
+from meridian.core import dns_words, model
 from meridian.core.snapshot import Certificate, SnapshotError, compile_certificates
 from meridian.core.verdicts import NodeVerdict, Standing, Verdict
 from meridian.gateway.tls import CertificateError, TlsContexts
@@ -44,7 +44,7 @@ class DnsDuties:
         own = NodeVerdict(settings.name, settings.region, settings.advertise, Standing.SERVING)
         self._own = own
         self._regions: Sequence[model.Region] = ()
-        self._steering = model.Steering()
+        self._steering = dns_words.Steering()
         self._doubt_ends: float | None = None
         self._in_force = RegionView(0, {})
         self._verdict = Verdict()
@@ -57,11 +57,11 @@ class DnsDuties:
             server_id=settings.name.encode(),
             cookies=cookies,
         )
-        self._limit: model.AnswerLimit | None = None
+        self._limit: dns_words.AnswerLimit | None = None
         self._tls_port = settings.dns_tls_port
         self._tls = TlsContexts(())
         self._signatures = Signatures(lambda: clock.unix_nanoseconds() // 10**9)
-        self._zones: Sequence[model.Zone] = ()
+        self._zones: Sequence[dns_words.Zone] = ()
         self._keys: Mapping[bytes, KeySet] = {}
         self._keyed = asyncio.Event()
         self._sockets: BoundSockets = {}
@@ -140,7 +140,7 @@ class DnsDuties:
             except ValueError as error:  # an address that is none, from a node of another version
                 logs.log("error", "verdict not understood, answering by the one before", reason=str(error))
 
-    def _view(self, regions: Sequence[model.Region], steering: model.Steering) -> RegionView:
+    def _view(self, regions: Sequence[model.Region], steering: dns_words.Steering) -> RegionView:
         """What the server answers from now on; notes when it must be made again because a doubt ends by itself."""
         now = clock.now()
         self._doubt_ends = doubt_ends(self._verdict, now, steering)

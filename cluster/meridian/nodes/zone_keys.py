@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from meridian.admin.status import KeyStatus, ZoneKeysStatus
 from meridian.control.zone_keys import Keyring, Wish, phases
-from meridian.core import model
+from meridian.core import dns_words
 from meridian.core.keyrolls import Exit, Phase, Role, Times, deadline
 from meridian_dns.names import name_from_text, name_to_text
 from meridian_dns.presentation import rdata_to_text
@@ -25,12 +25,12 @@ def zone_id(name: str) -> str:
     return name_to_text(name_from_text(name))
 
 
-def wishes_of(zones: Sequence[model.Zone]) -> dict[str, Wish | None]:
+def wishes_of(zones: Sequence[dns_words.Zone]) -> dict[str, Wish | None]:
     """What a document wants of its zones."""
     return {zone_id(zone.name): _wish(zone) for zone in zones}
 
 
-def _wish(zone: model.Zone) -> Wish | None:
+def _wish(zone: dns_words.Zone) -> Wish | None:
     if zone.dnssec is None:
         return None
     longest = max((record.ttl_seconds for record in zone.records), default=0)

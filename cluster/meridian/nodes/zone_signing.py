@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from meridian.core import model
+from meridian.core import dns_words
 from meridian_dns.names import name_from_text
 from meridian_dns.signing import ENTRY_POINT, ZONE_KEY, Denial, KeySet, KeyUse, Signatures, Signer, SigningKey
 from meridian_dns.zone import ZoneSet, in_order, with_signer
@@ -25,7 +25,7 @@ def _key_set(zone: SignedZone) -> KeySet:
 
 
 def sign_zones(
-    zones: ZoneSet, described: Sequence[model.Zone], keys: Mapping[bytes, KeySet], signatures: Signatures
+    zones: ZoneSet, described: Sequence[dns_words.Zone], keys: Mapping[bytes, KeySet], signatures: Signatures
 ) -> ZoneSet:
     """The zones, signed where there are keys. A zone is signed as long as it has keys, whatever the document says: the
     parent has to let go first (core/keyrolls)."""

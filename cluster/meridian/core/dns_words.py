@@ -1,0 +1,160 @@
+"""What an operator may say of DNS: zones, their records, steering, secondaries, signing, limits of answers."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from meridian.core.addresses import checked_network, split_dns_address
+from meridian.core.limit_words import checked_rate
+from meridian.core.words import Name, Word
+
+
+class Steer(Word):
+    """An answer made from the cluster's verdict: only what serves, and all if nothing does.
+
+    geo: nearest first. latency: quickest first, by the matrix. failover: the first region that serves. weighted: one
+    region by draw. multivalue: all, turned by chance. sticky: one region, the same for a client's network each time.
+    """
+
+    policy: Literal["geo", "latency", "failover", "weighted", "multivalue", "sticky"] = "geo"
+    regions: tuple[Name, ...] = Field(min_length=1)
+    answers_max: int | None = Field(default=None, ge=1, le=32, description="at most so many addresses; all if absent")
+    weights: dict[Name, Annotated[int, Field(ge=0, le=1000)]] = Field(
+        default={}, description="for weighted: 1 if absent; 0: never, unless no region with a weight serves"
+    )
+    latency_milliseconds: dict[Name, dict[Name, Annotated[float, Field(ge=0, le=60_000)]]] = Field(
+        default={}, description="for latency: from the region nearest to the client to each region"
+    )
+
+    @model_validator(mode="after")
+    def _words_fit(self) -> "Steer":
+        if self.weights and self.policy != "weighted":
+            raise ValueError(f"weights mean nothing to policy {self.policy}: use policy weighted")
+        if bool(self.latency_milliseconds) != (self.policy == "latency"):
+            raise ValueError("policy latency and latency_milliseconds need each other: give both or none")
+        named = [("weights", name) for name in self.weights]
+        named += [(f"latency_milliseconds.{row}", name) for row, to in self.latency_milliseconds.items() for name in to]
+        for word, name in named:
+            if name not in self.regions:
+                raise ValueError(f"{word}: {name!r} is not among the regions of this steer")
+        return self
+
+
+RecordType = Literal[
+    "A", "AAAA", "ALIAS", "CAA", "CNAME", "DS", "HTTPS", "MX", "NS", "PTR", "SRV", "SVCB", "TLSA", "TXT"
+]
+
+
+class Record(Word):
+    """One record set, or a name steered by the verdict."""
+
+    name: str = Field(description="below the zone; @ is the zone itself")
+    type: RecordType
+    value: str | None = None
+    values: tuple[str, ...] = Field(default=(), max_length=1000, description="several records of one name and type")
+    steer: Steer | None = None
+    alpn: tuple[Annotated[str, Field(min_length=1, max_length=255)], ...] = Field(
+        default=(), description="for a steered HTTPS record: protocols, best first, such as [h3, h2]"
+    )
+    ttl_seconds: int = Field(default=300, ge=0, le=604_800)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "Record":
+        if (self.value is not None) + bool(self.values) + (self.steer is not None) != 1:
+            raise ValueError("a record has exactly one of: value, steer (or values: several)")
+        if self.steer is not None and self.type not in ("A", "AAAA", "HTTPS"):
+            raise ValueError("steer answers with addresses: type must be A, AAAA or HTTPS")
+        if bool(self.alpn) != (self.steer is not None and self.type == "HTTPS"):
+            raise ValueError("alpn belongs to a steered HTTPS record, and to no other")
+        return self
+
+
+class TsigKey(Word):
+    """A secret shared with secondaries; they must spell its name and algorithm alike."""
+
+    name: str = Field(description="a domain name, such as meridian-ns2.example.net")
+    algorithm: Literal["hmac-sha256", "hmac-sha384", "hmac-sha512"] = "hmac-sha256"
+    secret_file: str = Field(description="base64, as openssl rand -base64 32 writes it; read on the side of apply")
+
+
+class Secondary(Word):
+    """Another DNS server that may have the zone by transfer, and is told when it changes.
+
+    It is known by where it asks from, and by its key if it has one. To know it by its key alone, give
+    networks: ["0.0.0.0/0", "::/0"].
+    """
+
+    address: str | None = Field(
+        default=None, description="where it is told of changes, port 53 unless given; without it, it only asks"
+    )
+    networks: tuple[Annotated[str, AfterValidator(checked_network)], ...] = Field(
+        default=(), max_length=64, description="where it asks from; its address alone if absent"
+    )
+    tsig_key: str | None = Field(default=None, description="the name of the key that must sign its requests")
+
+    @model_validator(mode="after")
+    def _is_somewhere(self) -> "Secondary":
+        if self.address is None and not self.networks:
+            raise ValueError("a secondary needs an address, networks, or both")
+        if self.address is not None:
+            split_dns_address(self.address)
+        return self
+
+
+class Dnssec(Word):
+    """A zone is signed. Keys are made once and kept; to be unsigned again the parent lets go first."""
+
+    algorithm: Literal[13, 15] = Field(default=13, description="13: ECDSA P-256, 15: Ed25519; fixed once keys exist")
+    denial: Literal["compact", "white_lies"] = Field(
+        default="compact", description="how what is missing is proved: RFC 9824, or RFC 4470"
+    )
+    split_keys: bool = Field(default=False, description="a KSK and a ZSK in place of one key; fixed once keys exist")
+    parent_ttl_seconds: int = Field(default=172_800, ge=60, le=604_800, description="TTL of DS in the parent zone")
+
+
+class Zone(Word):
+    """A zone that the cluster's DNS servers are authoritative for. Its serial is the document's version.
+
+    Secondaries steer nothing: a steered record goes to them with all addresses that the document gives its regions.
+    """
+
+    name: str
+    nameservers: tuple[str, ...] = Field(min_length=1)
+    contact: str | None = Field(default=None, description="mail address for the SOA, with @")
+    serial_offset: int = Field(
+        default=0, ge=0, lt=2**32, description="added to the serial: for secondaries that hold one of another primary"
+    )
+    secondaries: tuple[Secondary, ...] = Field(default=(), max_length=64)
+    dnssec: Dnssec | None = None
+    records: tuple[Record, ...] = Field(default=(), max_length=100_000)
+
+    @model_validator(mode="after")
+    def _is_signed_or_copied(self) -> "Zone":
+        # A copy would hold no signatures while the parent says that the zone is signed: all of it would be bogus.
+        if self.dnssec is not None and self.secondaries:
+            raise ValueError("a zone that is signed as it is asked cannot be copied: remove `dnssec` or `secondaries`")
+        return self
+
+
+class AnswerLimit(Word):
+    """What one client network (/24 of IPv4, /56 of IPv6) is answered by each DNS server over UDP, where addresses can
+    be forged. Beyond it, some answers only say "ask by TCP" and the rest are left out. Who shows a valid cookie, or
+    comes by TCP or TLS, is not limited."""
+
+    rate: Annotated[str, BeforeValidator(checked_rate)] = Field(description="answers, such as 200/s")
+    burst: int = Field(ge=1, le=1_000_000, description="answers at once")
+    slip: int = Field(default=2, ge=0, le=10, description="over the limit, one of so many says ask by TCP; 0: none")
+
+
+class Dns(Word):
+    """How the DNS servers treat their clients."""
+
+    limit: AnswerLimit | None = Field(default=None, description="no limit if absent")
+
+
+class Steering(Word):
+    """How steered answers of all zones react to doubt: they are kept for less long while a region is suspect, or has
+    come to stand otherwise lately, so that the next change reaches clients sooner."""
+
+    doubt_ttl_seconds: int = Field(default=5, ge=0, le=86400, description="time to live of steered answers in doubt")
+    doubt_lasts_seconds: float = Field(default=60.0, ge=0, le=86400, description="after a region's last change")
