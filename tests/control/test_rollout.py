@@ -155,8 +155,12 @@ async def test_while_the_store_is_away_it_holds_and_nodes_keep_their_part(stage:
     async with cluster() as c:
         if stage is Stage.REGION:
             c.exchanges = 101
-        await c.until(stage)
-        await wait_until(lambda: bool(c.parts["one"].share), within_seconds=5, what="one tries it")
+        generation = (await c.until(stage)).generation
+        await wait_until(
+            lambda: {part.generation for part in c.parts.values()} == {generation},
+            within_seconds=5,
+            what="both know it",
+        )
         before = dict(c.parts)
         c.store.away = True
         c.exchanges = 500

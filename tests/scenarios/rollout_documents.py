@@ -54,9 +54,9 @@ BAD = (
     _change("a port that wants a token", *_ports(7003, "127.0.0.1", 9900)),
     _change("orders at the files' service", *_ports(7002, "127.0.0.2", 7003)),
     _change("products at the files' service", *_ports(7001, "127.0.0.2", 7003)),
-    _change("a limit of one", ("rate: 5000/s, burst: 10000", "rate: 1/h, burst: 1")),
-    _change("a limit of one a minute", ("rate: 4000/s, burst: 8000", "rate: 1/m, burst: 1")),
-    _change("a limit meant for one client", ("client_ip, rate: 5000/s, burst: 10000", "route, rate: 20/m, burst: 5")),
+    _change("a limit of one", ("rate: 50000/s, burst: 100000", "rate: 1/h, burst: 1")),
+    _change("a limit of one a minute", ("rate: 40000/s, burst: 80000", "rate: 1/m, burst: 1")),
+    _change("a limit meant for one client", ("client_ip, rate: 50000/s, burst: 100000", "route, rate: 20/m, burst: 5")),
     _change("a wrong host everywhere", ("match: {path", "match: {host: shop.example.org, path")),
     _change("a wrong host on the files", (_FILES_PATH, "{host: shop.example.org, path_prefix: /}")),
     _change("no route for the files", (_STATIC, "")),
@@ -70,9 +70,9 @@ BAD = (
 )  # fmt: skip
 
 HARMLESS = (
-    _change("more burst", ("burst: 10000", "burst: 20000")),
-    _change("more rate", ("rate: 4000/s", "rate: 6000/s")),
-    _change("a little less rate", ("rate: 5000/s", "rate: 4500/s")),
+    _change("more burst", ("burst: 100000", "burst: 200000")),
+    _change("more rate", ("rate: 40000/s", "rate: 60000/s")),
+    _change("a little less rate", ("rate: 50000/s", "rate: 45000/s")),
     _change("a limit on the files", (_STATIC, _STATIC + "    stages:\n      - {limit: orders-per-client}\n")),
     _change("a route that nobody asks for", _added("routes", "{name: new, match: {path: /new}, upstream: static}")),
     _change("a route of another host", _added("routes", "{name: new, match: {host: a.example.com}, upstream: orders}")),

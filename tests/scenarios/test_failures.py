@@ -140,7 +140,7 @@ async def test_all_of_etcd_stopped_for_a_minute_stops_nothing_but_writes(cluster
 def changed_document(folder: Path, cluster: LocalCluster) -> Path:
     """The cluster's document with one limit changed, each time in another way: what is in force is no change."""
     source = cluster.document
-    text = source.read_text().replace("burst: 10000", f"burst: {next(_bursts)}")
+    text = source.read_text().replace("burst: 100000", f"burst: {next(_bursts)}")
     assert text != source.read_text()
     copy = folder / source.name
     copy.write_text(text)
