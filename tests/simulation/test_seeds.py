@@ -76,7 +76,7 @@ def test_only_the_guilty_faults_are_left(guilty: Sequence[float]) -> None:
 
 
 def test_a_failure_is_shrunk_and_told() -> None:
-    found = play(FOUND["LeadsUntilTold"], BUGS["LeadsUntilTold"])
+    found = play(FOUND["LeadsUntilTold"][0], BUGS["LeadsUntilTold"])
     shrunk = shrink(found, BUGS["LeadsUntilTold"])
     assert shrunk.violations
     assert len(shrunk.plan.faults) <= 3 < len(found.plan.faults)
@@ -84,40 +84,37 @@ def test_a_failure_is_shrunk_and_told() -> None:
     assert play(found.plan.seed, plan=replace(found.plan, faults=shrunk.plan.faults)).violations == []
 
 
-# The first seed from 1000 to 1099 that finds each bug (`scripts/simulate --planted --from 1000 --seeds 100`): seeds
-# that nobody had looked at when the world was made.
-# Whoever changes what a seed draws looks for new ones.
-FOUND: Mapping[str, int] = {
-    "LeaseNotReplaced": 1001,
-    "RecordGivenUp": 1079,
-    "LeaseFromAnswer": 1063,
-    "LeadsUntilTold": 1000,
-    "KeyOverwritten": 1000,
-    "Unfenced": 1021,
-    "NoWarmUp": 1063,
-    "AnyVerdict": 1001,
-    "ForgottenIsSilent": 1007,
-    "NoWitness": 1001,
-    "NobodyRemains": 1002,
-    "SeatTakenTwice": 1000,
-    "FloorGivenUp": 1000,
-    "SeatNotKept": 1005,
-    "LostTakeBelieved": 1000,
-    "NoColdStart": 1006,
-    "FirstCopyOnly": 1006,
-    "CompactedSkipped": 1019,
-    "ReadOnce": 1000,
-    "LeavesAtOnce": 1004,
-    "RegionNotObeyed": 1026,
-    "OrderNeverEnds": 1002,
+# The first four seeds from 1000 to 1399 that find each bug. Whatever changes the world's timing moves some of the
+# stories: one of them is enough. Who leaves none looks for new ones.
+FOUND: Mapping[str, Sequence[int]] = {
+    "LeaseNotReplaced": (1001, 1002, 1003, 1005),
+    "LateWriteUnseen": (1044,),
+    "RecordGivenUp": (1022, 1025, 1092, 1105),
+    "LeaseFromAnswer": (1032, 1132, 1154, 1193),
+    "WholeLease": (1126, 1278, 1297),
+    "LeadsUntilTold": (1000, 1001, 1005, 1009),
+    "KeyOverwritten": (1000, 1001, 1002, 1003),
+    "Unfenced": (1021, 1073, 1192),
+    "AnyVerdict": (1002, 1003, 1006, 1007),
+    "ForgottenIsSilent": (1004, 1018, 1020, 1045),
+    "NoWitness": (1001, 1007, 1018, 1019),
+    "NobodyRemains": (1003, 1005, 1008, 1019),
+    "SeatTakenTwice": (1000, 1001, 1002, 1003),
+    "FloorGivenUp": (1000, 1001, 1002, 1003),
+    "SeatNotKept": (1005, 1006, 1008, 1011),
+    "LostTakeBelieved": (1000, 1001, 1002, 1003),
+    "LeaseOutlived": (1394,),
+    "NoColdStart": (1006, 1008, 1011, 1015),
+    "FirstCopyOnly": (1006, 1013, 1045, 1046),
+    "CompactedSkipped": (1019, 1120, 1136, 1174),
+    "ReadOnce": (1000, 1010, 1012, 1023),
+    "LeavesAtOnce": (1004, 1011, 1013, 1014),
+    "RegionNotObeyed": (1026, 1036, 1147, 1165),
+    "OrderNeverEnds": (1002, 1005, 1006, 1012),
 }
 
 # Not found by those seeds, and why, as traced.
 MISSED: Mapping[str, str] = {
-    "LateWriteUnseen": (
-        "an older record does land (5 of the 27 storms from 1000 to 1999 with a document inside late writes), and the "
-        "acknowledgement of the next document writes it anew (1955: after 0.8 s, 1360: 0.3 s), before the end looks"
-    ),
     "OverAnyVerdict": (
         "in the first 70 plans from 1000 on with late writes or lost answers no verdict landed over another than "
         "its own: the fence holds, and a leader whose write got no answer reads back before it writes again"
@@ -129,7 +126,7 @@ MISSED: Mapping[str, str] = {
 }
 
 # Not found by those seeds either, and why is not traced yet.
-UNTRACED = frozenset({"WholeLease", "StaleCounts", "LeaseOutlived", "OrdersUnread"})
+UNTRACED = frozenset({"NoWarmUp", "StaleCounts", "OrdersUnread"})
 
 
 def test_every_planted_bug_is_accounted_for() -> None:
@@ -142,4 +139,4 @@ def test_every_planted_bug_is_accounted_for() -> None:
 
 @pytest.mark.parametrize("bug", FOUND)
 def test_a_planted_bug_is_found(bug: str) -> None:
-    assert play(FOUND[bug], BUGS[bug]).violations
+    assert any(play(seed, BUGS[bug]).violations for seed in FOUND[bug])
