@@ -1,7 +1,7 @@
 """The walk of one request, from its head to the last byte of its answer. Read it from the top.
 
-    identify -> route -> admit -> try (choose, connect, send) -> pump -> end
-                                   ^---- before the first byte of a response a failure may come back here
+    identify -> route -> stages -> try (choose, connect, send) -> pump -> end
+    (gateway/stages)                ^---- before the first byte of a response a failure may come back (gateway/tries)
 
 The exchange is driven by events of two connections and awaits nothing: on the common path there is no task, no
 future, no lock and no timer of its own (the worker's sweep looks at `deadline`).
@@ -13,24 +13,16 @@ Invariants:
 - A response that was cut at its upstream is cut for the client too: never a clean end.
 """
 
-from collections.abc import Callable
-from functools import partial
-
-from meridian.core.limit_keys import key_of
 from meridian.core.outliers import FRESH
-from meridian.core.routing import NoRoute, route
-from meridian.core.snapshot import Limit
 from meridian.gateway import answers, forwarding
-from meridian.gateway.admission import Verdict
 from meridian.gateway.answers import CLIENT_GONE_STATUS, Failure
 from meridian.gateway.body import RequestBody
-from meridian.gateway.forwarding import GONE, ListenerFacts
 from meridian.gateway.outcome import Outcome, is_ordinary
+from meridian.gateway.stages import Stages
 from meridian.gateway.stream import DownstreamStream, Peer
-from meridian.gateway.tracing import begin_trace
-from meridian.gateway.tries import FOREVER, Tries
+from meridian.gateway.tries import FOREVER
 from meridian.gateway.upstream import UpstreamConnection
-from meridian.gateway.worker import LiveRoute, Worker
+from meridian.gateway.worker import Worker
 from meridian.wire.events import Data, End, Event, Headers, Informational, RequestHead, Reset, ResponseHead, Trailers
 from meridian.wire.http1_parts import MalformedError
 
@@ -39,12 +31,11 @@ SILENCE_SECONDS = 60.0
 short enough that a worker's connections cannot be held by clients that do nothing."""
 
 
-class Exchange(Tries):
+class Exchange(Stages):
     """See the module's head; to its client a stream.Exchange, to its upstream a pool.Waiter (gateway/tries)."""
 
     __slots__ = (
-        "_consumer", "_facts", "_fields", "_first_byte", "_held", "_now", "_response_bytes", "_response_trailers",
-        "_said", "_silence_seconds", "_target", "_told", "_trace_id", "_traceparent", "client", "peer", "request_id",
+        "_first_byte", "_now", "_response_bytes", "_response_trailers", "_silence_seconds",
     )  # fmt: skip
 
     def __init__(self, worker: Worker, head: RequestHead, stream: DownstreamStream, peer: Peer) -> None:
@@ -57,17 +48,14 @@ class Exchange(Tries):
         self.deadline = FOREVER
         self.live = None
         self.client = peer.address
-        self.request_id: bytes
-        self._facts: ListenerFacts
-        self._fields: Headers  # that go on as they came
-        self._said: dict[bytes, bytes]  # those that are ours to say, as the client said them
+        self._stage = 0
         self._target = head.target
         self._consumer = ""
-        self._told: Headers = []  # of limits
-        self._held: tuple[tuple[Limit, str], ...] = ()  # of limits, until the end
+        self._told = []
+        self._held = ()
         self._trace = None
         self._trace_id = b""
-        self._traceparent: bytes | None = None
+        self._traceparent = None
         self.started = worker.clock()
         self._first_byte = 0.0
         self._now = 0.0  # when the head of the response came, if that was in this batch
@@ -85,101 +73,6 @@ class Exchange(Tries):
         self._silence_seconds = SILENCE_SECONDS
         self._ended = False
         worker.exchanges.add(self)
-
-    # Steps before the upstream, in order
-
-    def start(self) -> None:
-        """Walks as far as it goes without waiting."""
-        self._identify()
-        if self._route():
-            if self._live.is_open:
-                self._try(FOREVER)
-            else:
-                self._admit()
-
-    def _identify(self) -> None:
-        """Who asks, and under which names the request will be found again."""
-        worker, installed, peer = self.worker, self.installed, self.peer
-        facts = self._facts = installed.listeners.get(peer.listener, GONE)
-        self._fields, self._said = forwarding.split(self.head.headers)
-        given = None
-        if facts.trusted:
-            self.client = forwarding.client_address(peer, self._said, facts)
-            given = forwarding.request_id(peer, self._said, facts)
-        self.request_id = given or worker.next_request_id()
-        ratio = installed.snapshot.trace_ratio
-        if ratio != 0.0 or b"traceparent" in self._said:
-            traced = begin_trace(worker, self._said.get(b"traceparent"), ratio)
-            self._trace, self._trace_id, self._traceparent = traced.trace, traced.trace_id, traced.traceparent
-
-    def _route(self) -> bool:
-        """Which route takes it. False: answered."""
-        head = self.head
-        try:
-            self._target = forwarding.normalise(head.target)
-        except forwarding.BadTargetError:
-            self._answer(answers.BAD_TARGET)
-            return False
-        found = route(self.installed.snapshot.table, head.method, head.authority, self._target)
-        if isinstance(found, NoRoute):
-            if found.allowed:
-                self._answer(answers.METHOD_NOT_ALLOWED, [(b"allow", b", ".join(sorted(found.allowed)))])
-            else:
-                self._answer(answers.NO_ROUTE)
-            return False
-        self.live = live = self.installed.routes.get(found.name) or self.worker.live_route(self.installed, found)
-        self._upstream = live.upstream
-        return True
-
-    def _admit(self) -> None:
-        """Who asks, and whether every limit of the route admits that; then it goes on, or is answered."""
-        live = self._live
-        if live.gate is not None:
-            found = live.gate.identify(self.head.headers)
-            if found is None:
-                # Limits that stand before the question count those who cannot answer it, too.
-                self._limit(live.limits_before, self._challenge)
-                return
-            self._consumer = found.consumer
-            if found.spent_field:  # the secret was for us
-                self._fields = [field for field in self._fields if field[0] != found.spent_field]
-        self._limit(live.limits, self._go)
-
-    def _limit(self, limits: tuple[Limit, ...], then: Callable[[], None]) -> None:
-        """Calls `then` if all of them admit it: now, or when the owners of keys have answered."""
-        if not limits:
-            then()
-            return
-        head, route_name, admission = self.head, self._live.route.name, self.installed.admission
-        asked = [
-            (limit, key_of(
-                limit.key, client=self.client, consumer=self._consumer, route=route_name, authority=head.authority,
-                headers=head.headers,
-            ))
-            for limit in limits
-        ]  # fmt: skip
-        if admission.consults(asked):
-            admission.consult(asked, partial(self._decided, then))
-        else:
-            self._decided(then, admission.decide(asked))
-
-    def _decided(self, then: Callable[[], None], verdict: Verdict) -> None:
-        """What the limits say."""
-        if self._ended:  # the client left while owners were asked
-            self.installed.admission.release(verdict.held)
-            return
-        self._told, self._held = verdict.told, verdict.held
-        if verdict.refused_by is None:
-            then()
-        else:
-            self._answer(answers.limited(verdict.refused_by.status))
-
-    def _go(self) -> None:
-        self._try(FOREVER)
-
-    def _challenge(self) -> None:
-        assert self._live.gate is not None
-        self._answer(answers.UNAUTHENTICATED, [(b"www-authenticate", self._live.gate.challenge)])
 
     # The upstream: choose, connect, send
 
@@ -382,11 +275,6 @@ class Exchange(Tries):
     def route_name(self) -> str:
         """See worker.Sweepable."""
         return self.live.route.name if self.live is not None else ""
-
-    @property
-    def _live(self) -> LiveRoute:
-        assert self.live is not None
-        return self.live
 
     def _cut(self, reason: str) -> None:
         """The client must see that its response is not whole."""

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from email.utils import formatdate
+from typing import Any
 
 from meridian.core.authentication import Gate
 from meridian.core.routing import Route
@@ -35,7 +36,7 @@ class LiveRoute:
     gate: Gate | None
     limits: tuple[Limit, ...]
     limits_before: tuple[Limit, ...]  # those of them that count also a request that cannot say who asks
-    is_open: bool  # it has neither
+    stages: tuple[Callable[[Any], bool], ...]  # see gateway/stages
     by_class: tuple[Counter, ...]  # answers, by the first digit of their status less one
     seconds: Histogram
     request_bytes: Counter
@@ -180,7 +181,7 @@ class Worker:
         """The time of day, for limits that go by the calendar."""
         return self.unix_nanoseconds() / 1e9
 
-    def live_route(self, installed: Installed, route: Route) -> LiveRoute:
+    def live_route(self, installed: Installed, route: Route, stages: tuple[Callable[[Any], bool], ...]) -> LiveRoute:
         """The live form of a route of `installed`, which is present (or tried) while an exchange takes its route."""
         live = installed.routes.get(route.name)
         if live is None:
@@ -190,7 +191,7 @@ class Worker:
                 installed.snapshot.gates[route.authenticator] if route.authenticator is not None else None,
                 installed.admission.limits_of([limits[name] for name in route.limits]),
                 installed.admission.limits_of([limits[name] for name in route.limits[: route.limits_before]]),
-                not route.limits and route.authenticator is None,
+                stages,
                 *self._counters(route.name),
             )  # fmt: skip
         return live
