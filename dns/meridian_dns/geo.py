@@ -6,6 +6,7 @@ Reads the flat records of the freely licensed ip-location-db packages (`country_
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
@@ -44,6 +45,13 @@ class GeoData:
             raise GeoError(f"no geo data at {path} ({error.strerror}): run scripts/fetch-geo") from error
         except (maxminddb.InvalidDatabaseError, ValueError) as error:
             raise GeoError(f"{path} is no geo database ({error}): run scripts/fetch-geo again") from error
+
+    @property
+    def about(self) -> str:
+        """Which data this is and of which day, for people."""
+        metadata = self._reader.metadata()
+        built = datetime.fromtimestamp(metadata.build_epoch, UTC).date()
+        return f"{metadata.database_type}, built {built}"
 
     def find(self, address: str) -> Place | None:
         """The place of a textual address; None if the file cannot speak of it (no address, or of another family)."""

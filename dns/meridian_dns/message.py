@@ -43,6 +43,12 @@ class ClientSubnet:
 
     payload: bytes
 
+    @classmethod
+    def of(cls, network: Network) -> "ClientSubnet":
+        """As a resolver would pass `network` on."""
+        shown = network[0].packed[: (network.prefixlen + 7) // 8]
+        return cls(bytes((0, 1 if network.version == 4 else 2, network.prefixlen, 0)) + shown)
+
     @property
     def source_prefix(self) -> int:
         """How many bits of its address the client shows; 0: it wishes to show none."""

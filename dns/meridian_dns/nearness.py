@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_address
 
-from meridian_dns.view import Network, RegionView, parse_near
+from meridian_dns.view import Network, Region, RegionView, parse_near
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +105,18 @@ def order_regions(view: RegionView, names: tuple[str, ...], client: Client) -> t
         scope = max(scope, client.place_prefix)
     fallbacks = tuple(name for region in dict.fromkeys(near) for name in view.regions[region].fallback if name in known)
     return tuple(dict.fromkeys(near + fallbacks + known)), scope
+
+
+def near_entries(region: Region, client: Client) -> tuple[str, ...]:
+    """The `near` entries of the region that hold the client: what brings it forward in `order_regions`. For people."""
+    address = client.subnet[0] if client.subnet is not None else ip_address(client.address)
+    places = {("country", client.country), ("continent", client.continent)}
+    found = []
+    for entry in region.near:
+        place = parse_near(entry)
+        if place in places if isinstance(place, tuple) else address in place:
+            found.append(entry)
+    return tuple(found)
 
 
 @lru_cache(maxsize=256)  # one for each distinct set of regions that records steer over; old ones age out after a swap

@@ -10,9 +10,10 @@ Invariants: a name that has endpoints is never answered with an empty set (if no
 scope is 0 unless another client could have been answered otherwise.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from math import lcm
+from typing import Literal
 
 from meridian_dns.names import ROOT, is_within, name_from_text, parent
 from meridian_dns.nearness import Client
@@ -37,7 +38,7 @@ from meridian_dns.svcb import service_params
 from meridian_dns.view import RegionView
 from meridian_dns.zone import RecordSet, SteeredSet, Zone
 
-__all__ = ["Answer", "Client", "Plan", "Question", "answer", "fill", "make_plan"]
+__all__ = ["Answer", "Client", "Plan", "Question", "Visit", "answer", "fill", "fill_one", "make_plan"]
 
 CHAIN_LENGTH_MAX = 8  # resolvers give up at about 16 over all zones; the rest of a longer chain they ask for
 
@@ -75,12 +76,36 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class Visit:
+    """One step of a lookup, for people: what was found at `name`. `other` is the CNAME's target, the cut, the wildcard,
+    or for what is missing its nearest ancestor that exists.
+    """
+
+    name: bytes
+    found: Literal["cut", "wildcard", "alias", "loop", "leaves", "long", "records", "no type", "nothing"]
+    other: bytes = ROOT
+
+
+@dataclass(frozen=True, slots=True)
 class ExtendedError:
     """Why an answer is as it is, for people (RFC 8914)."""
 
     code: int
     text: str = ""
 
+    def __str__(self) -> str:
+        name = _EXTENDED_ERRORS.get(self.code, "Other")
+        return f"{self.code} ({name})" + (f": {self.text}" if self.text else "")
+
+
+_EXTENDED_ERRORS = {
+    14: "Not Ready",
+    18: "Prohibited",
+    20: "Not Authoritative",
+    21: "Not Supported",
+    30: "Invalid Query Type",
+}
+"""The names that RFC 8914 and IANA give to those that we send."""
 
 FAILED_OPEN = ExtendedError(0, "no region is known to serve: all are answered")
 NOT_READY = ExtendedError(14)
@@ -120,8 +145,11 @@ def answer(zone: Zone, view: RegionView, question: Question, client: Client, dra
     return fill(make_plan(zone, question), view, client, draw)
 
 
-def make_plan(zone: Zone, question: Question) -> Plan:
-    """Looks the question up in the zone: RFC 1034 section 4.3.2, negative answers by RFC 2308, ANY by RFC 8482."""
+def make_plan(zone: Zone, question: Question, walk: Callable[[Visit], None] = lambda visit: None) -> Plan:
+    """Looks the question up in the zone: RFC 1034 section 4.3.2, negative answers by RFC 2308, ANY by RFC 8482.
+
+    `walk` is told each step.
+    """
     name, wanted = question.name, question.type
     chain: list[RecordSet] = []
     soa = zone.negative_soa
@@ -130,26 +158,36 @@ def make_plan(zone: Zone, question: Question) -> Plan:
         if cut is not None and not (name == cut and wanted == DS):  # DS alone belongs to the parent's side (RFC 4035)
             delegation = zone.names[cut][NS]
             assert isinstance(delegation, RRset)
+            walk(Visit(name, "cut", cut))
             return Plan(NOERROR, bool(chain), tuple(chain), (delegation,), _glue(zone, delegation), soa)
         here = zone.names.get(name)
         if here is None:
-            here = zone.names.get(b"\1*" + closest_encloser(zone, name))
+            encloser = closest_encloser(zone, name)
+            here = zone.names.get(b"\1*" + encloser)
             if here is None:
+                walk(Visit(name, "nothing", encloser))
                 return Plan(NXDOMAIN, True, tuple(chain), (soa,), (), soa)
+            walk(Visit(name, "wildcard", b"\1*" + encloser))
         alias = here.get(CNAME)
         if isinstance(alias, RRset) and wanted != CNAME:
             chain.append(replace(alias, owner=name))
+            walk(Visit(name, "alias", alias.rdatas[0]))
             name = alias.rdatas[0]
             is_loop = any(records.owner == name for records in chain)
+            if is_loop or not is_within(name, zone.origin):
+                walk(Visit(name, "loop" if is_loop else "leaves"))
             if wanted == ANY or is_loop or not is_within(name, zone.origin):
                 break
             continue
         found = next(iter(here.values()), None) if wanted == ANY else here.get(wanted)
+        walk(Visit(name, "records" if found is not None else "no type"))
         if found is None:
             return Plan(NOERROR, True, tuple(chain), (soa,), (), soa)
         chain.append(found if found.owner == name else replace(found, owner=name))
         additional = _glue(zone, found) if isinstance(found, RRset) and found.type == NS else ()
         return Plan(NOERROR, True, tuple(chain), (), additional, soa)
+    else:
+        walk(Visit(name, "long"))
     return Plan(NOERROR, True, tuple(chain), (), (), soa)
 
 
@@ -171,7 +209,7 @@ def fill(plan: Plan, view: RegionView, client: Client, draw: int) -> Answer:
                 out.append(records)
                 continue
             order = order_for(records.steer, view, client)
-            rdatas, choices = _fill_one(records, view, order, draw)
+            rdatas, choices = fill_one(records, view, order, draw)
             draws = lcm(draws, *(choice.draws for choice in choices))
             if any(choice.client_matters for choice in choices):
                 scope = max(scope, order.scope)
@@ -193,8 +231,10 @@ def _ttl_seconds(records: SteeredSet, view: RegionView, order: Order) -> int:
     return min(records.ttl_seconds, view.doubt_ttl_seconds) if in_doubt else records.ttl_seconds
 
 
-def _fill_one(records: SteeredSet, view: RegionView, order: Order, draw: int) -> tuple[tuple[bytes, ...], list[Choice]]:
-    """The data of one steered set: addresses, or one HTTPS record that gives both families as hints (RFC 9460)."""
+def fill_one(records: SteeredSet, view: RegionView, order: Order, draw: int) -> tuple[tuple[bytes, ...], list[Choice]]:
+    """The data of one steered set: addresses, or one HTTPS record that gives both families as hints (RFC 9460). And the
+    choices it is made of, one for each family.
+    """
     if records.type != HTTPS:
         choice = choose(records.steer, records.type, view, order, draw)
         return choice.rdatas, [choice]

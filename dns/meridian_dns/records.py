@@ -43,6 +43,17 @@ TYPE_NAMES = {number: name for name, number in (TYPES | SECURITY_TYPES).items()}
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, NOTAUTH, BADVERS = 0, 1, 2, 3, 4, 5, 9, 16
 BADSIG, BADKEY, BADTIME, BADTRUNC = 16, 17, 18, 22  # of a signature, never of a header (RFC 8945 section 3)
 
+RCODE_NAMES = {
+    NOERROR: "NOERROR",
+    FORMERR: "FORMERR",
+    SERVFAIL: "SERVFAIL",
+    NXDOMAIN: "NXDOMAIN",
+    NOTIMP: "NOTIMP",
+    REFUSED: "REFUSED",
+    NOTAUTH: "NOTAUTH",
+    BADVERS: "BADVERS",
+}
+
 TTL_SECONDS_MAX = 2**31 - 1  # RFC 2181 section 8
 
 

@@ -163,12 +163,17 @@ def _by_place(steer: Steer, view: RegionView, client: Client) -> Order:
 
 def _by_latency(steer: Steer, view: RegionView, client: Client) -> Order:
     """Quickest first from the region that the client is nearest to; what was not measured comes last, as given."""
+    _, row, scope = latency_row(steer, view, client)
+    names = _as_given(steer, view, client).names
+    return Order(tuple(sorted(names, key=lambda name: row.get(name, float("inf")))), scope)
+
+
+def latency_row(steer: Steer, view: RegionView, client: Client) -> tuple[str | None, dict[str, float], int]:
+    """The region that the client is nearest to, how far all are from there in milliseconds, and the scope in bits."""
     rows = dict(steer.latency_milliseconds)
     known = tuple(name for name in rows if name in view.regions)
     nearest, scope = order_regions(view, known, client) if known else ((), 0)
-    row = dict(rows[nearest[0]]) if nearest else {}
-    names = _as_given(steer, view, client).names
-    return Order(tuple(sorted(names, key=lambda name: row.get(name, float("inf")))), scope)
+    return (nearest[0], dict(rows[nearest[0]]), scope) if nearest else (None, {}, scope)
 
 
 def _by_slot(steer: Steer, view: RegionView, client: Client) -> Order:

@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 import uvicorn
+from tests.nodes.explained import explained
 
 from meridian.admin.app import build_app
+from meridian.admin.explained import DnsExplanation
 from meridian.admin.status import KeyStatus, NodeStatus, RegionStatus, Status, StoreStatus, ZoneKeysStatus
 from meridian.control import seat_orders
 from meridian.control.backup import Made, Restored, Seen, back_up, restore
@@ -129,6 +131,9 @@ class ClusterPanel:
 
     async def free_seats(self, node: str) -> int:
         return await seat_orders.free(self.store, Keys("test"), node, [one.name for one in self.status().nodes])
+
+    async def explain_dns(self, name: str, type_: str, client: str) -> DnsExplanation:
+        return await explained(name, type_, client)
 
     async def metrics(self) -> str:
         return "# TYPE meridian_requests_total counter\nmeridian_requests_total 1\n"

@@ -13,6 +13,7 @@ from starlette.responses import PlainTextResponse
 
 from meridian.admin import failures
 from meridian.admin.config_routes import config_router
+from meridian.admin.explanations import explain_router
 from meridian.admin.gate import Gate
 from meridian.admin.panel import Panel
 from meridian.admin.status import Status, laggards, why_not_ready
@@ -43,6 +44,7 @@ def build_app(panel: Panel, token: str, hosts: Collection[str] = ("localhost",))
     app.include_router(config_router(panel))
     app.include_router(store_router(panel))
     app.include_router(zone_keys_router(panel))
+    app.include_router(explain_router(panel))
 
     @app.get("/v1/status", tags=["cluster"])
     async def status(

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
+from meridian.admin.explained import DnsExplanation
 from meridian.admin.status import Status, ZoneKeysStatus
 from meridian.control.backup import Made, Restored
 from meridian.control.configuration import Configuration
@@ -62,5 +63,12 @@ class Panel(Protocol):
         """Rolls the key of a role, or says what the parent was seen to do; writes to the store.
 
         Raises control.zone_keys.NotSigned, control.zone_keys.KeysRefused or store.port.StoreError.
+        """
+        ...
+
+    async def explain_dns(self, name: str, type_: str, client: str) -> DnsExplanation:
+        """How this node answers a DNS question, from memory; the zones are built beside the loop.
+
+        `client` is an address, a network that a resolver passed on, or empty. Raises admin.explained.CannotExplain.
         """
         ...

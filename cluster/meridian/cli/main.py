@@ -9,6 +9,7 @@ import typer
 from meridian.cli import cluster, config, run, store
 from meridian.cli.dns import dns
 from meridian.cli.errors import CommandError, Failed
+from meridian.cli.explain import explain
 from meridian.cli.limits import limits
 from meridian.cli.local import local
 from meridian.cli.output import show_error
@@ -36,6 +37,7 @@ app.add_typer(rollout, name="rollout")
 app.command()(config.schema)
 app.command()(config.secret)
 app.command()(cluster.status)
+app.add_typer(explain, name="explain")
 app.command()(cluster.drain)
 app.command()(cluster.undrain)
 app.command()(store.backup)

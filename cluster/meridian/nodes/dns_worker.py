@@ -24,7 +24,7 @@ from meridian.nodes.zone_signing import key_sets_from, sign_zones
 from meridian.telemetry.metrics import IN_FORCE, MERGED, Series
 from meridian_dns.edns import CookieJar
 from meridian_dns.geo import GeoData, GeoError
-from meridian_dns.records import TYPE_NAMES
+from meridian_dns.records import RCODE_NAMES, TYPE_NAMES
 from meridian_dns.server import DnsServer
 from meridian_dns.signing import KeySet, KeyUnfit, Signatures
 from meridian_dns.transfer import Transfers
@@ -33,8 +33,6 @@ from meridian_dns.zone import ZoneError, ZoneSet
 from meridian_proto.v1.channel_pb2 import Config, Frame
 
 KEYS_SECONDS = 5.0  # an agent with a store or a disk sends the keys at once, many times quicker than this
-
-_RCODE_NAMES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED", 16: "BADVERS"}
 
 
 class DnsDuties:
@@ -203,7 +201,7 @@ def series_of(server: DnsServer) -> Sequence[Series]:
             "meridian_dns_answers_total",
             "counter",
             "Answers by type and code.",
-            {"type": TYPE_NAMES.get(type_, "other"), "rcode": _RCODE_NAMES.get(rcode, str(rcode))},
+            {"type": TYPE_NAMES.get(type_, "other"), "rcode": RCODE_NAMES.get(rcode, str(rcode))},
             float(count),
         )
         for (type_, rcode), count in sorted(counters.answers.items())

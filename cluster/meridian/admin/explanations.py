@@ -1,0 +1,26 @@
+"""/v1/explain: why a question is answered as it is, in the words that the command line prints."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from meridian.admin.explained import DnsExplanation
+from meridian.admin.panel import Panel
+
+
+def explain_router(panel: Panel) -> APIRouter:
+    """The routes below /v1/explain."""
+    router = APIRouter(prefix="/v1/explain", tags=["explain"])
+
+    @router.get("/dns")
+    async def dns(
+        name: Annotated[str, Query(max_length=1024)],
+        type: Annotated[str, Query(max_length=16)] = "A",
+        client: Annotated[
+            str, Query(max_length=64, description="an address, or a network passed on by a resolver")
+        ] = "",
+    ) -> DnsExplanation:
+        """How this node answers a DNS question: the steps, who could be named and why not, the answer."""
+        return await panel.explain_dns(name, type, client)
+
+    return router

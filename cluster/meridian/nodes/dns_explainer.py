@@ -1,0 +1,156 @@
+"""The agent's side of `explain dns`: the same document, verdict, keys and geo data as its DNS worker, given to the same
+functions (`meridian_dns.explain`).
+
+Invariant: nothing is decided here. What it builds, it builds by `dns_state` and `zone_signing`, as the worker does.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from ipaddress import ip_address, ip_network
+
+from meridian.admin.explained import (
+    CannotExplain,
+    DnsExplanation,
+    ExplainedCandidate,
+    ExplainedRecord,
+    ExplainedStep,
+)
+from meridian.core.verdicts import NodeVerdict, Standing, Verdict
+from meridian.nodes import clock
+from meridian.nodes.config_flow import Reading
+from meridian.nodes.dns_state import build_view, build_zones
+from meridian.nodes.settings import Settings
+from meridian.nodes.zone_signing import key_sets_from, sign_zones
+from meridian_dns.explain import Candidate, explain
+from meridian_dns.geo import GeoData, GeoError
+from meridian_dns.names import name_from_text
+from meridian_dns.policy import Question
+from meridian_dns.records import RCODE_NAMES
+from meridian_dns.responder import Holdings
+from meridian_dns.security_text import type_of
+from meridian_dns.signing import KeyUnfit, Signatures
+from meridian_dns.view import Network
+from meridian_dns.zone import ZoneSet
+from meridian_proto.v1.channel_pb2 import ZoneKeys
+
+NOBODY = "127.0.0.1"  # who asks if nobody is named: near to no region
+
+
+class DnsExplainer:
+    """Keeps the zones of the last document that it was asked about: building 100,000 records takes a second."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._own = NodeVerdict(settings.name, settings.region, settings.advertise, Standing.SERVING)
+        self._geo: GeoData | None = None
+        if settings.geo_file is not None:
+            with contextlib.suppress(GeoError):  # the worker says so in its log, and the explanation in its steps
+                self._geo = GeoData.open(settings.geo_file)
+        self._signatures = Signatures(lambda: clock.unix_nanoseconds() // 10**9)
+        self._built: tuple[int, ZoneSet] | None = None
+        self._building = asyncio.Lock()
+
+    async def explain(
+        self,
+        reading: Reading,
+        verdict: Verdict,
+        keys: ZoneKeys,
+        worker_version: int | None,
+        name: str,
+        type_: str,
+        client: str,
+    ) -> DnsExplanation:
+        """How a question is answered now. `worker_version`: of the document that the DNS worker has; None: there is
+        none. Raises CannotExplain."""
+        question = _question(name, type_)
+        source, subnet = _client(client)
+        zones = await self._zones(reading, keys)
+        document = reading.document
+        view = build_view(document.regions, verdict, self._own, clock.now(), document.steering)
+        found = explain(Holdings(zones, view, self._geo), question, source, subnet, draw=0)
+        first = ExplainedStep(topic="node", text=self._about_node(reading.version, worker_version))
+        error = found.decided.extended_error
+        return DnsExplanation(
+            node=self._settings.name,
+            region=self._settings.region,
+            question=f"{name} {type_.upper()}",
+            client=client or NOBODY,
+            config_version=reading.version,
+            verdict_version=view.version,
+            verdict_fallback=view.fallback,
+            steps=(first, *(ExplainedStep(topic=step.topic, text=step.text) for step in found.steps)),
+            candidates=tuple(_candidate(candidate, verdict.nodes) for candidate in found.candidates),
+            rcode=RCODE_NAMES.get(found.decided.rcode, str(found.decided.rcode)),
+            extended_error="" if error is None else str(error),
+            scope=found.decided.scope,
+            records=tuple(
+                ExplainedRecord(
+                    section=line.section,
+                    owner=line.owner,
+                    ttl_seconds=line.ttl_seconds,
+                    type=line.type,
+                    value=line.value,
+                )
+                for line in found.records
+            ),
+        )
+
+    async def _zones(self, reading: Reading, keys: ZoneKeys) -> ZoneSet:
+        async with self._building:
+            version, zones = self._built or (0, ZoneSet())
+            zones = await asyncio.to_thread(self._build, reading, keys, zones if version == reading.version else None)
+            self._built = (reading.version, zones)
+            return zones
+
+    def _build(self, reading: Reading, keys: ZoneKeys, zones: ZoneSet | None) -> ZoneSet:
+        described = reading.document.zones
+        if zones is None:
+            zones = build_zones(described, reading.version)
+        try:
+            return sign_zones(zones, described, key_sets_from(keys), self._signatures)
+        except KeyUnfit:  # the worker signs by the keys before, and says so in its log
+            return zones
+
+    def _about_node(self, version: int, worker_version: int | None) -> str:
+        where = f"node {self._settings.name} of region {self._settings.region}"
+        if worker_version is None:
+            return f"{where} runs no DNS server; by document version {version} one would answer so"
+        if worker_version != version:
+            return f"{where} has document version {version}; its DNS server still answers by {worker_version or 'none'}"
+        return f"{where} answers by document version {version}"
+
+
+def _question(name: str, type_: str) -> Question:
+    try:
+        return Question(name_from_text(name), type_of(type_.upper()))
+    except ValueError as error:
+        raise CannotExplain(f"{name} {type_}: {error}") from None
+
+
+def _client(client: str) -> tuple[str, Network | None]:
+    """Who asks: the sender's address, and the network that it passed on, if the client is given as one."""
+    try:
+        if "/" in client:
+            network = ip_network(client)
+            return str(network[0]), network
+        return str(ip_address(client or NOBODY)), None
+    except ValueError as error:
+        raise CannotExplain(f"client {client!r}: {error}") from None
+
+
+def _candidate(candidate: Candidate, nodes: Mapping[str, NodeVerdict]) -> ExplainedCandidate:
+    judged = nodes.get(candidate.member)
+    reason = candidate.reason
+    if judged is not None and judged.reason and not candidate.answered:
+        reason += f" ({judged.reason})"
+    return ExplainedCandidate(
+        owner=candidate.owner,
+        type=candidate.type,
+        region=candidate.region,
+        node=candidate.member,
+        addresses=candidate.addresses,
+        standing=judged.standing.name.lower() if judged is not None else "",
+        answered=candidate.answered,
+        reason=reason,
+    )
