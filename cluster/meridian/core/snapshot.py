@@ -4,14 +4,22 @@ An exchange takes the current snapshot once and keeps it to its end, so that it 
 `compile_snapshot` checks again what `apply` checked: a node trusts nobody's validation but its own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from typing import Literal
 
 from meridian.core import addresses, limit_words, model, route_words, upstream_words
 from meridian.core.authentication import Gate
+from meridian.core.hashing import Table, maglev_of, ring_of
 from meridian.core.rates import parse_rate
 from meridian.core.routing import Route, RouteTable, build_table
+
+_TABLES: Mapping[str, Callable[[tuple[tuple[str, int], ...]], Table]] = {
+    "ring_hash": ring_of,
+    "maglev": maglev_of,
+    "ip_hash": maglev_of,
+}
 
 
 class SnapshotError(Exception):
@@ -50,6 +58,17 @@ class Endpoint:
     port: int
     region: str | None
     weight: int
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sticky:
+    """See upstream_words.Sticky. `tokens` are what the cookie says of each endpoint, in their order."""
+
+    cookie: bytes
+    attributes: bytes
+    tokens: tuple[bytes, ...]
+    places: Mapping[bytes, int]  # of tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +84,14 @@ class Upstream:
     idle_timeout_seconds: float
     retries: int
     connections_max: int
+    table: Table | None = None  # of balance by hash
+    hash_on: str = "client_ip"
+    load_bound: float = 0.0
+    sticky: Sticky | None = None
+    slow_start_seconds: float = 0.0
+    has_priorities: bool = False
+    spill_below: float = 0.0
+    panic_below: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +220,11 @@ def _route(route: route_words.Route) -> Route:
 
 def _upstream(upstream: upstream_words.Upstream) -> Upstream:
     endpoints = []
-    for index, endpoint in enumerate(upstream.endpoints):
-        host, port = addresses.split_host_port(endpoint.address)
-        endpoints.append(Endpoint(index, endpoint.address, host, port, endpoint.region, endpoint.weight))
+    for index, one in enumerate(upstream.endpoints):
+        host, port = addresses.split_host_port(one.address)
+        endpoints.append(Endpoint(index, one.address, host, port, one.region, one.weight, one.priority))
+    weights = tuple((endpoint.address, endpoint.weight) for endpoint in upstream.endpoints)
+    make_table = _TABLES.get(upstream.balance)
     return Upstream(
         name=upstream.name,
         balance=upstream.balance,
@@ -206,4 +235,31 @@ def _upstream(upstream: upstream_words.Upstream) -> Upstream:
         idle_timeout_seconds=upstream.idle_timeout_seconds,
         retries=upstream.retries,
         connections_max=upstream.connections_max,
+        table=make_table(weights) if make_table is not None else None,
+        hash_on=_hash_on(upstream.hash_on or "client_ip"),
+        load_bound=0.0 if upstream.balance == "ip_hash" else upstream.load_bound_percent / 100,
+        sticky=_sticky(upstream.name, upstream.sticky, endpoints) if upstream.sticky is not None else None,
+        slow_start_seconds=upstream.slow_start_seconds,
+        has_priorities=any(endpoint.priority for endpoint in endpoints),
+        spill_below=upstream.spill_below_percent / 100,
+        panic_below=upstream.panic_below_percent / 100,
     )
+
+
+def _hash_on(words: str) -> str:
+    """Names of fields are in lower case as the codecs give them; those of cookies are as written."""
+    return words.lower() if words.startswith("header:") else words
+
+
+def _sticky(upstream: str, words: upstream_words.Sticky, endpoints: Iterable[Endpoint]) -> Sticky:
+    """A token is a digest: it stays when the endpoints' order changes, and tells no address."""
+    tokens = [
+        blake2b(f"{upstream} {endpoint.address}".encode(), digest_size=12, person=b"meridian sticky").hexdigest()
+        for endpoint in endpoints
+    ]
+    parts = ["Path=/", "HttpOnly", f"SameSite={words.same_site.capitalize()}"]
+    parts += ["Secure"] if words.secure else []
+    parts += [f"Max-Age={words.ttl_seconds:.0f}"] if words.ttl_seconds is not None else []
+    coded = tuple(token.encode() for token in tokens)
+    places = {token: place for place, token in enumerate(coded)}
+    return Sticky(words.cookie.encode(), "; ".join(["", *parts]).encode(), coded, places)

@@ -2,12 +2,14 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from meridian.core.addresses import checked_address
 from meridian.core.words import Name, Seconds, Word
 
-Balance = Literal["round_robin", "random", "least_request"]
+Balance = Literal["round_robin", "random", "least_request", "ewma", "ring_hash", "maglev", "ip_hash"]
+HASHED = ("ring_hash", "maglev")
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 # RFC 9110 section 5.6.2: no secret
 
 
 class Endpoint(Word):
@@ -16,6 +18,7 @@ class Endpoint(Word):
     address: Annotated[str, AfterValidator(checked_address)] = Field(description="host:port or [v6]:port")
     region: Name | None = Field(default=None, description="nodes of this region prefer it")
     weight: int = Field(default=1, ge=1, le=1000, description="its share among endpoints of the same nearness")
+    priority: int = Field(default=0, ge=0, le=15, description="0 first; others while these fall short")
 
 
 class Health(Word):
@@ -28,11 +31,44 @@ class Health(Word):
     fall: int = Field(default=3, ge=1, le=100, description="misses in a row until it is down")
 
 
+class Sticky(Word):
+    """A cookie that keeps a client at the endpoint that answered it first, while that is usable. It names the endpoint
+    by a digest, HttpOnly, and stays good when endpoints come, go or change their order."""
+
+    cookie: Annotated[str, Field(pattern=f"^{_TOKEN}$", max_length=64)] = "meridian"
+    ttl_seconds: Seconds | None = Field(default=None, description="without it as long as the browser's session")
+    secure: bool = Field(default=False, description="only over https")
+    same_site: Literal["lax", "strict", "none"] = "lax"
+
+    @model_validator(mode="after")
+    def _none_is_secure(self) -> "Sticky":
+        if self.same_site == "none" and not self.secure:
+            raise ValueError("browsers drop a cookie with same_site: none unless it is secure: true")
+        return self
+
+
 class Upstream(Word):
     """A named set of endpoints that serve the same thing."""
 
     name: Name
     balance: Balance = "round_robin"
+    hash_on: Annotated[str, Field(pattern=f"^(client_ip|path|(header|cookie):{_TOKEN})$")] | None = Field(
+        default=None, description="client_ip (the default), path, header:X or cookie:X; of ring_hash and maglev"
+    )
+    load_bound_percent: int = Field(
+        default=125, ge=101, le=1000, description="of its fair share that an endpoint takes by hash; the rest goes on"
+    )
+    sticky: Sticky | None = None
+    slow_start_seconds: float = Field(default=0.0, ge=0, le=3600, description="until one that came up takes its share")
+    spill_below_percent: int = Field(
+        default=70,
+        ge=0,
+        le=100,
+        description="of usable endpoints nearby, under which a part goes elsewhere; 0 is never",
+    )
+    panic_below_percent: int = Field(
+        default=0, ge=0, le=100, description="of usable endpoints, under which all are taken to be; 0 is when none is"
+    )
     endpoints: tuple[Endpoint, ...] = Field(min_length=1, max_length=10_000)
     health: Health | None = Field(default=None, description="without it only outcomes of requests tell")
     connect_timeout_seconds: Seconds = 1.0
@@ -44,3 +80,9 @@ class Upstream(Word):
     idle_timeout_seconds: Seconds = Field(default=30.0, description="how long an unused connection is kept")
     retries: int = Field(default=2, ge=0, le=10, description="further tries on other endpoints before the first byte")
     connections_max: int = Field(default=1024, ge=1, le=65_536, description="per endpoint and worker")
+
+    @model_validator(mode="after")
+    def _hash_fits(self) -> "Upstream":
+        if self.hash_on is not None and self.balance not in HASHED:
+            raise ValueError(f"hash_on is of balance: {' and '.join(HASHED)}; balance: {self.balance} does not use it")
+        return self

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
-from meridian.core.balancing import ALL
 from meridian.core.snapshot import Listener, Snapshot
+from meridian.core.tiers import ALL
 from meridian.gateway import answers
 from meridian.gateway.connection import DownstreamConnection
 from meridian.gateway.exchange import Exchange

@@ -25,17 +25,15 @@ class Stages(Tries):
     """The third of an exchange that comes before the upstream; gateway/exchange sets all of this when it begins."""
 
     __slots__ = (
-        "_consumer", "_facts", "_fields", "_held", "_said", "_stage", "_target", "_told", "_trace_id", "_traceparent",
-        "client", "peer", "request_id",
+        "_consumer", "_facts", "_fields", "_held", "_said", "_stage", "_told", "_trace_id", "_traceparent", "peer",
+        "request_id",
     )  # fmt: skip
 
-    client: str  # the address of the client
     peer: Peer
     request_id: bytes
     _facts: ListenerFacts
     _fields: Headers  # that go on as they came
     _said: dict[bytes, bytes]  # those that are ours to say, as the client said them
-    _target: bytes
     _consumer: str
     _told: Headers  # of limits
     _held: tuple[tuple[Limit, str], ...]  # of limits, until the end

@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import Mapping
 
 from meridian.core import outliers
-from meridian.core.balancing import ALL, EndpointState, UpstreamState, build_tiers
 from meridian.core.outliers import FRESH, Outlier, State
 from meridian.core.snapshot import Endpoint, Snapshot, Upstream
+from meridian.core.tiers import ALL, SLOW_STEPS, EndpointState, Load, UpstreamState, build_tiers, slow_part
 from meridian.gateway.pool import Pool
 from meridian.telemetry.metrics import Counter, Metrics
 
@@ -36,14 +36,21 @@ class LiveEndpoint:
 class LiveUpstream:
     """One upstream of one snapshot. `state.endpoints` and `endpoints` have the order of `upstream.endpoints`."""
 
-    __slots__ = ("endpoints", "failures", "health", "state", "tries", "upstream")
+    __slots__ = ("endpoints", "failures", "health", "is_plain", "is_timed", "load", "state", "tries", "upstream")
 
-    def __init__(self, upstream: Upstream, endpoints: list[LiveEndpoint], health: "Health", metrics: Metrics) -> None:
+    def __init__(
+        self, upstream: Upstream, endpoints: list[LiveEndpoint], load: Load, health: "Health", metrics: Metrics
+    ) -> None:
         """Its tiers are still to be built. `health` is the one that it belongs to, and that is told of its tries."""
         self.health = health
         self.upstream = upstream
         self.endpoints = endpoints
-        self.state = UpstreamState([endpoint.state for endpoint in endpoints])
+        self.load = load
+        self.state = UpstreamState(
+            [endpoint.state for endpoint in endpoints], table=upstream.table, load=load, load_bound=upstream.load_bound
+        )
+        self.is_timed = upstream.balance == "ewma"  # the latency of each try is measured
+        self.is_plain = upstream.table is None and upstream.sticky is None and not self.is_timed
         self.tries: Counter = metrics.counter(
             "meridian_upstream_tries_total", "Tries on endpoints.", upstream=upstream.name
         )
@@ -65,6 +72,8 @@ class Health:
         self._snapshot: Snapshot | None = None
         self._upstreams: dict[str, LiveUpstream] = {}  # of the present snapshot
         self._known: dict[tuple[str, str], LiveEndpoint] = {}
+        self._loads: dict[str, Load] = {}  # by upstream
+        self._warming: dict[str, float] = {}  # upstreams with a slow start under way, and when its next step is due
         self._to_check: list[tuple[str, str]] = []  # keys of `_known`
         self._pools: set[Pool] = set()  # also of endpoints that have left, until their last exchange is over
         self._ejected: set[LiveEndpoint] = set()  # they wait until they may be probed
@@ -87,8 +96,11 @@ class Health:
         if live is None:
             assert self._snapshot is not None
             upstream = self._snapshot.upstreams[name]
-            endpoints = [self._endpoint(upstream, one) for one in upstream.endpoints]
-            live = LiveUpstream(upstream, endpoints, self, self._metrics)
+            load = self._loads.get(name)
+            since = self._now if load is not None else float("-inf")  # of those that are new among others
+            endpoints = [self._endpoint(upstream, one, since) for one in upstream.endpoints]
+            load = self._loads.setdefault(name, Load())
+            live = LiveUpstream(upstream, endpoints, load, self, self._metrics)
             self._upstreams[name] = live
             self._take_probes(live)
             self._rebuild(live)
@@ -124,6 +136,7 @@ class Health:
         """An endpoint takes a try. If that is its probe, no other goes there until it is over."""
         endpoint = upstream.endpoints[index]
         endpoint.state.active += 1
+        upstream.load.active += 1
         if endpoint.outlier.state is State.PROBING and not endpoint.state.ejected:
             endpoint.state.ejected = True
             self._rebuild(upstream)
@@ -134,12 +147,14 @@ class Health:
         if endpoint.outlier.state is State.PROBING:
             endpoint.outlier = outliers.step(endpoint.outlier, True, now)
             endpoint.state.ejected = False
+            endpoint.state.since = now
             self._rebuild(upstream)
 
     def over(self, upstream: LiveUpstream, index: int, succeeded: bool | None, now: float) -> None:
         """A try is over; None: it says nothing about the endpoint (the client left)."""
         endpoint = upstream.endpoints[index]
         endpoint.state.active -= 1
+        upstream.load.active -= 1
         outlier = endpoint.outlier
         if succeeded and outlier is FRESH:
             return
@@ -164,6 +179,11 @@ class Health:
                 endpoint.state.ejected = False
                 if endpoint.upstream in self._upstreams:
                     self._rebuild(self._upstreams[endpoint.upstream])
+        for name, due in tuple(self._warming.items()):
+            if due <= now:
+                del self._warming[name]
+                if name in self._upstreams:
+                    self._rebuild(self._upstreams[name])
         for pool in tuple(self._pools):
             pool.sweep(now)
             if pool.empty and pool.retired:
@@ -206,21 +226,29 @@ class Health:
         """Ends all connections."""
         await asyncio.gather(*(pool.close() for pool in self._pools))
 
-    def _endpoint(self, upstream: Upstream, endpoint: Endpoint) -> LiveEndpoint:
-        live = self._known.setdefault((upstream.name, endpoint.address), LiveEndpoint(upstream.name))
-        if live.pool is not None:
+    def _endpoint(self, upstream: Upstream, endpoint: Endpoint, since: float) -> LiveEndpoint:
+        live = self._known.get((upstream.name, endpoint.address))
+        if live is None:
+            live = self._known[upstream.name, endpoint.address] = LiveEndpoint(upstream.name)
+            live.state.since = since
+        elif live.pool is not None:
             live.pool.settings = upstream
         return live
 
     def _take_probes(self, upstream: LiveUpstream) -> None:
         down = self._down.get(upstream.upstream.name, frozenset())
         for endpoint, live in zip(upstream.upstream.endpoints, upstream.endpoints, strict=True):
-            live.state.probed_down = endpoint.address in down
+            down_before, live.state.probed_down = live.state.probed_down, endpoint.address in down
+            if down_before and not live.state.probed_down:
+                live.state.since = self._now
 
     def _rebuild(self, upstream: LiveUpstream) -> None:
         """Also of the same upstream in the present snapshot, if an exchange of an older one has learned something."""
         present = self._upstreams.get(upstream.upstream.name, upstream)
         for one in (upstream,) if present is upstream else (upstream, present):
             one.state.tiers = build_tiers(
-                one.upstream, one.state, self._region, self._withdrawn, self._suspect, self._shares
+                one.upstream, one.state, self._region, self._withdrawn, self._suspect, self._shares, self._now
             )
+        seconds = present.upstream.slow_start_seconds
+        if seconds and any(slow_part(present.upstream, one.since, self._now) < 1.0 for one in present.state.endpoints):
+            self._warming[present.upstream.name] = self._now + seconds / SLOW_STEPS

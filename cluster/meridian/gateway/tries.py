@@ -7,8 +7,9 @@ Invariants:
   body is no longer whole, nor beyond the worker's budget.
 """
 
-from meridian.core.balancing import choose
-from meridian.gateway import answers
+from meridian.core.balancing import Ask, choose, observe
+from meridian.core.snapshot import Endpoint
+from meridian.gateway import affinity, answers
 from meridian.gateway.answers import Failure
 from meridian.gateway.body import RequestBody
 from meridian.gateway.pool import PoolFullError
@@ -33,14 +34,17 @@ class Tries(Sweepable):
     of this when it begins."""
 
     __slots__ = (
-        "_body", "_connection", "_ended", "_index", "_request_ended", "_response_status", "_retried", "_trace",
-        "_tried", "_tries", "_upstream", "_waiting", "head", "live", "stream", "worker",
+        "_body", "_connection", "_ended", "_index", "_request_ended", "_response_status", "_retried", "_target",
+        "_trace", "_tried", "_tries", "_try_began", "_upstream", "_waiting", "client", "head", "live", "stream",
+        "worker",
     )  # fmt: skip
 
     worker: Worker
     head: RequestHead
     stream: DownstreamStream
     live: LiveRoute | None
+    client: str  # its address
+    _target: bytes  # as it is routed
     _upstream: LiveUpstream  # once there is a route
     _trace: Trace | None
     _body: RequestBody | None  # None: the request has none
@@ -50,6 +54,7 @@ class Tries(Sweepable):
     _index: int  # of the endpoint that takes the present try, -1 before the first
     _tried: tuple[int, ...]
     _tries: int
+    _try_began: float  # where the upstream is not plain
     _retried: bool
     _response_status: int  # of the upstream's final head, once it came
     _ended: bool
@@ -78,7 +83,10 @@ class Tries(Sweepable):
     def _try(self, idle_seconds_max: float) -> bool:
         """One try on one endpoint. False: no endpoint is left to be tried, or its pool is full (then answered)."""
         worker, live = self.worker, self._upstream
-        endpoint = choose(live.upstream, live.state, worker.draw, self._tried)
+        if live.is_plain:
+            endpoint = choose(live.upstream, live.state, worker.draw, self._tried)
+        else:
+            endpoint = self._choose_for_request()
         if endpoint is None:
             return False
         index = self._index = endpoint.index
@@ -101,6 +109,27 @@ class Tries(Sweepable):
             self._waiting = True
             self.deadline = worker.coarse_now + live.upstream.connect_timeout_seconds + QUEUE_SECONDS
         return True
+
+    def _choose_for_request(self) -> Endpoint | None:
+        """Where the algorithm wants to know more than who is there: of the request, or the time."""
+        live, upstream, headers = self._upstream, self._upstream.upstream, self.head.headers
+        self._try_began = now = self.worker.clock()
+        if upstream.sticky is not None:
+            named = affinity.named_by(upstream.sticky, headers)
+            if named is not None and named not in self._tried and live.state.is_good(named):
+                return upstream.endpoints[named]
+        key = None
+        if upstream.table is not None:
+            key = affinity.key_of(upstream.hash_on, self.client, self._target, headers)
+        return choose(upstream, live.state, self.worker.draw, self._tried, Ask(key, now))
+
+    def _on_first_byte(self, headers: Headers, now: float) -> None:
+        """Of an upstream that is not plain: its response has begun."""
+        live, upstream = self._upstream, self._upstream.upstream
+        if live.is_timed:
+            observe(live.endpoints[self._index].state, now - self._try_began, now)
+        if upstream.sticky is not None and affinity.named_by(upstream.sticky, self.head.headers) != self._index:
+            headers.append(affinity.set_cookie(upstream.sticky, self._index))
 
     def on_connected(self, connection: UpstreamConnection) -> None:
         """See pool.Waiter."""
@@ -134,6 +163,9 @@ class Tries(Sweepable):
         live = self._upstream
         if succeeded is False:
             live.failures.value += 1
+            if live.is_timed:  # else one that refuses at once would look like the quickest
+                now = self.worker.coarse_now
+                observe(live.endpoints[self._index].state, live.upstream.connect_timeout_seconds, now)
         live.health.over(live, self._index, succeeded, self.worker.coarse_now)
         if self._trace is not None:
             endpoint = live.upstream.endpoints[self._index].address
