@@ -6,7 +6,7 @@ where. A parenthesis joins lines; a quoted word keeps its spaces; a backslash ta
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 # A quote directly behind "=" belongs to its word: alpn="h3,h2" (RFC 9460 section 2.1).
 _PIECE = re.compile(
@@ -21,10 +21,12 @@ _PLAIN = frozenset(range(0x20, 0x7F)) - frozenset(b'"\\')
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One word as it was written, its escapes unread, its quotes taken off."""
+    """One word as it was written, its escapes unread, its quotes taken off; and where, both counted from 1."""
 
     text: str
     is_quoted: bool = False
+    line: int = field(default=1, compare=False)
+    column: int = field(default=1, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,45 +39,50 @@ class Line:
 
 
 class LexError(ValueError):
-    """Text that is no words; `line` counts from 1."""
+    """Text that is no words; `line` and `column` count from 1."""
 
-    def __init__(self, line: int, problem: str) -> None:
+    def __init__(self, line: int, column: int, problem: str) -> None:
         super().__init__(problem)
-        self.line = line
+        self.line, self.column = line, column
 
 
 def lines(text: str) -> Iterator[Line]:
     """Cuts a zone file into entries, empty ones left out. Raises LexError."""
     words: list[Word] = []
     number = began = 1
-    depth = at = 0
+    opened = (1, 1)
+    depth = at = line_start = 0
     is_indented = False
     is_start = True
     while at < len(text):
         piece = _PIECE.match(text, at)
         if piece is None:
-            raise LexError(number, "a quote is not closed" if text[at] == '"' else f"unexpected {text[at]!r}")
+            problem = "a quote is not closed" if text[at] == '"' else f"unexpected {text[at]!r}"
+            raise LexError(number, at - line_start + 1, problem)
+        column = at - line_start + 1
         at = piece.end()
         kind, found = piece.lastgroup, piece.group()
         if is_start:
             is_indented, began = kind == "space", number
         is_start = False
         if kind == "newline":
-            number += 1
+            number, line_start = number + 1, at
             if depth == 0:
                 if words:
                     yield Line(began, tuple(words), is_indented)
                 words, is_start = [], True
         elif kind == "parenthesis":
+            if depth == 0:
+                opened = number, column
             depth += 1 if found == "(" else -1
             if depth < 0:
-                raise LexError(number, "a parenthesis is closed that was not opened")
+                raise LexError(number, column, "a parenthesis is closed that was not opened")
         elif kind == "quoted":
-            words.append(Word(piece["quoted"], True))
+            words.append(Word(piece["quoted"], True, number, column))
         elif kind == "word":
-            words.append(Word(found))
+            words.append(Word(found, False, number, column))
     if depth:
-        raise LexError(began, "a parenthesis is not closed")
+        raise LexError(*opened, "a parenthesis is not closed")
     if words:
         yield Line(began, tuple(words), is_indented)
 

@@ -58,8 +58,11 @@ def rdata_from_text(type_: int, text: str, resolve: Resolve = name_from_text) ->
 
 
 def rdata_from_words(type_: int, words: Iterable[Word], resolve: Resolve) -> bytes:
-    """Reads record data in the form of a zone file. Raises ValueError that says why not."""
-    fields, left = FIELDS[type_], deque(words)
+    """Reads record data in the form of a zone file. Raises ValueError that says why not.
+
+    A deque is emptied from the left: after an error, what is missing of it was read, the word at fault last.
+    """
+    fields, left = FIELDS[type_], words if isinstance(words, deque) else deque(words)
     needs = f"needs {', '.join(field.label for field in fields)}"
     out = []
     for field in fields:
@@ -67,7 +70,7 @@ def rdata_from_words(type_: int, words: Iterable[Word], resolve: Resolve) -> byt
             raise ValueError(f"ends before its {field.label}: {needs}")
         out.append(field.read(left, resolve))
     if left:
-        raise ValueError(f"{left[0].text!r} is one word too many: {needs}")
+        raise ValueError(f"{left.popleft().text!r} is one word too many: {needs}")
     rdata = b"".join(out)
     size = DIGEST_BYTES.get(rdata[2]) if type_ == records.TLSA else None
     if size is not None and len(rdata) != 3 + size:

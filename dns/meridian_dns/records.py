@@ -74,3 +74,11 @@ def soa_rdata(primary: bytes, contact: bytes, serial: int, negative_ttl_seconds:
     """
     numbers = (serial, 3600, 600, 604800, negative_ttl_seconds)
     return primary + contact + b"".join(number.to_bytes(4, "big") for number in numbers)
+
+
+def soa_parts(rdata: bytes) -> tuple[bytes, bytes, bytes]:
+    """Primary, contact, and the five numbers (serial, refresh, retry, expire, negative TTL), four bytes each."""
+    at = 0
+    while rdata[at]:
+        at += rdata[at] + 1
+    return rdata[: at + 1], rdata[at + 1 : -20], rdata[-20:]

@@ -97,6 +97,11 @@ class Policy:
     by_draw: bool
 
 
+def leaves(steer: Steer, view: RegionView) -> tuple[str, ...]:
+    """The regions that `steer` names, known or not; all of the view if it names none."""
+    return steer.regions or tuple(view.regions)
+
+
 def order_for(steer: Steer, view: RegionView, client: Client) -> Order:
     """The order in which `client` has the regions that `steer` names and the view knows."""
     policy = POLICIES[steer.policy]

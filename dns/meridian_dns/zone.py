@@ -6,7 +6,7 @@ inside the zone has addresses. Every name between the apex and an owner is in `n
 8020), so a missing name is missing with all that is below it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -34,6 +34,7 @@ from meridian_dns.records import (
     TYPES,
     A,
     RRset,
+    soa_parts,
     soa_rdata,
 )
 from meridian_dns.signing import APEX_TYPES, Signer
@@ -149,25 +150,78 @@ def build_zone(
     serial: int,
     negative_ttl_seconds: int = 60,
     signer: Signer | None = None,
+    file: Iterable[tuple[RRset, str]] = (),
 ) -> Zone:
     """Checks and builds one zone. SOA and the apex's NS are made from the arguments; raises ZoneError.
 
     With a `signer` for this origin the zone is signed: it publishes the keys at the apex.
     `origin` and `nameservers` are absolute names; `contact` is a mail address (default: hostmaster at the origin). A
     nameserver inside the zone that has no addresses of its own gets those of all regions, so that glue always exists.
+    `file`: the records of a zone file, each with its place, which come before `records`. Its SOA, but for the serial,
+    and its nameservers hold where `contact` and `nameservers` say nothing else.
     """
     draft = _Draft(origin)
-    draft.add_apex(nameservers, contact, serial, negative_ttl_seconds)
+    apex, below = _apart(file, draft)
+    written = apex.get(NS)
+    names = list(nameservers) or ([name_to_text(server) for server in written.rdatas] if written is not None else [])
+    draft.add_apex(names, contact, serial, negative_ttl_seconds)
+    if written is not None:
+        draft.sets[draft.origin][NS] = replace(draft.apex(NS), ttl_seconds=written.ttl_seconds)
+    if SOA in apex:
+        draft.sets[draft.origin][SOA] = _joined_soa(draft.apex(SOA), apex[SOA], bool(nameservers), contact is not None)
+    for found, place in below:
+        draft.put(found, place)
     for record in records:
         draft.add(record)
     return draft.finish(signer)
 
 
-def assemble_zone(origin: bytes, sets: Iterable[tuple[RRset, str]], signer: Signer | None = None) -> Zone:
+def _apart(file: Iterable[tuple[RRset, str]], draft: "_Draft") -> tuple[dict[int, RRset], list[tuple[RRset, str]]]:
+    """A file's SOA and apex NS, and all else. Raises ZoneError."""
+    apex: dict[int, RRset] = {}
+    below = []
+    for records, place in file:
+        if records.owner != draft.origin or records.type not in (SOA, NS):
+            below.append((records, place))
+        elif records.type == SOA and SOA in apex:
+            raise ZoneError(place, "a zone has one SOA, at its apex", "remove this one")
+        else:
+            apex[records.type] = _grown(apex.get(records.type), records, place)
+    return apex, below
+
+
+def _joined_soa(made: RRset, written: RRset, ours_is_primary: bool, ours_is_contact: bool) -> RRset:
+    """The written SOA with the serial of the made one, and whatever else of it was said in the document."""
+    primary, contact, numbers = soa_parts(made.rdatas[0])
+    written_primary, written_contact, written_numbers = soa_parts(written.rdatas[0])
+    primary = primary if ours_is_primary else written_primary
+    contact = contact if ours_is_contact else written_contact
+    return replace(written, rdatas=(primary + contact + numbers[:4] + written_numbers[4:],))
+
+
+def soa_contact(soa: RRset) -> str:
+    """The mail address that a SOA names, as `build_zone` takes it."""
+    _, mailbox, _ = soa_parts(soa.rdatas[0])
+    at = mailbox[0] + 1
+    return f"{mailbox[1:at].decode('ascii', 'backslashreplace')}@{name_to_text(mailbox[at:]).rstrip('.')}"
+
+
+Forgive = Callable[["ZoneError"], None]
+"""Told of an error that one record alone is to blame for; that record is then left out."""
+
+
+def assemble_zone(
+    origin: bytes, sets: Iterable[tuple[RRset, str]], signer: Signer | None = None, forgive: Forgive | None = None
+) -> Zone:
     """Checks and builds a zone that brings its own SOA and NS; each set with its place. Raises ZoneError."""
     draft = _Draft(name_to_text(origin))
     for records, place in sets:
-        draft.put(records, f"{draft.title}, {place}")
+        try:
+            draft.put(records, f"{draft.title}, {place}")
+        except ZoneError as error:
+            if forgive is None:
+                raise
+            forgive(error)
     for type_, word in ((SOA, "SOA"), (NS, "NS")):
         if type_ not in draft.sets.get(origin, {}):
             raise ZoneError(draft.title, f"no {word} at the apex", "add it")
@@ -226,6 +280,12 @@ class _Draft:
             NS: RRset(self.origin, NS, NS_TTL_SECONDS, tuple(servers)),
         }
 
+    def apex(self, type_: int) -> RRset:
+        """SOA or NS of the apex, once `add_apex` has made them."""
+        found = self.sets[self.origin][type_]
+        assert isinstance(found, RRset)
+        return found
+
     def add(self, record: RecordSpec) -> None:
         place = f"{self.title}, record {record.name} {record.type}"
         type_ = TYPES.get(record.type)
@@ -245,8 +305,8 @@ class _Draft:
         here = self.sets.setdefault(owner, {})
         if type_ in here:
             raise ZoneError(place, "stands beside another record of its name and type", "keep one of them")
+        self._check_lonely(owner, {*here, type_}, place, aliased=owner in self.aliases)
         here[type_] = SteeredSet(owner, type_, record.ttl_seconds, record.steer, record.alpn)
-        self._check_lonely(owner, place)
 
     def put(self, records: RRset, place: str) -> None:
         """Adds records with their data in wire form."""
@@ -258,17 +318,20 @@ class _Draft:
         if type_ == SOA and (owner != self.origin or SOA in self.sets.get(owner, {})):
             raise ZoneError(place, "a zone has one SOA, at its apex", "remove this one")
         _check_ttl(records.ttl_seconds, place)
-        here = self.sets.setdefault(owner, {})
+        here = self.sets.get(owner, {})
+        types = {*here, type_} if type_ != ALIAS else {*here}
+        self._check_lonely(owner, types, place, aliased=type_ == ALIAS or owner in self.aliases)
         if type_ == ALIAS:
             if owner in self.aliases:
                 raise ZoneError(place, "a name can have only one ALIAS", "remove one")
             self.aliases[owner] = records
+            self.sets.setdefault(owner, {})
         else:
-            here[type_] = _grown(here.get(type_), records, place)
-        self._check_lonely(owner, place)
+            grown = _grown(here.get(type_), records, place)
+            self.sets.setdefault(owner, {})[type_] = grown
 
-    def _check_lonely(self, owner: bytes, place: str) -> None:
-        if CNAME in self.sets[owner] and (len(self.sets[owner]) > 1 or owner in self.aliases):
+    def _check_lonely(self, owner: bytes, types: set[int], place: str, *, aliased: bool) -> None:
+        if CNAME in types and (len(types) > 1 or aliased):
             raise ZoneError(place, "a CNAME cannot stand beside other records (RFC 1034)", "remove one of the two")
 
     def _add_glue(self) -> None:

@@ -4,49 +4,74 @@ Invariant: a zone whose record sets are all fixed comes back equal from what `zo
 that is steered stands in the file as a comment: no standard record says what it means.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import chain
 
-from meridian_dns.lexing import LexError, Line, lines
-from meridian_dns.names import name_below, name_from_text, name_to_text
+from meridian_dns.lexing import LexError, Line, Word, lines
+from meridian_dns.names import is_absolute, name_below, name_from_text, name_to_text
 from meridian_dns.presentation import rdata_from_words, rdata_to_text, seconds_from_text
 from meridian_dns.records import SECURITY_TYPES, SOA, TYPE_NAMES, TYPES, RRset
 from meridian_dns.securing import sign_whole
-from meridian_dns.zone import RecordSet, SteeredSet, Zone, ZoneError, assemble_zone
+from meridian_dns.zone import Forgive, RecordSet, SteeredSet, Zone, ZoneError, assemble_zone
 
 FILE_BYTES_MAX = 64 * 1024 * 1024  # above a million records; a larger file is hardly meant for this server
 
 _CLASSES = ("IN", "CH", "HS", "CS")
 
 
-def zone_from_file(text: str, origin: str) -> Zone:
-    """Builds the zone of a file that brings its own SOA and NS. Raises ZoneError that names the line."""
+def zone_from_file(text: str, origin: str, forgive: Forgive | None = None) -> Zone:
+    """Builds the zone of a file that brings its own SOA and NS. Raises ZoneError that names the line.
+
+    With `forgive`, what is wrong with a single record is told to it, and the record left out.
+    """
     try:
         apex = name_from_text(origin)
     except ValueError as error:
         raise ZoneError(f"zone {origin}", str(error), "correct the name") from None
-    return assemble_zone(apex, read_records(text, apex))
+    return assemble_zone(apex, read_records(text, apex, forgive=forgive), forgive=forgive)
 
 
-def read_records(text: str, origin: bytes) -> Iterator[tuple[RRset, str]]:
-    """Reads a file's records in order, each alone in its set and with its place ("line 7"). Raises ZoneError."""
+def read_records(
+    text: str, origin: bytes, title: str = "", forgive: Forgive | None = None
+) -> Iterator[tuple[RRset, str]]:
+    """Reads a file's records in order, each alone in its set and with its place ("line 7"). Raises ZoneError, or tells
+    `forgive` and goes on with the next line. `title` is what errors call the file, by default the zone.
+    """
     reader = _Reader(origin)
+    title = title or f"zone {name_to_text(origin)}"
     if len(text) > FILE_BYTES_MAX:
-        raise ZoneError(name_to_text(origin), f"more than {FILE_BYTES_MAX} bytes", "split the zone")
+        raise ZoneError(title, f"more than {FILE_BYTES_MAX} bytes", "split the zone")
     try:
         for line in lines(text):
-            place = f"line {line.number}"
             try:
                 records = reader.read(line)
-            except ZoneError:
-                raise
             except ValueError as error:
-                raise ZoneError(f"zone {name_to_text(origin)}, {place}", str(error), "correct the line") from None
+                at = reader.at
+                wrong = ZoneError(f"{title}, line {at.line}, column {at.column}", str(error), "correct the line")
+                if forgive is None:
+                    raise wrong from None
+                forgive(wrong)
+                continue
             if records is not None:
-                yield records, place
+                yield records, f"line {line.number}"
     except LexError as error:
-        raise ZoneError(f"zone {name_to_text(origin)}, line {error.line}", str(error), "correct the line") from None
+        place = f"{title}, line {error.line}, column {error.column}"
+        raise ZoneError(place, str(error), "correct the line") from None
+
+
+def origin_of(text: str) -> str | None:
+    """The origin that a file says itself, absolute: that of $ORIGIN, or of its SOA's owner; None if it says none."""
+    with suppress(LexError):
+        for line in lines(text):
+            words = [word.text for word in line.words]
+            if words[0].upper() == "$ORIGIN" and len(words) == 2 and is_absolute(words[1]):
+                return words[1]
+            if "SOA" in map(str.upper, words[1:5]) and not line.is_indented:
+                return words[0] if is_absolute(words[0]) else None
+    return None
 
 
 def zone_to_file(zone: Zone, *, signed: bool = False) -> str:
@@ -78,21 +103,23 @@ class _Reader:
     owner: bytes | None = None
     default_ttl_seconds: int | None = None
     last_ttl_seconds: int | None = None
+    at: Word = field(default_factory=lambda: Word(""))
 
     def read(self, line: Line) -> RRset | None:
-        """One entry; None if it was a directive. Raises ValueError."""
-        words = list(line.words)
-        first = words[0].text
-        if first.startswith("$") and not line.is_indented and not words[0].is_quoted:
-            self._direct(first.upper(), [word.text for word in words[1:]])
+        """One entry; None if it was a directive. Raises ValueError; `at` is then the word at fault."""
+        words = deque(line.words)
+        self.at = first = words[0]
+        if first.text.startswith("$") and not line.is_indented and not first.is_quoted:
+            self._direct(first.text.upper(), [word.text for word in line.words[1:]])
             return None
         if not line.is_indented:
-            self.owner = name_below(words.pop(0).text, self.origin)
+            self.owner = name_below(words.popleft().text, self.origin)
         if self.owner is None:
             raise ValueError("the first record names no owner")
         ttl_seconds, is_classed = None, False
         while words:
-            word = words.pop(0).text.upper()
+            self.at = words.popleft()
+            word = self.at.text.upper()
             seconds = seconds_from_text(word)
             if word in _CLASSES and not is_classed:
                 if word != "IN":
@@ -110,6 +137,7 @@ class _Reader:
         try:
             rdata = rdata_from_words(type_, words, lambda text: name_below(text, self.origin))
         except ValueError as error:
+            self.at = line.words[-len(words) - 1]
             raise ValueError(f"{word}: {error}") from None
         return RRset(self.owner, type_, self._ttl(ttl_seconds, type_, rdata), (rdata,))
 

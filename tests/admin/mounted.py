@@ -7,10 +7,9 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 import uvicorn
-from tests.nodes.explained import explained
+from tests.nodes.explained import desk
 
 from meridian.admin.app import build_app
-from meridian.admin.explained import DnsExplanation
 from meridian.admin.status import KeyStatus, NodeStatus, RegionStatus, Status, StoreStatus, ZoneKeysStatus
 from meridian.control import seat_orders
 from meridian.control.backup import Made, Restored, Seen, back_up, restore
@@ -18,6 +17,7 @@ from meridian.control.configuration import Configuration
 from meridian.control.drains import DrainRefused
 from meridian.control.upkeep import Defragmented
 from meridian.control.zone_keys import KeysRefused, NotSigned
+from meridian.nodes.dns_explainer import DnsExplainer
 from meridian.store.documents import Beside
 from meridian.store.embedded import EmbeddedStore
 from meridian.store.keys import Keys
@@ -70,6 +70,7 @@ class ClusterPanel:
     version: int = 0
     zone: ZoneKeysStatus = ZONE
     told: list[str] = field(default_factory=list)
+    zones: DnsExplainer = field(default_factory=desk)
 
     def status(self) -> Status:
         away = getattr(self.store, "away", False)
@@ -131,9 +132,6 @@ class ClusterPanel:
 
     async def free_seats(self, node: str) -> int:
         return await seat_orders.free(self.store, Keys("test"), node, [one.name for one in self.status().nodes])
-
-    async def explain_dns(self, name: str, type_: str, client: str) -> DnsExplanation:
-        return await explained(name, type_, client)
 
     async def metrics(self) -> str:
         return "# TYPE meridian_requests_total counter\nmeridian_requests_total 1\n"

@@ -36,3 +36,27 @@ async def test_keys_are_shown_and_told(operator: Operator) -> None:
     assert refused.code == 1 and "not on its way" in refused.all
     unknown = await operator.types("dns", "keys", "show", "other.example")
     assert unknown.code == 2 and "no keys" in unknown.all
+
+
+async def test_a_zone_is_checked_as_it_is_served(operator: Operator) -> None:
+    checked = await operator.types("dns", "check", "gw.example.com")
+    assert checked.code == 0 and "gw.example.com.: 1 note" in checked.out and "next: add a CAA record" in checked.out
+    unknown = await operator.types("dns", "check", "other.example")
+    assert unknown.code == 2 and "there is no zone other.example (known: gw.example.com.)" in unknown.err
+    assert (
+        "shop.gw.example.com. 30 IN A is steered: geo" in (await operator.types("dns", "export", "gw.example.com")).out
+    )
+
+
+async def test_files_are_checked_and_imported_without_a_cluster(operator: Operator) -> None:
+    file = operator.folder / "example.zone"
+    file.write_text("$ORIGIN example.com.\n$TTL 60\n@ SOA ns h 7 9 8 7 6\n@ NS ns\nold CNAME gone\n")
+    checked = await operator.types("dns", "check", file, "--json")
+    found = json.loads(checked.out)["zones"][0]
+    assert checked.code == 1 and found["zone"] == "example.com." and found["findings"][0]["name"] == "old.example.com."
+    imported = await operator.types("dns", "import", file)
+    assert imported.code == 0 and "- name: example.com\n" in imported.out and "lost: the SOA says" in imported.err
+    file.write_text("a A 192.0.2.1\n")
+    for command in ("check", "import"):
+        refused = await operator.types("dns", command, file)
+        assert refused.code == 2 and "next: name the zone: --origin example.com" in refused.err

@@ -8,9 +8,9 @@ from tests.dns.world import make_zone
 
 from meridian_dns.names import name_from_text, name_to_text
 from meridian_dns.presentation import rdata_to_text
-from meridian_dns.records import SOA, A, RRset
+from meridian_dns.records import NS, SOA, A, RRset
 from meridian_dns.zone import RecordSpec, SteeredSet, Zone, ZoneError, build_zone
-from meridian_dns.zonefile import read_records, zone_from_file, zone_to_file
+from meridian_dns.zonefile import origin_of, read_records, zone_from_file, zone_to_file
 
 FILE = r"""
 $TTL 1h
@@ -118,27 +118,65 @@ def test_alias_of_the_apex_is_flattened() -> None:
 
 APEX = "$TTL 60\n@ SOA ns. h. 1 2 3 4 5\n@ NS ns.\n"
 BAD = {
-    "line 4: A: ends before its IPv4 address": APEX + "a A",
-    "line 4: unknown type 'HINFO'": APEX + "a HINFO pdp vms",
-    "line 4: a record without a type": APEX + "a 60 IN",
-    "line 4: class CH": APEX + "a CH A 192.0.2.1",
-    "line 4: a quote is not closed": APEX + 'a TXT "open\n"',
-    "line 4: a parenthesis is not closed": APEX + "a TXT ( one\n\n",
-    "line 4: a parenthesis is closed": APEX + "a TXT one )",
-    "line 4: $INCLUDE is not known": APEX + "$INCLUDE other",
-    "line 4: $ORIGIN takes one word": APEX + "$ORIGIN",
-    "line 4: $TTL 'soon' is no time": APEX + "$TTL soon",
+    "line 4, column 3: A: ends before its IPv4 address": APEX + "a A",
+    "line 4, column 3: unknown type 'HINFO'": APEX + "a HINFO pdp vms",
+    "line 4, column 6: a record without a type": APEX + "a 60 IN",
+    "line 4, column 3: class CH": APEX + "a CH A 192.0.2.1",
+    "line 4, column 7: a quote is not closed": APEX + 'a TXT "open\n"',
+    "line 4, column 7: a parenthesis is not closed": APEX + "a TXT ( one\n\n",
+    "line 4, column 11: a parenthesis is closed": APEX + "a TXT one )",
+    "line 4, column 1: $INCLUDE is not known": APEX + "$INCLUDE other",
+    "line 4, column 1: $ORIGIN takes one word": APEX + "$ORIGIN",
+    "line 4, column 1: $TTL 'soon' is no time": APEX + "$TTL soon",
     "line 5: a.example.org. is outside the zone": APEX + "\na.example.org. A 192.0.2.1",
     "line 5: records of one name and type have different TTLs": APEX + "a A 192.0.2.1\na 1 A 192.0.2.2",
     "line 4: a zone has one SOA": APEX + "@ SOA ns. h. 2 2 3 4 5",
-    "line 4: 'a..b' has an empty label": APEX + "a..b A 192.0.2.1",
+    "line 4, column 1: 'a..b' has an empty label": APEX + "a..b A 192.0.2.1",
     "longer than 255 bytes": APEX + ".".join(["a" * 60] * 4) + " A 192.0.2.1",
     "no SOA at the apex": "$TTL 60\n@ NS ns.\n",
     "no NS at the apex": "$TTL 60\n@ SOA ns. h. 1 2 3 4 5\n",
-    "line 1: no TTL here": "@ NS ns.\n",
-    "line 1: the first record names no owner": " NS ns.\n",
-    "line 4: unexpected '\\\\'": APEX + "a TXT b\\",
+    "line 1, column 3: no TTL here": "@ NS ns.\n",
+    "line 1, column 2: the first record names no owner": " NS ns.\n",
+    "line 4, column 8: unexpected '\\\\'": APEX + "a TXT b\\",
 }
+
+
+def test_a_word_at_fault_is_found_behind_a_parenthesis() -> None:
+    text = APEX + "a TLSA ( 3 1\n  wrong 00 )"
+    with pytest.raises(ZoneError, match="line 5, column 3: TLSA: matching type 'wrong'"):
+        zone_from_file(text, "example.com")
+
+
+def test_all_that_is_wrong_is_told_where_asked() -> None:
+    found: list[ZoneError] = []
+    text = APEX + "a A wrong\nb A 192.0.2.1\nb CNAME a\nc A 192.0.2.3"
+    zone = zone_from_file(text, "example.com", found.append)
+    assert [error.place for error in found] == ["zone example.com., line 4, column 5", "zone example.com., line 6"]
+    assert {name_from_text(f"{label}.example.com") in zone.names for label in "bc"} == {True}
+
+
+def test_the_origin_is_the_files_own() -> None:
+    assert origin_of("$TTL 60\n$ORIGIN example.com.\n@ SOA ns. h. 1 2 3 4 5\n") == "example.com."
+    assert origin_of("example.com. 60 IN SOA ns. h. 1 2 3 4 5\n") == "example.com."
+    assert origin_of("@ SOA ns. h. 1 2 3 4 5\n") is None
+    assert origin_of(")") is None
+
+
+def test_a_files_apex_holds_but_for_what_the_document_says() -> None:
+    text = "$TTL 60\n@ 90 SOA ns. h. 1 2 3 4 5\n@ 70 NS ns.\nwww A 192.0.2.1\n"
+    records = list(read_records(text, name_from_text("example.com")))
+
+    def apex(**said: str) -> tuple[str, str, int]:
+        servers = [said["nameserver"]] if "nameserver" in said else []
+        zone = build_zone("example.com", servers, [], contact=said.get("contact"), serial=7, file=records)
+        soa, ns = zone.names[zone.origin][SOA], zone.names[zone.origin][NS]
+        assert isinstance(soa, RRset) and isinstance(ns, RRset) and soa.ttl_seconds == 90
+        return rdata_to_text(SOA, soa.rdatas[0]), rdata_to_text(NS, ns.rdatas[0]), ns.ttl_seconds
+
+    assert apex() == ("ns. h. 7 2 3 4 5", "ns.", 70)
+    assert apex(nameserver="other.", contact="me@example.org") == ("other. me.example.org. 7 2 3 4 5", "other.", 70)
+    with pytest.raises(ZoneError, match="one SOA"):
+        build_zone("example.com", [], [], serial=7, file=records + records[:1])
 
 
 @pytest.mark.parametrize("problem", BAD)

@@ -1,13 +1,11 @@
 """A node's explainer over a small document, for tests of the node, its admin API and the command."""
 
-from meridian.admin.explained import DnsExplanation
 from meridian.core.document import load
 from meridian.core.snapshot import compile_snapshot
 from meridian.core.verdicts import NodeVerdict, RegionVerdict, Standing, Verdict
 from meridian.nodes.config_flow import Reading
-from meridian.nodes.dns_explainer import DnsExplainer
+from meridian.nodes.dns_explainer import DnsExplainer, Sources
 from meridian.nodes.settings import Settings
-from meridian_proto.v1.channel_pb2 import ZoneKeys
 
 DOCUMENT = """\
 listeners: [{name: web, bind: "127.0.0.1:8080", protocols: [h1]}]
@@ -37,12 +35,10 @@ VERDICT = Verdict(
 def reading(version: int = 3) -> Reading:
     """The document, as a node holds it."""
     document = load(DOCUMENT)
-    return Reading(version, document, b"", {}, compile_snapshot(document, {}, version), ())
+    return Reading(version, document, b"", {}, compile_snapshot(document, {}, version), (), {})
 
 
-async def explained(
-    name: str, type_: str, client: str, verdict: Verdict = VERDICT, worker_version: int | None = 3
-) -> DnsExplanation:
-    """What node eu-2 says. Raises CannotExplain."""
-    explainer = DnsExplainer(Settings(name="eu-2", region="eu", advertise=("192.0.2.12",)))
-    return await explainer.explain(reading(), verdict, ZoneKeys(), worker_version, name, type_, client)
+def desk(verdict: Verdict = VERDICT, worker_version: int | None = 3) -> DnsExplainer:
+    """The explainer of node eu-2."""
+    settings = Settings(name="eu-2", region="eu", advertise=("192.0.2.12",))
+    return DnsExplainer(settings, lambda: Sources(reading(), verdict, {}, worker_version))

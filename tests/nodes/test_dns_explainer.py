@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from tests.nodes.explained import VERDICT, explained, reading
+from tests.nodes.explained import VERDICT, desk, reading
 
 from meridian.admin.explained import CannotExplain
 from meridian.core.verdicts import NodeVerdict, Standing
@@ -14,7 +14,7 @@ from meridian_dns.server import DnsServer
 
 
 async def test_the_steps_the_candidates_and_the_answer() -> None:
-    found = await explained("www.gw.example.com", "a", "203.0.113.9")
+    found = await desk().explain("www.gw.example.com", "a", "203.0.113.9")
     told = [f"{step.topic}: {step.text}" for step in found.steps]
     assert told[0] == "node: node eu-2 of region eu answers by document version 3"
     assert "verdict: verdict 17 holds, as the leader wrote it" in told
@@ -31,11 +31,11 @@ async def test_the_steps_the_candidates_and_the_answer() -> None:
 
 @pytest.mark.parametrize("verdict", [VERDICT, replace(VERDICT, nodes={}), replace(VERDICT, version=0, nodes={})])
 async def test_a_server_of_the_same_state_answers_so(verdict) -> None:  # type: ignore[no-untyped-def]
-    found = await explained("shop.gw.example.com", "A", "203.0.113.9", verdict)
+    found = await desk(verdict).explain("shop.gw.example.com", "A", "203.0.113.9")
     own = NodeVerdict("eu-2", "eu", ("192.0.2.12",), Standing.SERVING)
     document = reading().document
     view = build_view(document.regions, verdict, own)
-    server = DnsServer(build_zones(document.zones, 3), view, None, draw=lambda: 0)
+    server = DnsServer(build_zones(document.zones, 3, {}), view, None, draw=lambda: 0)
     question = name_from_text("shop.gw.example.com") + b"\0\1\0\1"
     reply = server.respond(HEADER.pack(1, 0, 1, 0, 0, 0) + question, "203.0.113.9", datagram=True)
     assert reply is not None
@@ -46,8 +46,8 @@ async def test_a_server_of_the_same_state_answers_so(verdict) -> None:  # type: 
 
 
 async def test_a_worker_that_is_behind_and_a_node_without_dns_are_told() -> None:
-    assert "still answers by 2" in (await explained("x.gw.example.com", "A", "", worker_version=2)).steps[0].text
-    assert "runs no DNS server" in (await explained("x.gw.example.com", "A", "", worker_version=None)).steps[0].text
+    assert "still answers by 2" in (await desk(worker_version=2).explain("x.gw.example.com", "A", "")).steps[0].text
+    assert "runs no DNS server" in (await desk(worker_version=None).explain("x.gw.example.com", "A", "")).steps[0].text
 
 
 @pytest.mark.parametrize(
@@ -61,4 +61,4 @@ async def test_a_worker_that_is_behind_and_a_node_without_dns_are_told() -> None
 )
 async def test_what_is_no_question_is_refused(name: str, type_: str, client: str) -> None:
     with pytest.raises(CannotExplain):
-        await explained(name, type_, client)
+        await desk().explain(name, type_, client)

@@ -100,10 +100,10 @@ def test_zones_bear_the_documents_version() -> None:
             dns_words.Record(name="www", type="CNAME", value="shop.gw.example.com."),
         ),
     )
-    zones = build_zones([zone], 2**32 + 7)
+    zones = build_zones([zone], 2**32 + 7, {})
     assert zones.find(name_from_text("a.shop.gw.example.com.")) is not None
     with pytest.raises(ZoneError):
-        build_zones([zone, zone], 1)
+        build_zones([zone, zone], 1, {})
 
 
 def test_all_the_words_of_steering_reach_the_library() -> None:
@@ -120,7 +120,7 @@ def test_all_the_words_of_steering_reach_the_library() -> None:
             dns_words.Record(name="@", type="MX", values=("10 mx1", "20 mx2")),
         ),
     )
-    names = next(iter(build_zones([zone], 1))).names
+    names = next(iter(build_zones([zone], 1, {}))).names
     apex, shop = names[name_from_text("example.com")], names[name_from_text("shop.example.com")][A]
     near, https, flattened, mx = names[name_from_text("near.example.com")][A], apex[HTTPS], apex[A], apex[MX]
     assert isinstance(shop, SteeredSet) and shop.steer == Steer("weighted", ("eu", "us"), 1, (("eu", 3),))
@@ -211,7 +211,7 @@ FILES = {"k": b"c2VjcmV0IG9mIDMyIGJ5dGVzLCBvZiBubyB3b3J0aCE="}
 
 
 def test_secondaries_are_given_zones_that_change_with_the_document() -> None:
-    zones = build_zones(DOCUMENT.zones, 2)
+    zones = build_zones(DOCUMENT.zones, 2, {})
     first = build_transfers(DOCUMENT, FILES, zones, Transfers())
     (offer,) = first.offers.values()
     assert offer.history.copy.serial == 1, "an offset goes around the end of the serials"
@@ -227,14 +227,14 @@ def test_secondaries_are_given_zones_that_change_with_the_document() -> None:
     assert offer.permits("198.51.100.7", None) and not offer.permits("2001:db8::53", None)
     assert offer.permits("2001:db8::1", key)
     assert first.keys[key].algorithm == "hmac-sha512"
-    second = build_transfers(DOCUMENT, FILES, build_zones(DOCUMENT.zones, 3), first)
+    second = build_transfers(DOCUMENT, FILES, build_zones(DOCUMENT.zones, 3, {}), first)
     assert second.offers[ORIGIN].history.copy.serial == 2
     assert [change.from_serial for change in second.offers[ORIGIN].history.changes] == [1]
 
 
 def test_a_secret_that_did_not_come_with_the_document_is_missed() -> None:
     with pytest.raises(ZoneError, match="the contents of k did not come with the document; apply it again"):
-        build_transfers(DOCUMENT, {}, build_zones(DOCUMENT.zones, 2), Transfers())
+        build_transfers(DOCUMENT, {}, build_zones(DOCUMENT.zones, 2, {}), Transfers())
 
 
 @pytest.mark.parametrize(

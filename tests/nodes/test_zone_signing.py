@@ -12,7 +12,7 @@ from tests.dns.world import make_view
 from meridian.control.zone_keys import Keyring
 from meridian.core import dns_words, keyrolls
 from meridian.core.keyrolls import Exit, Gone, Phase, Role, Roll, Seen, Wanted, Woken
-from meridian.nodes.dns_state import build_zones
+from meridian.nodes.dns_state import build_zones, zone_ttls
 from meridian.nodes.zone_keys import keys_status, wishes_of, zone_id, zone_keys_frame
 from meridian.nodes.zone_signing import key_sets_from, sign_zones
 from meridian_dns.server import DnsServer
@@ -32,7 +32,8 @@ class Story:
     """A zone, its keys, a server that signs, and all that it ever said with how long it may be remembered."""
 
     def __init__(self, split: bool) -> None:
-        wish = wishes_of([ZONE.model_copy(update={"dnssec": dns_words.Dnssec(algorithm=15, split_keys=split)})])
+        signed = ZONE.model_copy(update={"dnssec": dns_words.Dnssec(algorithm=15, split_keys=split)})
+        wish = wishes_of([signed], zone_ttls(build_zones([signed], 1, {})))
         found = wish["gw.example.com."]
         assert found is not None and found.split is split and found.times.zone_seconds == 7200
         roles = (Role.KSK, Role.ZSK) if split else (Role.CSK,)
@@ -40,7 +41,7 @@ class Story:
         self.clock = Clock()
         self.state = keyrolls.begin({role: role.value for role in roles}, found.times, NOW)
         self.signatures = Signatures(self.clock)
-        self.plain = build_zones([ZONE], 1)
+        self.plain = build_zones([ZONE], 1, {})
         self.server = DnsServer(self.plain, make_view(), None, draw=lambda: 0)
         self.key_sets: list[tuple[float, dns.rrset.RRset, dns.rrset.RRset]] = []
         self.answers: list[tuple[float, bytes, str, str]] = []
@@ -179,5 +180,5 @@ def test_a_zone_is_signed_as_the_document_says_and_only_what_changed_is_built_an
     waiting = next(iter(sign_zones(story.plain, [ZONE], {}, story.signatures)))
     assert waiting.signer is None and waiting.order, "ready for its keys"
     unsigned = ZONE.model_copy(update={"dnssec": None})
-    assert wishes_of([unsigned]) == {zone_id("gw.EXAMPLE.com."): None}
+    assert wishes_of([unsigned], {}) == {zone_id("gw.EXAMPLE.com."): None}
     assert len(sign_zones(ZoneSet(), [unsigned], keys, story.signatures)) == 0

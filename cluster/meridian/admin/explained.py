@@ -7,6 +7,10 @@ class CannotExplain(Exception):
     """The question is none, or this node has no document yet; the message says which."""
 
 
+class UnknownZone(Exception):
+    """There is no such zone in the document; the message names those that there are."""
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True)
 
@@ -59,3 +63,19 @@ class DnsExplanation(_Frozen):
     extended_error: str
     scope: int
     records: tuple[ExplainedRecord, ...]
+
+
+class ZoneFinding(_Frozen):
+    """One thing to say of a zone. `level`: error (fails for clients now), warning (will one day), note."""
+
+    level: str
+    name: str
+    problem: str
+    remedy: str
+
+
+class ZoneCheck(_Frozen):
+    """All that is to be said of a zone as a node serves it, the grave first."""
+
+    zone: str
+    findings: tuple[ZoneFinding, ...]

@@ -21,6 +21,6 @@ def explain_router(panel: Panel) -> APIRouter:
         ] = "",
     ) -> DnsExplanation:
         """How this node answers a DNS question: the steps, who could be named and why not, the answer."""
-        return await panel.explain_dns(name, type, client)
+        return await panel.zones.explain(name, type, client)
 
     return router

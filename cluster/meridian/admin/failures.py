@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import JSONResponse
 
-from meridian.admin.explained import CannotExplain
+from meridian.admin.explained import CannotExplain, UnknownZone
 from meridian.admin.gate import error_body
 from meridian.control.backup import BackupError, NotEmpty
 from meridian.control.bundle import BundleError
@@ -41,6 +41,7 @@ _MAPPING: tuple[tuple[type[Exception], int, str], ...] = (
     (BackupError, 422, "nothing was changed"),
     (NotSigned, 404, "keys are made within seconds of the first document that says `dnssec` for the zone"),
     (CannotExplain, 400, "ask for example: meridian explain dns www.example.com --type A --client 203.0.113.5"),
+    (UnknownZone, 404, "meridian get shows the document with its zones"),
     (KeysRefused, 409, "meridian dns keys show ZONE says what is next"),
     (OutcomeUnknown, 503, "the answer was lost: read the current version before trying again"),
     (StoreError, 503, "nodes go on serving what they have; try again when the store answers"),

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
-from meridian.admin.explained import DnsExplanation
+from meridian.admin.explained import DnsExplanation, ZoneCheck
 from meridian.admin.status import Status, ZoneKeysStatus
 from meridian.control.backup import Made, Restored
 from meridian.control.configuration import Configuration
@@ -12,12 +12,36 @@ from meridian.control.upkeep import Defragmented
 RoleName = Literal["csk", "ksk", "zsk"]
 
 
+class ZoneDesk(Protocol):
+    """What a node says of its zones and answers, from memory. Implemented by nodes/dns_explainer."""
+
+    async def explain(self, name: str, type_: str, client: str) -> DnsExplanation:
+        """How this node answers a DNS question. `client` is an address, a network that a resolver passed on, or empty.
+
+        Raises admin.explained.CannotExplain.
+        """
+        ...
+
+    async def check(self, zone: str) -> ZoneCheck:
+        """What is to be said of a zone as it is served now. Raises admin.explained.UnknownZone."""
+        ...
+
+    async def export(self, zone: str) -> str:
+        """A zone as a standard zone file. Raises admin.explained.UnknownZone."""
+        ...
+
+
 class Panel(Protocol):
     """Implemented by nodes/. Nothing here may wait for the store except where it says so."""
 
     @property
     def configuration(self) -> Configuration:
         """The cluster's versioned document."""
+        ...
+
+    @property
+    def zones(self) -> ZoneDesk:
+        """What the node says of its zones."""
         ...
 
     def status(self) -> Status:
@@ -63,12 +87,5 @@ class Panel(Protocol):
         """Rolls the key of a role, or says what the parent was seen to do; writes to the store.
 
         Raises control.zone_keys.NotSigned, control.zone_keys.KeysRefused or store.port.StoreError.
-        """
-        ...
-
-    async def explain_dns(self, name: str, type_: str, client: str) -> DnsExplanation:
-        """How this node answers a DNS question, from memory; the zones are built beside the loop.
-
-        `client` is an address, a network that a resolver passed on, or empty. Raises admin.explained.CannotExplain.
         """
         ...

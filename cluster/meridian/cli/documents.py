@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from meridian.core.model import Document
 
 DOCUMENT_BYTES_MAX = 16 * 1024 * 1024
-FILE_BYTES_MAX = 1024 * 1024  # a certificate chain with its key has some KiB, a secret less; more is the wrong file
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +64,14 @@ def read_files(
     path: Path, document: "Document", instead: Mapping[str, bytes] = MappingProxyType({})
 ) -> dict[str, bytes]:
     """Reads the files that a document names, relative to its folder, but for those of `instead`. Raises Mistake."""
-    files = {}
-    for place, name in document.files():
-        files[name] = (
-            instead[name] if name in instead else _read(path.parent / name, FILE_BYTES_MAX, f"{place} of {path}")
-        )
-    return files
+    from meridian.core.model import file_bytes_max
+
+    return {
+        name: instead[name]
+        if name in instead
+        else _read(path.parent / name, file_bytes_max(place), f"{place} of {path}")
+        for place, name in document.files()
+    }
 
 
 def read_document(path: Path, demo: LocalPaths | None = None) -> DocumentFiles:

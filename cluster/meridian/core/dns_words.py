@@ -115,11 +115,17 @@ class Dnssec(Word):
 class Zone(Word):
     """A zone that the cluster's DNS servers are authoritative for. Its serial is the document's version.
 
+    Records stand here, in a standard zone file, or some in each. The file's SOA, but for its serial, and its
+    nameservers hold where the document says nothing else.
+
     Secondaries steer nothing: a steered record goes to them with all addresses that the document gives its regions.
     """
 
     name: str
-    nameservers: tuple[str, ...] = Field(min_length=1)
+    nameservers: tuple[str, ...] = Field(default=(), description="at least one, here or in the file")
+    file: str | None = Field(
+        default=None, description="a zone file (RFC 1035), at most 8 MiB; relative to the document's folder"
+    )
     contact: str | None = Field(default=None, description="mail address for the SOA, with @")
     serial_offset: int = Field(
         default=0, ge=0, lt=2**32, description="added to the serial: for secondaries that hold one of another primary"
@@ -127,6 +133,12 @@ class Zone(Word):
     secondaries: tuple[Secondary, ...] = Field(default=(), max_length=64)
     dnssec: Dnssec | None = None
     records: tuple[Record, ...] = Field(default=(), max_length=100_000)
+
+    @model_validator(mode="after")
+    def _has_nameservers(self) -> "Zone":
+        if not self.nameservers and self.file is None:
+            raise ValueError("a zone needs nameservers: name at least one, better two")
+        return self
 
     @model_validator(mode="after")
     def _is_signed_or_copied(self) -> "Zone":

@@ -77,6 +77,11 @@ def schema() -> dict[str, object]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found, "title": "Meridian document"}
 
 
+def to_yaml(value: object) -> str:
+    """Writes plain values as a part of a document."""
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=120)
+
+
 class _Reading:
     """A text as plain values, and where in the text each place stands."""
 

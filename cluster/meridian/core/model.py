@@ -19,6 +19,9 @@ from meridian.core.route_words import Route
 from meridian.core.upstream_words import Upstream
 from meridian.core.words import Name, Seconds, Word
 
+FILE_BYTES_MAX = 1024 * 1024  # a certificate chain with its key has some KiB, a secret less; more is the wrong file
+ZONE_FILE_BYTES_MAX = 8 * 1024 * 1024  # 150,000 records; with them, the whole of a document is below the store's limit
+
 Protocol = Literal["h1", "h2", "h3"]
 
 
@@ -110,6 +113,7 @@ class Document(Word):
         """Yields (place, name) of each file that the document names, to be read beside it."""
         yield from self.certificate_files()
         yield from self.secret_files()
+        yield from self.zone_files()
 
     def certificate_files(self) -> Iterator[tuple[str, str]]:
         """Those of them that TLS is served with."""
@@ -121,6 +125,12 @@ class Document(Word):
         """Those of them that DNS alone knows."""
         for i, key in enumerate(self.tsig_keys):
             yield f"tsig_keys[{i}].secret_file", key.secret_file
+
+    def zone_files(self) -> Iterator[tuple[str, str]]:
+        """Those of them that hold records of zones."""
+        for i, zone in enumerate(self.zones):
+            if zone.file is not None:
+                yield f"zones[{i}].file", zone.file
 
     def problems(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """Yields (place, message) for each reference that leads nowhere and each name used twice."""
@@ -182,6 +192,11 @@ class Document(Word):
                         ("routes", i, "stages", j, "cache"),
                         "this version has no cache yet: requests pass on uncached",
                     )
+
+
+def file_bytes_max(place: str) -> int:
+    """How large the file that a document names at `place` (of `Document.files`) may be."""
+    return ZONE_FILE_BYTES_MAX if place.startswith("zones[") else FILE_BYTES_MAX
 
 
 def _repeated(section: str, names: list[str]) -> Iterator[tuple[tuple[str | int, ...], str]]:

@@ -22,7 +22,7 @@ def check_zones(document: Document, files: Mapping[str, bytes]) -> Iterator[tupl
     for i, zone in enumerate(document.zones):
         alone = document.model_copy(update={"zones": (zone,), "tsig_keys": ()})
         try:
-            build_transfers(alone, files, build_zones([zone], version=1), Transfers())
+            build_transfers(alone, files, build_zones([zone], 1, files), Transfers())
         except ZoneError as error:
             yield ("zones", i), str(error)
 

@@ -8,6 +8,7 @@ before it in force everywhere. Sockets of the old document are closed only after
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import structlog
 
@@ -17,7 +18,7 @@ from meridian.core.rollout import Part
 from meridian.core.snapshot import Snapshot, SnapshotError, compile_snapshot
 from meridian.gateway.tls import CertificateError, TlsContexts
 from meridian.nodes.crew import Crew, answered, candidate_frame, checked, config_frame, trial_frame
-from meridian.nodes.dns_state import build_transfers, build_zones
+from meridian.nodes.dns_state import build_transfers, build_zones, zone_ttls
 from meridian.nodes.settings import Settings
 from meridian.nodes.sockets import Wanted, sockets_of_listener
 from meridian_dns.transfer import Transfers
@@ -44,6 +45,8 @@ class Reading:
     files: Mapping[str, bytes]
     snapshot: Snapshot
     sockets: tuple[Wanted, ...]
+    zone_ttls: Mapping[str, int]
+    """the longest time to live of each zone's records, by the zone's name, those of its file too"""
 
 
 class ConfigFlow:
@@ -136,7 +139,7 @@ class ConfigFlow:
             return
         self._candidate = reading
         self._crew.send(candidate_frame(version, reading.json, reading.files), "gateway")
-        self._crew.send(candidate_frame(version, reading.json, {}), "dns")
+        self._crew.send(candidate_frame(version, reading.json, self._files_for("dns", reading)), "dns")
 
     def _answer(self) -> None:
         """Says what the workers said to the candidate, when all have."""
@@ -170,12 +173,14 @@ class ConfigFlow:
 
     def _give_workers(self, reading: Reading) -> None:
         # Each kind gets the secrets that it works with, and no other.
-        certificates, secrets = list(reading.document.certificate_files()), reading.document.secret_files()
-        of_dns = [*secrets, *(certificates if self._settings.dns_tls_port else ())]
-        names = {"gateway": certificates, "dns": of_dns}
-        for kind, wanted in names.items():
-            files = {name: reading.files[name] for _, name in wanted}
-            self._crew.send(config_frame(reading.version, reading.json, files), kind)
+        for kind in ("gateway", "dns"):
+            self._crew.send(config_frame(reading.version, reading.json, self._files_for(kind, reading)), kind)
+
+    def _files_for(self, kind: str, reading: Reading) -> dict[str, bytes]:
+        document = reading.document
+        certificates = document.certificate_files() if kind == "gateway" or self._settings.dns_tls_port else ()
+        of_dns = chain(document.secret_files(), document.zone_files()) if kind == "dns" else ()
+        return {name: reading.files[name] for _, name in chain(certificates, of_dns)}
 
     async def _settle(self) -> None:
         given = self._given
@@ -205,10 +210,12 @@ def read(version: int, payload: bytes, cluster_key: bytes, settings: Settings) -
         found = document.load(bundle.text)
         snapshot = compile_snapshot(found, bundle.files, version)
         TlsContexts(snapshot.certificates)
-        build_transfers(found, bundle.files, build_zones(found.zones, version), Transfers())
+        zones = build_zones(found.zones, version, bundle.files)
+        build_transfers(found, bundle.files, zones, Transfers())
     except (BundleError, document.DocumentError, SnapshotError, CertificateError, ZoneError) as error:
         raise Refused(str(error)) from None
     if settings.witness:  # it reads the document to know the regions
-        return Reading(version, found, b"", {}, snapshot, ())
+        return Reading(version, found, b"", {}, snapshot, (), {})
     sockets = tuple(wanted for listener in snapshot.listeners for wanted in sockets_of_listener(listener, settings))
-    return Reading(version, found, found.model_dump_json(exclude_unset=True).encode(), bundle.files, snapshot, sockets)
+    json = found.model_dump_json(exclude_unset=True).encode()
+    return Reading(version, found, json, bundle.files, snapshot, sockets, zone_ttls(zones))

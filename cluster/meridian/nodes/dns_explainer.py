@@ -1,12 +1,13 @@
-"""The agent's side of `explain dns`: the same document, verdict, keys and geo data as its DNS worker, given to the same
-functions (`meridian_dns.explain`).
+"""The agent's side of `explain dns` and `dns check`: the same document, verdict, keys and geo data as its DNS worker,
+given to the same functions (`meridian_dns.explain`, `meridian_dns.lint`).
 
 Invariant: nothing is decided here. What it builds, it builds by `dns_state` and `zone_signing`, as the worker does.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from ipaddress import ip_address, ip_network
 
 from meridian.admin.explained import (
@@ -15,33 +16,54 @@ from meridian.admin.explained import (
     ExplainedCandidate,
     ExplainedRecord,
     ExplainedStep,
+    UnknownZone,
+    ZoneCheck,
+    ZoneFinding,
 )
+from meridian.control.zone_keys import Keyring
 from meridian.core.verdicts import NodeVerdict, Standing, Verdict
 from meridian.nodes import clock
 from meridian.nodes.config_flow import Reading
 from meridian.nodes.dns_state import build_view, build_zones
 from meridian.nodes.settings import Settings
+from meridian.nodes.zone_files import zone_named
+from meridian.nodes.zone_keys import keys_status, zone_keys_frame
 from meridian.nodes.zone_signing import key_sets_from, sign_zones
 from meridian_dns.explain import Candidate, explain
 from meridian_dns.geo import GeoData, GeoError
-from meridian_dns.names import name_from_text
+from meridian_dns.lint import lint
+from meridian_dns.names import name_from_text, name_to_text
 from meridian_dns.policy import Question
 from meridian_dns.records import RCODE_NAMES
 from meridian_dns.responder import Holdings
 from meridian_dns.security_text import type_of
 from meridian_dns.signing import KeyUnfit, Signatures
-from meridian_dns.view import Network
+from meridian_dns.view import Network, RegionView
 from meridian_dns.zone import ZoneSet
-from meridian_proto.v1.channel_pb2 import ZoneKeys
+from meridian_dns.zonefile import zone_to_file
 
 NOBODY = "127.0.0.1"  # who asks if nobody is named: near to no region
 
 
-class DnsExplainer:
-    """Keeps the zones of the last document that it was asked about: building 100,000 records takes a second."""
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What a node answers from. `worker_version`: of the document that its DNS worker has; None: there is no worker."""
 
-    def __init__(self, settings: Settings) -> None:
+    reading: Reading
+    verdict: Verdict
+    keyrings: Mapping[str, Keyring]
+    worker_version: int | None
+
+
+class DnsExplainer:
+    """An admin.panel.ZoneDesk. Keeps the zones of the last document that it was asked about: building 100,000 records
+    takes a second.
+    """
+
+    def __init__(self, settings: Settings, sources: Callable[[], Sources | None]) -> None:
+        """`sources` gives what holds now; None before the first document."""
         self._settings = settings
+        self._sources = sources
         self._own = NodeVerdict(settings.name, settings.region, settings.advertise, Standing.SERVING)
         self._geo: GeoData | None = None
         if settings.geo_file is not None:
@@ -51,64 +73,77 @@ class DnsExplainer:
         self._built: tuple[int, ZoneSet] | None = None
         self._building = asyncio.Lock()
 
-    async def explain(
-        self,
-        reading: Reading,
-        verdict: Verdict,
-        keys: ZoneKeys,
-        worker_version: int | None,
-        name: str,
-        type_: str,
-        client: str,
-    ) -> DnsExplanation:
-        """How a question is answered now. `worker_version`: of the document that the DNS worker has; None: there is
-        none. Raises CannotExplain."""
+    async def explain(self, name: str, type_: str, client: str) -> DnsExplanation:
+        """How a question is answered now. Raises CannotExplain."""
+        sources = self._sources()
+        if sources is None:
+            raise CannotExplain("this node has no document yet, so its DNS server answers nothing")
         question = _question(name, type_)
         source, subnet = _client(client)
-        zones = await self._zones(reading, keys)
-        document = reading.document
-        view = build_view(document.regions, verdict, self._own, clock.now(), document.steering)
+        zones, view = await self._zones(sources), self._view(sources)
         found = explain(Holdings(zones, view, self._geo), question, source, subnet, draw=0)
-        first = ExplainedStep(topic="node", text=self._about_node(reading.version, worker_version))
+        version = sources.reading.version
+        first = ExplainedStep(topic="node", text=self._about_node(version, sources.worker_version))
         error = found.decided.extended_error
         return DnsExplanation(
             node=self._settings.name,
             region=self._settings.region,
             question=f"{name} {type_.upper()}",
             client=client or NOBODY,
-            config_version=reading.version,
+            config_version=version,
             verdict_version=view.version,
             verdict_fallback=view.fallback,
             steps=(first, *(ExplainedStep(topic=step.topic, text=step.text) for step in found.steps)),
-            candidates=tuple(_candidate(candidate, verdict.nodes) for candidate in found.candidates),
+            candidates=tuple(_candidate(candidate, sources.verdict.nodes) for candidate in found.candidates),
             rcode=RCODE_NAMES.get(found.decided.rcode, str(found.decided.rcode)),
             extended_error="" if error is None else str(error),
             scope=found.decided.scope,
-            records=tuple(
-                ExplainedRecord(
-                    section=line.section,
-                    owner=line.owner,
-                    ttl_seconds=line.ttl_seconds,
-                    type=line.type,
-                    value=line.value,
-                )
-                for line in found.records
-            ),
+            records=tuple(ExplainedRecord(**asdict(line)) for line in found.records),
         )
 
-    async def _zones(self, reading: Reading, keys: ZoneKeys) -> ZoneSet:
+    async def check(self, zone: str) -> ZoneCheck:
+        """What is to be said of a zone as it is served now. Raises UnknownZone."""
+        sources = self._known()
+        zones, view = await self._zones(sources), self._view(sources)
+        served = zone_named(zones, zone)
+        findings = await asyncio.to_thread(lint, served, zones, view)
+        told = [ZoneFinding(**asdict(finding)) for finding in findings]
+        keyring = sources.keyrings.get(name_to_text(served.origin))
+        if keyring is not None and (status := keys_status(keyring)).next_step != "nothing":
+            problem = f"its keys: {status.state}"
+            told.append(ZoneFinding(level="note", name=status.zone, problem=problem, remedy=status.next_step))
+        return ZoneCheck(zone=name_to_text(served.origin), findings=tuple(told))
+
+    async def export(self, zone: str) -> str:
+        """A zone as a zone file. Raises UnknownZone."""
+        served = zone_named(await self._zones(self._known()), zone)
+        return await asyncio.to_thread(zone_to_file, served)
+
+    def _known(self) -> Sources:
+        sources = self._sources()
+        if sources is None:
+            raise UnknownZone("this node has no document yet, and so no zone")
+        return sources
+
+    def _view(self, sources: Sources) -> RegionView:
+        document = sources.reading.document
+        return build_view(document.regions, sources.verdict, self._own, clock.now(), document.steering)
+
+    async def _zones(self, sources: Sources) -> ZoneSet:
         async with self._building:
             version, zones = self._built or (0, ZoneSet())
-            zones = await asyncio.to_thread(self._build, reading, keys, zones if version == reading.version else None)
-            self._built = (reading.version, zones)
+            known = zones if version == sources.reading.version else None
+            zones = await asyncio.to_thread(self._build, sources, known)
+            self._built = (sources.reading.version, zones)
             return zones
 
-    def _build(self, reading: Reading, keys: ZoneKeys, zones: ZoneSet | None) -> ZoneSet:
-        described = reading.document.zones
+    def _build(self, sources: Sources, zones: ZoneSet | None) -> ZoneSet:
+        reading = sources.reading
         if zones is None:
-            zones = build_zones(described, reading.version)
+            zones = build_zones(reading.document.zones, reading.version, reading.files)
+        keys = zone_keys_frame(list(sources.keyrings.values())).zone_keys
         try:
-            return sign_zones(zones, described, key_sets_from(keys), self._signatures)
+            return sign_zones(zones, reading.document.zones, key_sets_from(keys), self._signatures)
         except KeyUnfit:  # the worker signs by the keys before, and says so in its log
             return zones
 

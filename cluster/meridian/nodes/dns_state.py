@@ -10,21 +10,34 @@ from ipaddress import ip_network
 from meridian.core import addresses, dns_words, model
 from meridian.core.rates import parse_rate
 from meridian.core.verdicts import NodeVerdict, RegionVerdict, Standing, Verdict
-from meridian_dns.names import name_from_text
+from meridian_dns.names import name_from_text, name_to_text
+from meridian_dns.records import RRset
 from meridian_dns.steering import Steer
 from meridian_dns.throttle import Throttle
 from meridian_dns.transfer import History, Offer, Secondary, Transfers, copy_of
 from meridian_dns.tsig import Key
 from meridian_dns.view import Member, Region, RegionView
 from meridian_dns.zone import RecordSpec, Zone, ZoneError, ZoneSet, build_zone
+from meridian_dns.zonefile import read_records
 
 NO_STEERING = dns_words.Steering()
 SERIAL_MODULUS = 2**32  # of the SOA's serial, RFC 1035 section 3.3.13
 
 
-def build_zones(zones: Sequence[dns_words.Zone], version: int) -> ZoneSet:
-    """The zones at one version of the document, which is their serial. Raises meridian_dns.zone.ZoneError."""
-    return ZoneSet([_zone(zone, version) for zone in zones])
+def build_zones(zones: Sequence[dns_words.Zone], version: int, files: Mapping[str, bytes]) -> ZoneSet:
+    """The zones at one version of the document, which is their serial; `files` hold the zone files by name.
+
+    Raises meridian_dns.zone.ZoneError.
+    """
+    return ZoneSet([_zone(zone, version, files) for zone in zones])
+
+
+def zone_ttls(zones: ZoneSet) -> dict[str, int]:
+    """The longest time to live of each zone's record sets, by the zone's name."""
+    return {
+        name_to_text(zone.origin): max(records.ttl_seconds for here in zone.names.values() for records in here.values())
+        for zone in zones
+    }
 
 
 def build_transfers(
@@ -119,7 +132,7 @@ def _last_change(region: RegionVerdict) -> float:
     return max(region.changed, region.moved)
 
 
-def _zone(zone: dns_words.Zone, version: int) -> Zone:
+def _zone(zone: dns_words.Zone, version: int, files: Mapping[str, bytes]) -> Zone:
     records = [spec for record in zone.records for spec in _specs(record)]
     return build_zone(
         zone.name,
@@ -127,7 +140,25 @@ def _zone(zone: dns_words.Zone, version: int) -> Zone:
         records,
         contact=zone.contact,
         serial=(zone.serial_offset + version) % SERIAL_MODULUS,
+        file=_file_records(zone, files),
     )
+
+
+def _file_records(zone: dns_words.Zone, files: Mapping[str, bytes]) -> Iterator[tuple[RRset, str]]:
+    """The records of the zone's file, each with its place in it. Raises meridian_dns.zone.ZoneError."""
+    if zone.file is None:
+        return
+    try:
+        text, origin = files[zone.file].decode(), name_from_text(zone.name)
+    except KeyError:
+        problem = f"the contents of {zone.file} did not come with the document"
+        raise ZoneError(f"zone {zone.name}", problem, "apply it again") from None
+    except UnicodeDecodeError as error:
+        raise ZoneError(zone.file, f"byte {error.start} is not UTF-8", "write the zone file as text") from None
+    except ValueError as error:
+        raise ZoneError(f"zone {zone.name}", str(error), "correct the name") from None
+    for records, place in read_records(text, origin, zone.file):
+        yield records, f"{zone.file}, {place}"
 
 
 def _specs(record: dns_words.Record) -> Iterator[RecordSpec]:

@@ -73,7 +73,7 @@ class DnsDuties:
         """Builds the zones, and what secondaries get of them; checks certificates, if it needs any. Raises Unfit."""
         document = read_document(config.document, leave_out=("routes", "upstreams"))
         try:
-            zones = build_zones(document.zones, config.version)
+            zones = build_zones(document.zones, config.version, config.files)
             transfers = build_transfers(document, config.files, zones, self._server.transfers)
             certificates = compile_certificates(document, config.files) if self._tls_port else ()
             TlsContexts(certificates)

@@ -22,7 +22,6 @@ from typing import Literal
 
 import structlog
 
-from meridian.admin.explained import CannotExplain, DnsExplanation
 from meridian.admin.panel import RoleName
 from meridian.admin.status import Status, ZoneKeysStatus
 from meridian.control import seat_orders
@@ -51,7 +50,7 @@ from meridian.nodes.checks import CHECKS
 from meridian.nodes.child import BadStart
 from meridian.nodes.config_flow import ConfigFlow, Listen, Reading
 from meridian.nodes.crew import Crew, drain_frame, health_frame, serves, tried, verdict_frame
-from meridian.nodes.dns_explainer import DnsExplainer
+from meridian.nodes.dns_explainer import DnsExplainer, Sources
 from meridian.nodes.load import LoadMeter
 from meridian.nodes.node_status import build_status
 from meridian.nodes.settings import Settings, speaker_of
@@ -144,7 +143,7 @@ class Headquarters:
         self.export = SpanExport(
             node=settings.name, region=settings.region, version=_version(), draw=random, endpoint=None
         )
-        self._dns_explainer = DnsExplainer(settings)
+        self._zones = DnsExplainer(settings, self._zone_sources)
         self._cluster_key = cluster_key
         self._listen = listen
         self._crew: Crew
@@ -280,21 +279,23 @@ class Headquarters:
         else:
             await self._zone_keeper.roll(_zone_id(zone), Role(word))
 
-    async def explain_dns(self, name: str, type_: str, client: str) -> DnsExplanation:
-        """How this node answers a DNS question. Raises CannotExplain."""
-        reading = self._flow.current
-        if reading is None:
-            raise CannotExplain("this node has no document yet, so its DNS server answers nothing")
-        given = (worker.config_version for worker in self._crew.workers if worker.kind == "dns")
-        keys = zone_keys_frame(list(self._zone_keeper.keyrings.values())).zone_keys
-        verdict = self.control.status().verdict
-        return await self._dns_explainer.explain(reading, verdict, keys, next(given, None), name, type_, client)
-
     async def metrics(self) -> str:
         """All series of this node and its workers, as Prometheus reads them."""
         series: dict[str, Iterable[Series]] = {worker.label: worker.series for worker in self._crew.workers}
         series["agent"] = [*control_series(self.control.status(), self.export), *self._own_series()]
         return render(series)
+
+    @property
+    def zones(self) -> DnsExplainer:
+        """What this node says of its zones and answers."""
+        return self._zones
+
+    def _zone_sources(self) -> Sources | None:
+        if self._flow.current is None:
+            return None
+        given = (worker.config_version for worker in self._crew.workers if worker.kind == "dns")
+        verdict = self.control.status().verdict
+        return Sources(self._flow.current, verdict, self._zone_keeper.keyrings, next(given, None))
 
     # From the control plane and the document
 
@@ -353,7 +354,7 @@ class Headquarters:
         self.control.set_regions((region.name for region in document.regions), capacities)
         self.control.set_endpoints(_endpoints(self._settings, reading))
         self.export.aim(document.tracing.otlp_endpoint)
-        self._zone_keeper.set_wishes(wishes_of(document.zones))
+        self._zone_keeper.set_wishes(wishes_of(document.zones, reading.zone_ttls))
 
 
 def _zone_id(zone: str) -> str:

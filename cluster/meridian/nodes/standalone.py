@@ -8,6 +8,7 @@ file that is wrong at start is the operator's mistake (exit code 2); later it is
 import argparse
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import secrets
@@ -44,7 +45,6 @@ from meridian.telemetry.logs import configure
 from meridian_proto.v1.channel_pb2 import ConfigAck, Frame, Tallies
 
 POLL_SECONDS = 1.0  # how soon a changed file is seen
-FILE_BYTES_MAX = 1024 * 1024  # of a certificate, key or secret
 START_SECONDS = 30.0  # for the first document; the largest takes some ten seconds to read
 
 _log = structlog.get_logger("meridian.serve")
@@ -241,9 +241,12 @@ class Standalone:
 def read_files(found: model.Document, folder: Path) -> dict[str, bytes]:
     """The contents of the files that a document names, relative to `folder`. Raises OSError."""
     files = {}
-    for _, name in found.files():
+    for place, name in found.files():
+        bytes_max = model.file_bytes_max(place)
         with (folder / name).open("rb") as file:
-            files[name] = file.read(FILE_BYTES_MAX)
+            files[name] = file.read(bytes_max + 1)
+        if len(files[name]) > bytes_max:
+            raise OSError(errno.EFBIG, f"{place}: larger than {bytes_max} bytes", str(folder / name))
     return files
 
 

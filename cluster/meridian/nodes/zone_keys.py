@@ -3,7 +3,7 @@
 What DNS workers do with them is `zone_signing`: they must import nothing of the store.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from meridian.admin.status import KeyStatus, ZoneKeysStatus
@@ -25,15 +25,14 @@ def zone_id(name: str) -> str:
     return name_to_text(name_from_text(name))
 
 
-def wishes_of(zones: Sequence[dns_words.Zone]) -> dict[str, Wish | None]:
-    """What a document wants of its zones."""
-    return {zone_id(zone.name): _wish(zone) for zone in zones}
+def wishes_of(zones: Sequence[dns_words.Zone], ttls: Mapping[str, int]) -> dict[str, Wish | None]:
+    """What a document wants of its zones; `ttls`: the longest time to live of each, in seconds."""
+    return {zone_id(zone.name): _wish(zone, ttls.get(zone_id(zone.name), 0)) for zone in zones}
 
 
-def _wish(zone: dns_words.Zone) -> Wish | None:
+def _wish(zone: dns_words.Zone, longest: int) -> Wish | None:
     if zone.dnssec is None:
         return None
-    longest = max((record.ttl_seconds for record in zone.records), default=0)
     times = Times(
         keys_seconds=float(KEYS_TTL_SECONDS),
         zone_seconds=float(max(longest, NS_TTL_SECONDS)),

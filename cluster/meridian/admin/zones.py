@@ -1,0 +1,24 @@
+"""/v1/zones/{zone}: a zone as it is served, checked and as a file."""
+
+from fastapi import APIRouter
+from starlette.responses import PlainTextResponse
+
+from meridian.admin.explained import ZoneCheck
+from meridian.admin.panel import Panel
+
+
+def zones_router(panel: Panel) -> APIRouter:
+    """The routes below /v1/zones but for keys."""
+    router = APIRouter(prefix="/v1/zones/{zone}", tags=["zones"])
+
+    @router.get("/check")
+    async def check(zone: str) -> ZoneCheck:
+        """What a good registrar would say of the zone, the grave first."""
+        return await panel.zones.check(zone)
+
+    @router.get("/file", response_class=PlainTextResponse)
+    async def file(zone: str) -> PlainTextResponse:
+        """The zone as a standard zone file (RFC 1035); steered record sets stand in it as comments."""
+        return PlainTextResponse(await panel.zones.export(zone), media_type="text/dns")
+
+    return router

@@ -1,0 +1,42 @@
+"""Zone files on the operator's disk, for `meridian dns check` and `import`: no cluster is asked."""
+
+import sys
+from dataclasses import asdict
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from meridian.cli.documents import parse, read_files, read_text
+from meridian.cli.errors import Mistake
+
+_SUFFIXES = frozenset((".yaml", ".yml", ".json"))  # of documents; whatever is called otherwise is a zone file
+
+
+def check_path(path: Path, origin: str) -> dict[str, list[dict[str, Any]]]:
+    """What is to be said of a zone file, or of each zone of a document, by zone. Raises Mistake."""
+    from meridian.nodes.zone_files import BadZoneFile, check_document, check_file
+
+    text = read_text(path)
+    if path.suffix in _SUFFIXES:
+        document = parse(path, text)
+        others = chain(document.certificate_files(), document.secret_files())
+        files = read_files(path, document, dict.fromkeys((name for _, name in others), b""))
+        found = check_document(document, files)
+    else:
+        try:
+            found = dict([check_file(text, origin or None)])
+        except BadZoneFile as error:
+            raise Mistake(f"{path}: {error}", error.remedy) from None
+    return {zone: [asdict(finding) for finding in findings] for zone, findings in found.items()}
+
+
+def import_path(path: Path, origin: str) -> tuple[dict[str, object], tuple[str, ...]]:
+    """A zone file (- is standard input) in the document's words, and what they cannot say. Raises Mistake."""
+    from meridian.nodes.zone_files import BadZoneFile, import_zone
+
+    text = sys.stdin.read() if str(path) == "-" else read_text(path)
+    try:
+        imported = import_zone(text, origin or None)
+    except BadZoneFile as error:
+        raise Mistake(f"{path}: {error}", error.remedy) from None
+    return imported.zone, imported.lost
