@@ -50,7 +50,7 @@ class Scene:
 
     def send(self, frame: Frame, kind: str | None = None) -> None:
         if frame.WhichOneof("body") == "candidate":
-            self.said.append(f"candidate {frame.candidate.version}")
+            self.said.append(" ".join((f"candidate {frame.candidate.version}", *sorted(frame.candidate.files))))
             return
         if frame.WhichOneof("body") == "trial":
             self.said.append(f"trial {frame.trial.version}")
@@ -101,6 +101,23 @@ async def test_a_witness_adopts_a_document_and_gives_its_files_to_nobody() -> No
     async with scene(witness) as s:
         s.flow.arrived(1, payload(81, files={"a.pem": chain, "a.key": key}, certificates=certificates))
         await s.heard("listen []", "adopted 1", "acknowledge 1", "listen []")
+
+
+async def test_each_kind_of_worker_gets_the_files_that_it_works_with() -> None:
+    chain, key = issue()
+    files = {"a.pem": chain, "a.key": key, "tsig": b"MDEyMzQ1Njc4OWFiY2RlZg==", "a.zone": b"@ 60 NS ns1\n"}
+    said: dict[str, object] = {
+        "certificates": [{"hosts": ["a.example"], "cert_file": "a.pem", "key_file": "a.key"}],
+        "tsig_keys": [{"name": "k", "secret_file": "tsig"}],
+        "zones": [{"name": "a.example", "file": "a.zone"}],
+    }
+    async with scene() as s:
+        s.flow.arrived(1, payload(81, files=files, **said))
+        of_gateway, of_dns = "a.key a.pem", "a.zone tsig"
+        served = ("adopted 1", "acknowledge 1", "listen [81]")
+        await s.heard("listen [81]", f"gateway 1 {of_gateway}", f"dns 1 {of_dns}", *served)
+        s.flow.propose(2, payload(81, files=files, **said))
+        await s.heard("listen [81]", f"candidate 2 {of_gateway}", f"candidate 2 {of_dns}")
 
 
 async def test_of_versions_that_come_quickly_the_last_is_taken() -> None:

@@ -138,8 +138,8 @@ class ConfigFlow:
             self._checked(version, str(error))
             return
         self._candidate = reading
-        self._crew.send(candidate_frame(version, reading.json, reading.files), "gateway")
-        self._crew.send(candidate_frame(version, reading.json, self._files_for("dns", reading)), "dns")
+        for kind in ("gateway", "dns"):
+            self._crew.send(candidate_frame(version, reading.json, self._files_for(kind, reading)), kind)
 
     def _answer(self) -> None:
         """Says what the workers said to the candidate, when all have."""
