@@ -22,11 +22,20 @@ class Endpoint(Word):
 
 
 class Health(Word):
-    """How endpoints are probed: GET `path` must answer 2xx or 3xx."""
+    """How endpoints are probed: by GET `path`, by opening a connection (tcp), or by gRPC's health checking protocol."""
 
-    path: Annotated[str, Field(pattern=r"^/")] = "/"
+    kind: Literal["http", "tcp", "grpc"] = "http"
+    path: Annotated[str, Field(pattern=r"^/[!-~]*$")] = "/"
+    host: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:\[\]_-]+$", max_length=255)] | None = Field(
+        default=None, description="in the request; without it the endpoint's address"
+    )
+    statuses: tuple[Annotated[str, Field(pattern=r"^[1-5]([0-9][0-9]|xx)$")], ...] = Field(
+        default=("2xx", "3xx"), min_length=1, description="of http that are good, such as 2xx or 401"
+    )
+    service: str = Field(default="", max_length=255, description="of grpc; empty asks for the server as a whole")
     interval_seconds: Seconds = 1.0
     timeout_seconds: Seconds = 0.5
+    jitter: float = Field(default=0.1, ge=0, le=0.5, description="of the interval, both ways")
     rise: int = Field(default=2, ge=1, le=100, description="good answers in a row until it is up")
     fall: int = Field(default=3, ge=1, le=100, description="misses in a row until it is down")
 
