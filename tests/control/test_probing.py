@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+import grpc
 import pytest
 import trustme
 from tests.support import free_port
@@ -69,6 +70,80 @@ async def test_a_closed_port_is_no_answer() -> None:
     assert not await any_answer(Subject("127.0.0.1", free_port(), "/", POLICY))
 
 
+async def test_what_is_a_good_status_is_the_operators_to_say() -> None:
+    async with server(b"HTTP/1.1 401 Who\r\n\r\n") as subject:
+        assert not await good_answer(subject)
+        assert await good_answer(replace(subject, statuses=("2xx", "401")))
+        assert not await good_answer(replace(subject, statuses=("400", "5xx")))
+
+
+async def test_the_host_of_a_probe_is_the_operators_to_say() -> None:
+    heads: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        assert await good_answer(Subject("127.0.0.1", port, "/", POLICY, authority="shop.example.com"))
+    assert b"\r\nHost: shop.example.com\r\n" in heads[0]
+
+
+async def test_a_connection_is_enough_for_tcp() -> None:
+    taken = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        taken.set()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        assert await good_answer(Subject("127.0.0.1", port, "/", POLICY, kind="tcp"))
+        await asyncio.wait_for(taken.wait(), 5)
+    assert not await good_answer(Subject("127.0.0.1", free_port(), "/", POLICY, kind="tcp"))
+
+
+async def test_grpc_is_asked_by_its_own_health_protocol() -> None:
+    """The server speaks plain bytes: 0x08 is field 1 as a number, 0x0a field 1 as text."""
+    statuses, asked = {b"": b"\x08\x01", b"\x0a\x04shop": b"\x08\x02", b"\x0a\x04slow": None}, list[bytes]()
+
+    async def check(question: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        asked.append(question)
+        if question not in statuses:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
+        answer = statuses[question]
+        if answer is None:
+            await asyncio.Event().wait()
+        assert answer is not None
+        return answer
+
+    handler = grpc.method_handlers_generic_handler(
+        "grpc.health.v1.Health", {"Check": grpc.unary_unary_rpc_method_handler(check)}
+    )
+    grpc_server = grpc.aio.server(handlers=[handler])
+    port = grpc_server.add_insecure_port("127.0.0.1:0")
+    await grpc_server.start()
+    try:
+        patient = replace(POLICY, timeout_seconds=5.0)
+        subject = Subject("127.0.0.1", port, "/", patient, kind="grpc")
+        assert await good_answer(subject)
+        assert not await good_answer(replace(subject, service="shop"))
+        assert not await good_answer(replace(subject, service="none"))
+        assert not await good_answer(replace(subject, service="slow", policy=replace(POLICY, timeout_seconds=0.2)))
+        assert asked[:2] == [b"", b"\x0a\x04shop"]
+    finally:
+        await grpc_server.stop(None)
+    assert not await good_answer(replace(subject, port=free_port()))
+
+
+async def test_what_is_no_grpc_is_not_well() -> None:
+    async with server(b"HTTP/1.1 200 OK\r\n\r\n") as subject:
+        assert await good_answer(subject)
+        assert not await good_answer(replace(subject, kind="grpc"))
+
+
 async def test_tls_is_asked_for_life_and_not_for_identity() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("elsewhere.example").configure_cert(context)
@@ -89,6 +164,15 @@ def test_endpoints_of_upstreams_with_a_policy_are_subjects() -> None:
         ("one", "10.0.0.1:80"): Subject("10.0.0.1", 80, "/up", policy),
         ("one", "[2001:db8::1]:81"): Subject("2001:db8::1", 81, "/up", policy),
     }
+
+
+def test_how_endpoints_are_probed_is_as_the_document_says() -> None:
+    asked = Health(kind="grpc", service="shop", host="shop.test", jitter=0.3, statuses=("204",))
+    (subject,) = endpoint_subjects([Upstream(name="one", endpoints=(Endpoint(address="a:80"),), health=asked)]).values()
+    assert (subject.kind, subject.service, subject.authority, subject.statuses) == (
+        "grpc", "shop", "shop.test", ("204",),
+    )  # fmt: skip
+    assert subject.policy.jitter == 0.3
 
 
 def test_nodes_are_probed_on_the_address_that_dns_publishes() -> None:

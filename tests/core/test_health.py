@@ -1,5 +1,7 @@
 """Rise and fall by conversation: probes' results go in, sights come out."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,6 +55,13 @@ def test_a_suspect_is_probed_sooner_and_a_slow_answer_does_not_slow_the_pace() -
     assert not down.in_doubt
     returning, _ = feed(down, "+")
     assert returning.in_doubt  # a return is proven at the quicker pace too
+
+
+def test_the_pace_is_spread_by_the_policys_jitter_both_ways() -> None:
+    for jitter in (0.0, 0.1, 0.5):
+        begun = step(Health(replace(POLICY, jitter=jitter)), Due(), 0.0).state
+        dues = [deadline(step(begun, Probed(True, draw), 0.0).state) for draw in (0.0, 0.5, 0.999)]
+        assert dues == pytest.approx([0.5 * (1 - jitter), 0.5, 0.5 * (1 + jitter)], rel=0.01)
 
 
 def test_no_probe_begins_while_one_is_under_way() -> None:

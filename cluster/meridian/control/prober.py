@@ -8,7 +8,7 @@ import asyncio
 import heapq
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from meridian.control.waiting import signalled
 from meridian.core import health
@@ -22,13 +22,18 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Whom to ask, and how. `tls` without verification: a probe asks for life, not for identity."""
+    """Whom to ask, and how. `tls` without verification: a probe asks for life, not for identity. `kind` and what comes
+    after it are as in upstream_words.Health."""
 
     host: str
     port: int
     path: str
     policy: Policy
     tls: bool = False
+    kind: Literal["http", "tcp", "grpc"] = "http"
+    authority: str | None = None
+    statuses: tuple[str, ...] = ("2xx", "3xx")
+    service: str = ""
 
 
 class Prober(Generic[Key]):

@@ -1,4 +1,5 @@
-"""What a probe is: one HTTP/1.1 GET on a fresh connection; and who is probed: endpoints, and the other nodes.
+"""What a probe is: one HTTP/1.1 GET on a fresh connection, one that is only opened, or one call of gRPC's health
+checking protocol; and who is probed: endpoints, and the other nodes.
 
 A fresh connection each time, because a service that no longer accepts is dead to new clients, however well its old
 connections do.
@@ -9,14 +10,19 @@ import functools
 import ssl
 from collections.abc import Iterable, Mapping
 
+import grpc
+
 from meridian.control.members import Endpoints, MemberRecord
 from meridian.control.prober import Subject
 from meridian.core.addresses import split_host_port
 from meridian.core.health import Policy
 from meridian.core.upstream_words import Upstream
 from meridian.core.verdicts import Verdict
+from meridian_proto.v1.grpc_health_pb2 import HealthAnswer, HealthQuestion
 
 STATUS_LINE_BYTES_MAX = 8192  # llhttp's default for a header line; a longer one is no HTTP
+# Each probe has a connection of its own, straight to the endpoint.
+_GRPC_OPTIONS = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0), ("grpc.enable_retries", 0))
 NODE_PATH = "/.meridian/health"
 # Down after three misses: 0.5 s for the first and two quick ones, or 1.7 s if each runs into its timeout; silence takes
 # 1.5 s anyway. Up after eight in a row, 1.6 s at the quick pace: what a return within 10 s of the start leaves.
@@ -29,9 +35,40 @@ async def any_answer(subject: Subject) -> bool:
 
 
 async def good_answer(subject: Subject) -> bool:
-    """Returns whether 2xx or 3xx came in time."""
+    """Returns whether the subject is well by the kind of probe that it wants: a good status, a connection, SERVING."""
+    if subject.kind == "tcp":
+        return await _connects(subject)
+    if subject.kind == "grpc":
+        return await _serves_grpc(subject)
     status = await _status(subject)
-    return status is not None and 200 <= status < 400
+    return status is not None and not {str(status), f"{status // 100}xx"}.isdisjoint(subject.statuses)
+
+
+async def _connects(subject: Subject) -> bool:
+    try:
+        async with asyncio.timeout(subject.policy.timeout_seconds):
+            _, writer = await asyncio.open_connection(subject.host, subject.port)
+    except OSError:  # TimeoutError is one
+        return False
+    writer.transport.abort()
+    return True
+
+
+async def _serves_grpc(subject: Subject) -> bool:
+    """Whether Check says SERVING (https://github.com/grpc/grpc/blob/master/doc/health-checking.md)."""
+    host = f"[{subject.host}]" if ":" in subject.host else subject.host
+    options = [*_GRPC_OPTIONS, *([("grpc.default_authority", subject.authority)] if subject.authority else [])]
+    async with grpc.aio.insecure_channel(f"{host}:{subject.port}", options=options) as channel:
+        check = channel.unary_unary(
+            "/grpc.health.v1.Health/Check", HealthQuestion.SerializeToString, HealthAnswer.FromString
+        )
+        try:
+            answer: HealthAnswer = await check(
+                HealthQuestion(service=subject.service), timeout=subject.policy.timeout_seconds
+            )
+        except grpc.aio.AioRpcError:
+            return False
+        return answer.status == HealthAnswer.SERVING
 
 
 async def _status(subject: Subject) -> int | None:
@@ -50,7 +87,8 @@ async def _ask(subject: Subject) -> int:
     )
     try:
         host = f"[{subject.host}]" if ":" in subject.host else subject.host
-        head = f"GET {subject.path} HTTP/1.1\r\nHost: {host}:{subject.port}\r\nUser-Agent: meridian\r\n"
+        authority = subject.authority or f"{host}:{subject.port}"
+        head = f"GET {subject.path} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: meridian\r\n"
         writer.write(f"{head}Connection: close\r\n\r\n".encode())
         line = await reader.readuntil(b"\n")
         version, _, rest = line.partition(b" ")
@@ -76,10 +114,13 @@ def endpoint_subjects(upstreams: Iterable[Upstream]) -> dict[tuple[str, str], Su
         if (asked := upstream.health) is None:
             continue
         quick = min(asked.interval_seconds, 0.2)
-        policy = Policy(asked.interval_seconds, quick, asked.timeout_seconds, asked.rise, asked.fall)
+        policy = Policy(asked.interval_seconds, quick, asked.timeout_seconds, asked.rise, asked.fall, asked.jitter)
         for endpoint in upstream.endpoints:
             host, port = split_host_port(endpoint.address)
-            subjects[upstream.name, endpoint.address] = Subject(host, port, asked.path, policy)
+            subjects[upstream.name, endpoint.address] = Subject(
+                host, port, asked.path, policy, kind=asked.kind, authority=asked.host, statuses=asked.statuses,
+                service=asked.service,
+            )  # fmt: skip
     return subjects
 
 

@@ -16,7 +16,7 @@ from enum import Enum
 
 from meridian.core.machine import Step
 
-JITTER = 0.1  # of the interval, both ways: many observers of one endpoint must not march in step
+JITTER = 0.1  # of the interval, both ways, by default: many observers of one endpoint must not march in step
 
 
 class Sight(Enum):
@@ -36,6 +36,7 @@ class Policy:
     timeout_seconds: float
     rise: int
     fall: int
+    jitter: float = JITTER
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ def step(health: Health, event: Event, now: float) -> Step[Health, Command]:
     turned = _judged(health, event.succeeded)
     policy = health.policy
     pace = policy.suspect_interval_seconds if turned.in_doubt else policy.interval_seconds
-    pace *= 1 - JITTER + 2 * JITTER * event.draw
+    pace *= 1 - policy.jitter + 2 * policy.jitter * event.draw
     good_at = now if event.succeeded else health.good_at
     after = replace(turned, probing=False, probe_at=max(now, health.began + pace), good_at=good_at)
     return Step(after, (Turned(after.sight),) if after.sight is not health.sight else ())

@@ -7,9 +7,10 @@ An exchange takes the current snapshot once and keeps it to its end, so that it 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from math import inf
 from typing import Literal
 
-from meridian.core import addresses, limit_words, model, route_words, upstream_words
+from meridian.core import addresses, limit_words, model, outliers, route_words, upstream_words
 from meridian.core.authentication import Gate
 from meridian.core.hashing import Table, maglev_of, ring_of
 from meridian.core.rates import parse_rate
@@ -72,6 +73,16 @@ class Sticky:
 
 
 @dataclass(frozen=True, slots=True)
+class Breakers:
+    """See upstream_words.Breakers; what is not limited is infinite."""
+
+    requests_max: float = inf
+    pending_max: float = inf
+    connections_max: float = inf
+    retries_max: float = inf
+
+
+@dataclass(frozen=True, slots=True)
 class Upstream:
     """See upstream_words.Upstream."""
 
@@ -92,6 +103,8 @@ class Upstream:
     has_priorities: bool = False
     spill_below: float = 0.0
     panic_below: float = 0.0
+    ejection: outliers.Policy = outliers.USUAL
+    breakers: Breakers = Breakers()
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +256,14 @@ def _upstream(upstream: upstream_words.Upstream) -> Upstream:
         has_priorities=any(endpoint.priority for endpoint in endpoints),
         spill_below=upstream.spill_below_percent / 100,
         panic_below=upstream.panic_below_percent / 100,
+        ejection=_ejection(upstream.ejection),
+        breakers=Breakers(**upstream.breakers.model_dump(exclude_none=True)),
     )
+
+
+def _ejection(words: upstream_words.Ejection) -> outliers.Policy:
+    same = words.model_dump(exclude={"percent_max"})
+    return outliers.Policy(**same, part_max=words.percent_max / 100)
 
 
 def _hash_on(words: str) -> str:

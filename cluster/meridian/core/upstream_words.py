@@ -22,11 +22,20 @@ class Endpoint(Word):
 
 
 class Health(Word):
-    """How endpoints are probed: GET `path` must answer 2xx or 3xx."""
+    """How endpoints are probed: by GET `path`, by opening a connection (tcp), or by gRPC's health checking protocol."""
 
-    path: Annotated[str, Field(pattern=r"^/")] = "/"
+    kind: Literal["http", "tcp", "grpc"] = "http"
+    path: Annotated[str, Field(pattern=r"^/[!-~]*$")] = "/"
+    host: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:\[\]_-]+$", max_length=255)] | None = Field(
+        default=None, description="in the request; without it the endpoint's address"
+    )
+    statuses: tuple[Annotated[str, Field(pattern=r"^[1-5]([0-9][0-9]|xx)$")], ...] = Field(
+        default=("2xx", "3xx"), min_length=1, description="of http that are good, such as 2xx or 401"
+    )
+    service: str = Field(default="", max_length=255, description="of grpc; empty asks for the server as a whole")
     interval_seconds: Seconds = 1.0
     timeout_seconds: Seconds = 0.5
+    jitter: float = Field(default=0.1, ge=0, le=0.5, description="of the interval, both ways")
     rise: int = Field(default=2, ge=1, le=100, description="good answers in a row until it is up")
     fall: int = Field(default=3, ge=1, le=100, description="misses in a row until it is down")
 
@@ -45,6 +54,41 @@ class Sticky(Word):
         if self.same_site == "none" and not self.secure:
             raise ValueError("browsers drop a cookie with same_site: none unless it is secure: true")
         return self
+
+
+class Ejection(Word):
+    """When an endpoint is left alone for what its answers show, by each worker for itself. Then one request is let
+    through: if it succeeds, the endpoint is back, else it is left alone for twice as long."""
+
+    failures_in_a_row: int = Field(default=3, ge=1, le=1000, description="refused, lost, or too late")
+    errors_in_a_row: int | None = Field(
+        default=None, ge=1, le=1000, description="answers of 5xx; without it none count"
+    )
+    success_deviations: float | None = Field(
+        default=None, gt=0, le=10, description="standard deviations of success under the mean of all; 1.9 is usual"
+    )
+    latency_factor: float | None = Field(
+        default=None, gt=1, le=1000, description="times the median of all that its answers take"
+    )
+    interval_seconds: Seconds = Field(default=10.0, description="in which endpoints are compared")
+    answers_min: int = Field(default=100, ge=1, le=1_000_000, description="of an endpoint, to be compared")
+    endpoints_min: int = Field(
+        default=3, ge=3, le=10_000, description="that can be compared; under it no one stands out"
+    )
+    seconds: Seconds = Field(default=2.0, description="of the first time")
+    seconds_max: Seconds = 60.0
+    percent_max: int = Field(
+        default=50, ge=1, le=100, description="of the endpoints at once; more only if they cannot be reached"
+    )
+
+
+class Breakers(Word):
+    """How much of an upstream one worker takes at most. What is more is answered with 503 at once."""
+
+    requests_max: int | None = Field(default=None, ge=1, le=1_000_000, description="under way")
+    pending_max: int | None = Field(default=None, ge=1, le=1_000_000, description="waiting for a connection")
+    connections_max: int | None = Field(default=None, ge=1, le=65_536, description="to all endpoints together")
+    retries_max: int | None = Field(default=None, ge=0, le=1_000_000, description="requests on a further try")
 
 
 class Upstream(Word):
@@ -80,6 +124,8 @@ class Upstream(Word):
     idle_timeout_seconds: Seconds = Field(default=30.0, description="how long an unused connection is kept")
     retries: int = Field(default=2, ge=0, le=10, description="further tries on other endpoints before the first byte")
     connections_max: int = Field(default=1024, ge=1, le=65_536, description="per endpoint and worker")
+    ejection: Ejection = Ejection()
+    breakers: Breakers = Breakers()
 
     @model_validator(mode="after")
     def _hash_fits(self) -> "Upstream":

@@ -32,6 +32,10 @@ UPSTREAM_REFUSED = Failure(502, "upstream_refused", b"The service cannot be reac
 UPSTREAM_LOST = Failure(502, "upstream_lost", b"The service gave no complete answer.")
 UPSTREAM_MALFORMED = Failure(502, "upstream_malformed", b"The service gave no valid answer.")
 UPSTREAM_BUSY = Failure(503, "upstream_busy", b"The service is busy.")
+UPSTREAM_FULL = {
+    what: Failure(503, f"full_{what}", b"The service is busy.") for what in ("requests", "pending", "connections")
+}
+"""By what an upstream takes no more of (upstream_words.Breakers)."""
 UPSTREAM_TIMEOUT = Failure(504, "upstream_timeout", b"The service did not answer in time.")
 
 HEALTH_TARGET = b"/.meridian/health"
@@ -59,6 +63,11 @@ def answer(failure: Failure, request_id: bytes, date: bytes, extra: Headers) -> 
         (b"cache-control", b"no-store"),
     ]
     return headers + extra, body
+
+
+def proxy_status(what: str) -> tuple[bytes, bytes]:
+    """The field that says of what there is too much (RFC 9209 section 2.3.12)."""
+    return b"proxy-status", b'meridian; error=connection_limit_reached; details="%b"' % what.encode()
 
 
 def grpc_answer(failure: Failure, request_id: bytes, date: bytes, extra: Headers) -> Headers:

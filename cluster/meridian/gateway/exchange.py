@@ -212,10 +212,8 @@ class Exchange(Stages):
         forwarding.complete_response(head.headers, worker.date, self.peer, self._facts)
         if self._told:
             head.headers.extend(self._told)
-        if not live.is_plain:
-            self._on_first_byte(head.headers, self._now)
-        if live.endpoints[self._index].outlier is not FRESH:
-            live.health.answered(live, self._index, worker.coarse_now)
+        if not live.is_plain or live.endpoints[self._index].outlier is not FRESH:
+            self._on_first_byte(head, self._now)
 
     def _pass_on(self, head: ResponseHead | None, data: bytes | None) -> None:
         """More is to follow."""

@@ -10,6 +10,7 @@ from collections import deque
 from typing import Protocol
 
 from meridian.core.snapshot import Upstream
+from meridian.core.tiers import Load
 from meridian.gateway.upstream import UpstreamConnection, User
 
 WAITING_MAX = 1024
@@ -17,7 +18,11 @@ WAITING_MAX = 1024
 
 
 class PoolFullError(Exception):
-    """Too many exchanges wait already."""
+    """Too many exchanges wait already, or connections are open: `why` says which, `pending` or `connections`."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
 
 
 class Waiter(User, Protocol):
@@ -33,12 +38,15 @@ class Waiter(User, Protocol):
 class Pool:
     """See the module's head. A new snapshot's `settings` take the place of the old ones."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, host: str, port: int, settings: Upstream, now: float) -> None:
-        """Opens nothing yet."""
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, host: str, port: int, settings: Upstream, load: Load, now: float
+    ) -> None:
+        """Opens nothing yet. `load` is of all endpoints of the upstream; what this one takes is counted there."""
         self._loop = loop
         self._host = host
         self._port = port
         self.settings = settings
+        self._load = load
         self.now = now  # of the last sweep
         self._idle: list[UpstreamConnection] = []  # the one used last at the end
         self._waiting: deque[Waiter] = deque()
@@ -68,9 +76,13 @@ class Pool:
                 idle.append(connection)
                 break
             return connection
-        if len(self._waiting) >= WAITING_MAX:
-            raise PoolFullError
+        breakers, load = self.settings.breakers, self._load
+        if len(self._waiting) >= WAITING_MAX or load.pending >= breakers.pending_max:
+            raise PoolFullError("pending")
+        if load.connections >= breakers.connections_max and not self._open and not self._connecting:
+            raise PoolFullError("connections")  # nobody would ever give one back here
         self._waiting.append(waiter)
+        load.pending += 1
         self._fill()
         if self._idle and not self._connecting:  # no room: an idle one that was not wanted makes it
             self._idle.pop(0).abort()
@@ -80,11 +92,12 @@ class Pool:
         """The waiter no longer wants a connection. One that is on its way for it goes to the next, or is kept."""
         if waiter in self._waiting:
             self._waiting.remove(waiter)
+            self._load.pending -= 1
 
     def give_back(self, connection: UpstreamConnection) -> None:
         """See upstream.Owner."""
         if self._waiting:
-            self._waiting.popleft().on_connected(connection)
+            self._next().on_connected(connection)
         elif self.retired:
             connection.abort()
         else:
@@ -93,7 +106,9 @@ class Pool:
 
     def lost(self, connection: UpstreamConnection) -> None:
         """See upstream.Owner."""
-        self._open.discard(connection)
+        if connection in self._open:
+            self._open.discard(connection)
+            self._load.connections -= 1
         if connection in self._idle:
             self._idle.remove(connection)
         self._fill()
@@ -114,6 +129,7 @@ class Pool:
     async def close(self) -> None:
         """Ends everything at once."""
         self.retired = True
+        self._load.pending -= len(self._waiting)
         self._waiting.clear()
         for task in self._connecting:
             task.cancel()
@@ -121,12 +137,19 @@ class Pool:
         for connection in tuple(self._open):
             connection.abort()
 
+    def _next(self) -> Waiter:
+        """Who has waited longest."""
+        self._load.pending -= 1
+        return self._waiting.popleft()
+
     def _fill(self) -> None:
         """As many attempts as exchanges wait, within the limit."""
         while (
             len(self._connecting) < len(self._waiting)
             and len(self._connecting) + len(self._open) < self.settings.connections_max
+            and self._load.connections < self.settings.breakers.connections_max
         ):
+            self._load.connections += 1
             task = self._loop.create_task(self._connect())
             self._connecting.add(task)
             task.add_done_callback(self._connecting.discard)
@@ -150,6 +173,8 @@ class Pool:
         if failure is None:
             self._open.add(connection)
             self.give_back(connection)
-        elif self._waiting:
-            self._waiting.popleft().on_connect_failed(failure)
+            return
+        self._load.connections -= 1
+        if self._waiting:
+            self._next().on_connect_failed(failure)
             self._fill()

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Mapping
 
 from meridian.core import outliers
-from meridian.core.outliers import FRESH, Outlier, State
+from meridian.core.outliers import FRESH, Outlier, Sample, Shown, State
 from meridian.core.snapshot import Endpoint, Snapshot, Upstream
 from meridian.core.tiers import ALL, SLOW_STEPS, EndpointState, Load, UpstreamState, build_tiers, slow_part
 from meridian.gateway.pool import Pool
@@ -23,7 +23,7 @@ CHECKED_IN_A_SWEEP = 1000
 class LiveEndpoint:
     """One address of one upstream."""
 
-    __slots__ = ("outlier", "pool", "state", "upstream")
+    __slots__ = ("outlier", "pool", "sample", "state", "upstream")
 
     def __init__(self, upstream: str) -> None:
         """Taken to be well until something says otherwise."""
@@ -31,12 +31,16 @@ class LiveEndpoint:
         self.pool: Pool | None = None
         self.state = EndpointState()
         self.outlier: Outlier = FRESH
+        self.sample = Sample()  # of this interval, where endpoints are compared
 
 
 class LiveUpstream:
     """One upstream of one snapshot. `state.endpoints` and `endpoints` have the order of `upstream.endpoints`."""
 
-    __slots__ = ("endpoints", "failures", "health", "is_plain", "is_timed", "load", "state", "tries", "upstream")
+    __slots__ = (
+        "compares", "ejections", "endpoints", "failures", "health", "is_plain", "is_timed", "load", "requests_max",
+        "state", "tries", "upstream",
+    )  # fmt: skip
 
     def __init__(
         self, upstream: Upstream, endpoints: list[LiveEndpoint], load: Load, health: "Health", metrics: Metrics
@@ -49,13 +53,23 @@ class LiveUpstream:
         self.state = UpstreamState(
             [endpoint.state for endpoint in endpoints], table=upstream.table, load=load, load_bound=upstream.load_bound
         )
-        self.is_timed = upstream.balance == "ewma"  # the latency of each try is measured
-        self.is_plain = upstream.table is None and upstream.sticky is None and not self.is_timed
+        self.requests_max = upstream.breakers.requests_max
+        self.compares = upstream.ejection.compares  # endpoints with each other
+        self.is_timed = upstream.balance == "ewma"  # the latency of each try is taken into an average
+        # Nothing of a request, an answer or the time matters but that the answer came.
+        self.is_plain = not (
+            upstream.table is not None or upstream.sticky is not None or self.is_timed or self.compares
+            or upstream.ejection.errors_in_a_row is not None
+        )  # fmt: skip
         self.tries: Counter = metrics.counter(
             "meridian_upstream_tries_total", "Tries on endpoints.", upstream=upstream.name
         )
         self.failures: Counter = metrics.counter(
             "meridian_upstream_failures_total", "Tries that were refused, lost, malformed or too late.",
+            upstream=upstream.name,
+        )  # fmt: skip
+        self.ejections: Counter = metrics.counter(
+            "meridian_upstream_ejections_total", "Endpoints left alone for what they have shown.",
             upstream=upstream.name,
         )  # fmt: skip
 
@@ -77,6 +91,7 @@ class Health:
         self._to_check: list[tuple[str, str]] = []  # keys of `_known`
         self._pools: set[Pool] = set()  # also of endpoints that have left, until their last exchange is over
         self._ejected: set[LiveEndpoint] = set()  # they wait until they may be probed
+        self._comparing: dict[str, float] = {}  # upstreams whose endpoints are compared, and when next
         self._withdrawn: frozenset[str] = frozenset()
         self._suspect: frozenset[str] = frozenset()
         self._shares: Mapping[str, float] = ALL
@@ -102,6 +117,8 @@ class Health:
             load = self._loads.setdefault(name, Load())
             live = LiveUpstream(upstream, endpoints, load, self, self._metrics)
             self._upstreams[name] = live
+            if live.compares:
+                self._comparing.setdefault(name, self._now + upstream.ejection.interval_seconds)
             self._take_probes(live)
             self._rebuild(live)
         return live
@@ -111,7 +128,9 @@ class Health:
         live = upstream.endpoints[index]
         if live.pool is None:
             endpoint = upstream.upstream.endpoints[index]
-            live.pool = Pool(self._loop, endpoint.host, endpoint.port, upstream.upstream, self._now)
+            live.pool = Pool(
+                self._loop, endpoint.host, endpoint.port, upstream.upstream, upstream.load, self._now
+            )  # fmt: skip
             if self._retired or self._known.get((upstream.upstream.name, endpoint.address)) is not live:
                 live.pool.retire()
             self._pools.add(live.pool)
@@ -141,14 +160,16 @@ class Health:
             endpoint.state.ejected = True
             self._rebuild(upstream)
 
-    def answered(self, upstream: LiveUpstream, index: int, now: float) -> None:
+    def answered(self, upstream: LiveUpstream, index: int, status: int, now: float) -> None:
         """A response has begun. That is enough for a probe: its body may take an hour."""
-        endpoint = upstream.endpoints[index]
-        if endpoint.outlier.state is State.PROBING:
-            endpoint.outlier = outliers.step(endpoint.outlier, True, now)
-            endpoint.state.ejected = False
-            endpoint.state.since = now
-            self._rebuild(upstream)
+        endpoint, policy = upstream.endpoints[index], upstream.upstream.ejection
+        is_error = status >= 500 and policy.errors_in_a_row is not None
+        if not is_error and endpoint.outlier is FRESH:
+            return
+        capped = is_error and outliers.is_capped(_ejected_of(upstream), len(upstream.endpoints), policy)
+        shown = Shown.ERROR if is_error else Shown.GOOD
+        endpoint.outlier = outliers.step(endpoint.outlier, shown, now, policy, capped=capped)
+        self._follow(upstream, endpoint)
 
     def over(self, upstream: LiveUpstream, index: int, succeeded: bool | None, now: float) -> None:
         """A try is over; None: it says nothing about the endpoint (the client left)."""
@@ -159,13 +180,48 @@ class Health:
         if succeeded and outlier is FRESH:
             return
         if succeeded is not None:
-            endpoint.outlier = outliers.step(outlier, succeeded, now)
+            shown = Shown.WHOLE if succeeded else Shown.FAILED
+            endpoint.outlier = outliers.step(outlier, shown, now, upstream.upstream.ejection)
+        self._follow(upstream, endpoint)
+
+    def _follow(self, upstream: LiveUpstream, endpoint: LiveEndpoint) -> None:
+        """An endpoint's outlier has changed, or its probe is over: who may be chosen follows."""
         ejected = endpoint.outlier.state is State.EJECTED
-        if ejected:
+        if ejected and endpoint not in self._ejected:
             self._ejected.add(endpoint)
+            upstream.ejections.value += 1
         if endpoint.state.ejected != ejected:
             endpoint.state.ejected = ejected
+            if not ejected:
+                endpoint.state.since = self._now
             self._rebuild(upstream)
+
+    def _compare(self, upstream: LiveUpstream) -> None:
+        """At the end of an interval: who stands out is left alone, as far as that is allowed."""
+        policy, endpoints = upstream.upstream.ejection, upstream.endpoints
+        samples = [endpoint.sample for endpoint in endpoints]
+        bad = outliers.standouts(samples, policy)
+        for place, endpoint in enumerate(endpoints):
+            old = endpoint.sample
+            endpoint.sample = Sample(stands_out=old.stands_out)
+            if place not in bad and old.answers >= policy.answers_min:
+                endpoint.sample.stands_out = 0
+        for place in bad:
+            endpoint = endpoints[place]
+            if endpoint.outlier.state is State.EJECTED:
+                continue
+            if outliers.is_capped(_ejected_of(upstream), len(endpoints), policy):
+                break
+            endpoint.sample.stands_out += 1
+            endpoint.outlier = outliers.eject_standout(endpoint.sample, self._now, policy)
+            self._follow(upstream, endpoint)
+
+    def tripped(self, upstream: LiveUpstream, what: str) -> None:
+        """A request was turned away, because no more of `what` is taken."""
+        self._metrics.counter(
+            "meridian_upstream_full_total", "Requests that an upstream's breakers turned away.",
+            upstream=upstream.upstream.name, what=what,
+        ).value += 1  # fmt: skip
 
     def sweep(self, now: float) -> None:
         """Lets ejected endpoints be probed whose time is over, and ends connections that were idle for too long."""
@@ -179,6 +235,14 @@ class Health:
                 endpoint.state.ejected = False
                 if endpoint.upstream in self._upstreams:
                     self._rebuild(self._upstreams[endpoint.upstream])
+        for name, due in tuple(self._comparing.items()):
+            if due <= now:
+                live = self._upstreams.get(name)
+                if live is None or not live.compares:
+                    del self._comparing[name]  # it begins again when the upstream is used again
+                    continue
+                self._comparing[name] = now + live.upstream.ejection.interval_seconds
+                self._compare(live)
         for name, due in tuple(self._warming.items()):
             if due <= now:
                 del self._warming[name]
@@ -252,3 +316,7 @@ class Health:
         seconds = present.upstream.slow_start_seconds
         if seconds and any(slow_part(present.upstream, one.since, self._now) < 1.0 for one in present.state.endpoints):
             self._warming[present.upstream.name] = self._now + seconds / SLOW_STEPS
+
+
+def _ejected_of(upstream: LiveUpstream) -> int:
+    return sum(endpoint.outlier.state is State.EJECTED for endpoint in upstream.endpoints)

@@ -18,7 +18,7 @@ from meridian.gateway.stream import DownstreamStream
 from meridian.gateway.tracing import Trace
 from meridian.gateway.upstream import UpstreamConnection
 from meridian.gateway.worker import LiveRoute, Sweepable, Worker
-from meridian.wire.events import Event, Headers, RequestHead
+from meridian.wire.events import Event, Headers, RequestHead, ResponseHead
 
 QUEUE_SECONDS = 1.0
 """Beyond the connect timeout, how long an exchange waits for a connection of a full pool."""
@@ -83,6 +83,9 @@ class Tries(Sweepable):
     def _try(self, idle_seconds_max: float) -> bool:
         """One try on one endpoint. False: no endpoint is left to be tried, or its pool is full (then answered)."""
         worker, live = self.worker, self._upstream
+        if live.load.active >= live.requests_max:
+            self._trip("requests")
+            return False
         if live.is_plain:
             endpoint = choose(live.upstream, live.state, worker.draw, self._tried)
         else:
@@ -99,9 +102,9 @@ class Tries(Sweepable):
         pool = live.endpoints[index].pool or live.health.pool(live, index)
         try:
             connection = pool.take(self, idle_seconds_max=idle_seconds_max)
-        except PoolFullError:
-            self._try_over(None, answers.UPSTREAM_BUSY.why)
-            self._answer(answers.UPSTREAM_BUSY)
+        except PoolFullError as full:
+            self._try_over(None, full.why)
+            self._trip(full.why)
             return False
         if connection is not None:
             self._send(connection)
@@ -109,6 +112,12 @@ class Tries(Sweepable):
             self._waiting = True
             self.deadline = worker.coarse_now + live.upstream.connect_timeout_seconds + QUEUE_SECONDS
         return True
+
+    def _trip(self, what: str) -> None:
+        """No more of this upstream is taken at the moment."""
+        live = self._upstream
+        live.health.tripped(live, what)
+        self._answer(answers.UPSTREAM_FULL[what], [answers.proxy_status(what)])
 
     def _choose_for_request(self) -> Endpoint | None:
         """Where the algorithm wants to know more than who is there: of the request, or the time."""
@@ -123,13 +132,21 @@ class Tries(Sweepable):
             key = affinity.key_of(upstream.hash_on, self.client, self._target, headers)
         return choose(upstream, live.state, self.worker.draw, self._tried, Ask(key, now))
 
-    def _on_first_byte(self, headers: Headers, now: float) -> None:
-        """Of an upstream that is not plain: its response has begun."""
-        live, upstream = self._upstream, self._upstream.upstream
-        if live.is_timed:
-            observe(live.endpoints[self._index].state, now - self._try_began, now)
-        if upstream.sticky is not None and affinity.named_by(upstream.sticky, self.head.headers) != self._index:
-            headers.append(affinity.set_cookie(upstream.sticky, self._index))
+    def _on_first_byte(self, head: ResponseHead, now: float) -> None:
+        """A response has begun of an upstream that is not plain, or of an endpoint that is not fresh."""
+        live, index, upstream = self._upstream, self._index, self._upstream.upstream
+        if not live.is_plain:
+            seconds = now - self._try_began
+            if live.is_timed:
+                observe(live.endpoints[index].state, seconds, now)
+            if live.compares:
+                sample = live.endpoints[index].sample
+                sample.answers += 1
+                sample.seconds += seconds
+                sample.errors += head.status >= 500
+            if upstream.sticky is not None and affinity.named_by(upstream.sticky, self.head.headers) != index:
+                head.headers.append(affinity.set_cookie(upstream.sticky, index))
+        live.health.answered(live, index, head.status, now)
 
     def on_connected(self, connection: UpstreamConnection) -> None:
         """See pool.Waiter."""
@@ -163,6 +180,10 @@ class Tries(Sweepable):
         live = self._upstream
         if succeeded is False:
             live.failures.value += 1
+            if live.compares:
+                sample = live.endpoints[self._index].sample
+                sample.answers += 1
+                sample.errors += 1
             if live.is_timed:  # else one that refuses at once would look like the quickest
                 now = self.worker.coarse_now
                 observe(live.endpoints[self._index].state, live.upstream.connect_timeout_seconds, now)
