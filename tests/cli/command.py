@@ -18,8 +18,13 @@ class Ran:
         return self.out + self.err
 
 
-async def run(*arguments: str | Path, state: Path, timeout_seconds: float = 60.0, **environment: str) -> Ran:
-    """Runs `meridian ARGUMENTS` with its local state in `state` and no other setting of this machine."""
+async def run(
+    *arguments: str | Path, state: Path, timeout_seconds: float = 60.0, given: bytes = b"", **environment: str
+) -> Ran:
+    """Runs `meridian ARGUMENTS` with its local state in `state` and no other setting of this machine.
+
+    `given` is what it reads from standard input.
+    """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MERIDIAN_")}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -27,12 +32,12 @@ async def run(*arguments: str | Path, state: Path, timeout_seconds: float = 60.0
         "meridian.cli.main",
         *map(str, arguments),
         env=inherited | {"MERIDIAN_LOCAL": str(state)} | environment,
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        out, err = await asyncio.wait_for(process.communicate(), timeout_seconds)
+        out, err = await asyncio.wait_for(process.communicate(given), timeout_seconds)
     except TimeoutError:
         process.kill()
         await process.wait()

@@ -19,9 +19,10 @@ class Operator:
         self.file.write_text(DOCUMENT)
         (folder / "token").write_text(TOKEN + "\n")
 
-    async def types(self, *arguments: str | Path) -> Ran:
+    async def types(self, *arguments: str | Path, given: bytes = b"") -> Ran:
         ran = await run(
             *arguments,
+            given=given,
             state=self.folder / "state",
             MERIDIAN_ADMIN=self.api.address,
             MERIDIAN_TOKEN_FILE=str(self.folder / "token"),

@@ -60,3 +60,12 @@ async def test_files_are_checked_and_imported_without_a_cluster(operator: Operat
     for command in ("check", "import"):
         refused = await operator.types("dns", command, file)
         assert refused.code == 2 and "next: name the zone: --origin example.com" in refused.err
+
+
+async def test_a_file_that_is_no_text_is_the_operator_s_mistake(operator: Operator) -> None:
+    file = operator.folder / "example.zone"
+    file.write_bytes(b"$ORIGIN example.com.\n@ TXT \xff\n")
+    for command, given in (("check", file), ("import", file), ("import", "-")):
+        refused = await operator.types("dns", command, given, given=file.read_bytes())
+        assert refused.code == 2 and f"{given} is not text: byte 27 is not UTF-8" in refused.err
+        assert "next: write the zone file as text" in refused.err

@@ -62,3 +62,8 @@ async def test_a_worker_that_is_behind_and_a_node_without_dns_are_told() -> None
 async def test_what_is_no_question_is_refused(name: str, type_: str, client: str) -> None:
     with pytest.raises(CannotExplain):
         await desk().explain(name, type_, client)
+
+
+async def test_a_network_may_be_given_by_any_address_in_it() -> None:
+    found = await desk().explain("shop.gw.example.com", "A", "203.0.113.9/24")
+    assert any("the client is of 203.0.113.0/24" in step.text for step in found.steps)

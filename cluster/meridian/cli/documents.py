@@ -38,11 +38,15 @@ class DocumentFiles:
 
 def read_text(path: Path) -> str:
     """Reads a document's text. Raises Mistake for what cannot be read."""
-    raw = _read(path, DOCUMENT_BYTES_MAX, "document")
+    return decoded(read(path, DOCUMENT_BYTES_MAX, "document"), path, "name a YAML file")
+
+
+def decoded(raw: bytes, path: Path, remedy: str) -> str:
+    """Text of what was read at `path`. Raises Mistake, with this remedy, for what is none."""
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
-        raise Mistake(f"{path} is not text: byte {error.start} is not UTF-8", "name a YAML file") from None
+        raise Mistake(f"{path} is not text: byte {error.start} is not UTF-8", remedy) from None
 
 
 def parse(path: Path, text: str) -> "Document":
@@ -69,7 +73,7 @@ def read_files(
     return {
         name: instead[name]
         if name in instead
-        else _read(path.parent / name, file_bytes_max(place), f"{place} of {path}")
+        else read(path.parent / name, file_bytes_max(place), f"{place} of {path}")
         for place, name in document.files()
     }
 
@@ -90,7 +94,8 @@ def read_document(path: Path, demo: LocalPaths | None = None) -> DocumentFiles:
     return DocumentFiles(path, text, document, read_files(path, document, instead), instead)
 
 
-def _read(path: Path, bytes_max: int, what: str) -> bytes:
+def read(path: Path, bytes_max: int, what: str) -> bytes:
+    """Reads a file that an operator named. Raises Mistake."""
     try:
         size = path.stat().st_size
         if size > bytes_max:

@@ -167,7 +167,7 @@ def _client(client: str) -> tuple[str, Network | None]:
     """Who asks: the sender's address, and the network that it passed on, if the client is given as one."""
     try:
         if "/" in client:
-            network = ip_network(client)
+            network = ip_network(client, strict=False)
             return str(network[0]), network
         return str(ip_address(client or NOBODY)), None
     except ValueError as error:
