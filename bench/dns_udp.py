@@ -37,7 +37,8 @@ from meridian_dns.signing import (
 )
 from meridian_dns.steering import Steer
 from meridian_dns.view import Member, Region, RegionView
-from meridian_dns.zone import RecordSpec, ZoneSet, build_zone
+from meridian_dns.zone import ZoneSet
+from meridian_dns.zone_building import RecordSpec, build_zone
 
 WINDOW = 64
 SUBNETS = 1000

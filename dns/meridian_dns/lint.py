@@ -20,7 +20,8 @@ from meridian_dns.records import AAAA, CAA, CNAME, DS, HTTPS, MX, NS, SECURITY_T
 from meridian_dns.security_text import type_name
 from meridian_dns.steering import leaves
 from meridian_dns.view import RegionView
-from meridian_dns.zone import GLUE_TTL_SECONDS, SteeredSet, Zone, ZoneSet
+from meridian_dns.zone import SteeredSet, Zone, ZoneSet
+from meridian_dns.zone_building import GLUE_TTL_SECONDS
 
 TTL_SECONDS_LOW = 30  # below it resolvers ask so often that many keep records for longer than they should
 TTL_SECONDS_HIGH = 86_400  # a mistake lasts for a day already

@@ -15,7 +15,8 @@ from meridian_dns.names import is_absolute, name_below, name_from_text, name_to_
 from meridian_dns.presentation import rdata_from_words, rdata_to_text, seconds_from_text
 from meridian_dns.records import SECURITY_TYPES, SOA, TYPE_NAMES, TYPES, RRset
 from meridian_dns.securing import sign_whole
-from meridian_dns.zone import Forgive, RecordSet, SteeredSet, Zone, ZoneError, assemble_zone
+from meridian_dns.zone import RecordSet, SteeredSet, Zone, ZoneError
+from meridian_dns.zone_building import Forgive, assemble_zone
 
 FILE_BYTES_MAX = 64 * 1024 * 1024  # above a million records; a larger file is hardly meant for this server
 

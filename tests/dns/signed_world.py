@@ -26,7 +26,8 @@ from meridian_dns.signing import (
     generate_der,
 )
 from meridian_dns.steering import Steer
-from meridian_dns.zone import RecordSpec, Zone, build_zone
+from meridian_dns.zone import Zone
+from meridian_dns.zone_building import RecordSpec, build_zone
 
 NOW = 1_800_000_000.0
 NXNAME = 128

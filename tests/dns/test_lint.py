@@ -6,7 +6,8 @@ from tests.dns.world import make_view
 from meridian_dns.lint import FINDINGS_MAX, lint
 from meridian_dns.names import name_from_text
 from meridian_dns.steering import Steer
-from meridian_dns.zone import RecordSpec, ZoneSet, build_zone
+from meridian_dns.zone import ZoneSet
+from meridian_dns.zone_building import RecordSpec, build_zone
 from meridian_dns.zonefile import zone_from_file
 
 WELL = """\

@@ -21,7 +21,8 @@ from meridian_dns.notify import FIRST_SECONDS, SENDS_PER_TURN, TRIES_MAX, Notice
 from meridian_dns.server import DnsServer
 from meridian_dns.transfer import History, Offer, Secondary, Transfers, copy_of
 from meridian_dns.tsig import Key
-from meridian_dns.zone import ZoneSet, build_zone
+from meridian_dns.zone import ZoneSet
+from meridian_dns.zone_building import build_zone
 
 SECRET = b"c2VjcmV0IG9mIDMyIGJ5dGVzLCBvZiBubyB3b3J0aCE="
 KEY = Key.from_text("key.example", "hmac-sha256", SECRET)

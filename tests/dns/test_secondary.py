@@ -27,7 +27,8 @@ from meridian_dns.server import TRANSFERS_MAX, DnsServer
 from meridian_dns.transfer import Copy, History, Offer, Secondary, Transfers, copy_of
 from meridian_dns.tsig import Key
 from meridian_dns.view import parse_near
-from meridian_dns.zone import RecordSpec, Zone, ZoneSet, build_zone
+from meridian_dns.zone import Zone, ZoneSet
+from meridian_dns.zone_building import RecordSpec, build_zone
 
 ADDRESSES = {"eu": ("192.0.2.11",), "us": ("192.0.2.21",), "asia": ("192.0.2.31",), "mars": ("192.0.2.99",)}
 ZONE = "moving.example.com"

@@ -20,7 +20,8 @@ from meridian_dns.responder import Holdings, decide
 from meridian_dns.securing import sign_whole
 from meridian_dns.server import DnsServer
 from meridian_dns.signing import ECDSA_P256, ED25519, REFRESH_SECONDS, Denial
-from meridian_dns.zone import RecordSpec, Zone, ZoneError, ZoneSet, build_zone
+from meridian_dns.zone import Zone, ZoneError, ZoneSet
+from meridian_dns.zone_building import RecordSpec, build_zone
 
 COMPACT_OK = 0x4000
 NAMES = [

@@ -36,7 +36,8 @@ from meridian_dns.transfer import (
     records_for,
 )
 from meridian_dns.view import parse_near
-from meridian_dns.zone import RecordSpec, ZoneError, build_zone
+from meridian_dns.zone import ZoneError
+from meridian_dns.zone_building import RecordSpec, build_zone
 
 ADDRESSES = {
     "eu": ("192.0.2.11", "2001:db8::11"),

@@ -20,7 +20,8 @@ from meridian_dns.records import BADKEY, BADSIG, BADTIME, BADTRUNC, NOERROR
 from meridian_dns.server import DnsServer
 from meridian_dns.transfer import Transfers
 from meridian_dns.tsig import ALGORITHMS, Key, MalformedSignature, Signer, check, read_signature
-from meridian_dns.zone import RecordSpec, ZoneSet, build_zone
+from meridian_dns.zone import ZoneSet
+from meridian_dns.zone_building import RecordSpec, build_zone
 
 NOW = 1_800_000_000
 SECRET = bytes(range(32))

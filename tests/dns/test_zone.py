@@ -8,7 +8,8 @@ from tests.dns.world import make_zone, make_zones
 from meridian_dns.names import name_from_text
 from meridian_dns.records import AAAA, MX, NS, SOA, A, RRset
 from meridian_dns.steering import Steer
-from meridian_dns.zone import RecordSpec, SteeredSet, Zone, ZoneError, ZoneSet, build_zone
+from meridian_dns.zone import SteeredSet, Zone, ZoneError, ZoneSet
+from meridian_dns.zone_building import RecordSpec, build_zone
 
 
 def build(*records: RecordSpec, nameservers: Sequence[str] = ("ns1.example.com",), **options: object) -> Zone:

@@ -9,7 +9,8 @@ from tests.dns.world import make_zone
 from meridian_dns.names import name_from_text, name_to_text
 from meridian_dns.presentation import rdata_to_text
 from meridian_dns.records import NS, SOA, A, RRset
-from meridian_dns.zone import RecordSpec, SteeredSet, Zone, ZoneError, build_zone
+from meridian_dns.zone import SteeredSet, Zone, ZoneError
+from meridian_dns.zone_building import RecordSpec, build_zone
 from meridian_dns.zonefile import origin_of, read_records, zone_from_file, zone_to_file
 
 FILE = r"""

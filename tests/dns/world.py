@@ -5,7 +5,8 @@ from dataclasses import replace
 from meridian_dns.signing import Signer
 from meridian_dns.steering import Steer
 from meridian_dns.view import Member, Region, RegionView
-from meridian_dns.zone import RecordSpec, Zone, ZoneSet, build_zone
+from meridian_dns.zone import Zone, ZoneSet
+from meridian_dns.zone_building import RecordSpec, build_zone
 
 ORIGIN = "gw.example.com"
 EVERYWHERE = Steer("geo", ("eu", "us", "asia"))

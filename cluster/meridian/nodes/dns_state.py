@@ -17,7 +17,8 @@ from meridian_dns.throttle import Throttle
 from meridian_dns.transfer import History, Offer, Secondary, Transfers, copy_of
 from meridian_dns.tsig import Key
 from meridian_dns.view import Member, Region, RegionView
-from meridian_dns.zone import RecordSpec, Zone, ZoneError, ZoneSet, build_zone
+from meridian_dns.zone import Zone, ZoneError, ZoneSet
+from meridian_dns.zone_building import RecordSpec, build_zone
 from meridian_dns.zonefile import read_records
 
 NO_STEERING = dns_words.Steering()

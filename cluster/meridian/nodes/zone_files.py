@@ -15,7 +15,8 @@ from meridian_dns.names import name_from_text, name_to_text
 from meridian_dns.presentation import rdata_to_text
 from meridian_dns.records import NS, SOA, RRset, soa_parts
 from meridian_dns.security_text import type_name
-from meridian_dns.zone import Zone, ZoneError, ZoneSet, assemble_zone, soa_contact
+from meridian_dns.zone import Zone, ZoneError, ZoneSet
+from meridian_dns.zone_building import assemble_zone, soa_contact
 from meridian_dns.zonefile import origin_of, read_records, zone_from_file
 
 RECORD_TTL_SECONDS_MAX = 604_800  # of the document's records

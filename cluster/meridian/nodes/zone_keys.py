@@ -14,7 +14,7 @@ from meridian_dns.names import name_from_text, name_to_text
 from meridian_dns.presentation import rdata_to_text
 from meridian_dns.records import DNSKEY, DS
 from meridian_dns.signing import ENTRY_POINT, KEYS_TTL_SECONDS, ZONE_KEY, SigningKey
-from meridian_dns.zone import NS_TTL_SECONDS
+from meridian_dns.zone_building import NS_TTL_SECONDS
 from meridian_proto.v1.channel_pb2 import Frame, SignedZone, ZoneKey, ZoneKeys
 
 SPREAD_SECONDS = 3600.0  # how soon secondaries ask for what is new, by the SOA's refresh
