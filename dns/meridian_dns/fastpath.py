@@ -17,6 +17,7 @@ Holdings and is dropped whole with it, so nothing in it can be stale; its tables
 
 import struct
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from meridian_dns.edns import SUBNET, Asked, ServerOptions, read_options
 from meridian_dns.message import (
@@ -55,8 +56,8 @@ from meridian_dns.signing import Signer
 from meridian_dns.steering import Steer, order_for, placing
 from meridian_dns.zone import Zone
 
-ENTRIES_MAX = 20_000  # questions; about 1 KB each with their answers
-WIRES_MAX = 50_000  # encoded answers over all questions; about 500 bytes each
+ENTRIES_MAX = 150_000  # questions; about 1 KB each with their answers
+WIRES_MAX = 300_000  # encoded answers over all questions; about 500 bytes each
 CLIENTS_MAX = 50_000  # clients located, for each set of regions; about 200 bytes each
 ANYBODY = Client("0.0.0.0", None, None, None)  # stands in where no client can make a difference
 COUNTS = struct.Struct("!HHHHH")  # the header behind the id
@@ -310,11 +311,7 @@ class FastPath:
             answer = secure(entry.zone, entry.question, answer, compact_ok=False)
         (answers, authorities, additionals), body = encode_sections(entry.question.name, answer)
         flags = QR | (AA if answer.authoritative else 0) | answer.rcode
-        heads = tuple(
-            COUNTS.pack(flags | (RD if bits & 1 else 0) | (CD if bits & 2 else 0), 1, answers, authorities, records)
-            for bits in range(8)
-            for records in (additionals + (bits >> 2),)
-        )
+        heads = _heads(flags, answers, authorities, additionals)
         error = encode_error(answer.extended_error)
         tally = tally_of(entry.question, answer.rcode)
         wire = _Wire(heads, body, answer.scope > 0, error, tally, answer.fresh_until)
@@ -330,6 +327,21 @@ class FastPath:
         self._groups.clear()
         self._repeated.clear()
         self._wires = 0
+
+
+@lru_cache(maxsize=1024)  # few answers differ in these
+def _heads(flags: int, answers: int, authorities: int, additionals: int) -> tuple[bytes, ...]:
+    """See `_Wire`."""
+    return tuple(
+        COUNTS.pack(
+            flags | (RD if bits & 1 else 0) | (CD if bits & 2 else 0),
+            1,
+            answers,
+            authorities,
+            additionals + (bits >> 2),
+        )
+        for bits in range(8)
+    )
 
 
 def _names_of(plan: Plan, asked: bytes) -> frozenset[bytes]:

@@ -23,24 +23,8 @@ def name_from_text(text: str) -> bytes:
     """
     if text in (".", ""):
         return ROOT
-    labels = [bytearray()]
-    consumed = 0
-    for piece in _PIECE.finditer(text):
-        code, escaped, dot, plain = piece.groups()
-        consumed += len(piece.group())
-        if dot:
-            labels.append(bytearray())
-        elif code:
-            if int(code) > 255:
-                raise ValueError(f"\\{code} in {text!r} is no byte")
-            labels[-1].append(int(code))
-        else:
-            try:
-                labels[-1] += (escaped or plain).encode("ascii")
-            except UnicodeEncodeError:
-                raise ValueError(f"{text!r} has characters outside ASCII: write the name in its xn-- form") from None
-    if consumed != len(text):
-        raise ValueError(f"{text!r} ends in a lone backslash")
+    # A zone of 100,000 names has hardly any with an escape.
+    labels = _escaped_labels(text) if "\\" in text else _ascii(text).split(b".")
     if not labels[-1]:
         labels.pop()
     if not all(labels):
@@ -51,6 +35,32 @@ def name_from_text(text: str) -> bytes:
     if len(name) > NAME_BYTES_MAX:
         raise ValueError(f"{text!r} is longer than {NAME_BYTES_MAX} bytes")
     return name.lower()
+
+
+def _ascii(text: str) -> bytes:
+    try:
+        return text.encode("ascii")
+    except UnicodeEncodeError:
+        raise ValueError(f"{text!r} has characters outside ASCII: write the name in its xn-- form") from None
+
+
+def _escaped_labels(text: str) -> list[bytes]:
+    labels = [b""]
+    consumed = 0
+    for piece in _PIECE.finditer(text):
+        code, escaped, dot, plain = piece.groups()
+        consumed += len(piece.group())
+        if dot:
+            labels.append(b"")
+        elif code:
+            if int(code) > 255:
+                raise ValueError(f"\\{code} in {text!r} is no byte")
+            labels[-1] += bytes((int(code),))
+        else:
+            labels[-1] += _ascii(escaped or plain)
+    if consumed != len(text):
+        raise ValueError(f"{text!r} ends in a lone backslash")
+    return labels
 
 
 def is_absolute(text: str) -> bool:
@@ -99,7 +109,12 @@ def ancestors(name: bytes) -> Iterator[bytes]:
 
 def is_within(name: bytes, origin: bytes) -> bool:
     """Whether `name` is `origin` or below it."""
-    return name.endswith(origin) and any(ancestor == origin for ancestor in ancestors(name))
+    if not name.endswith(origin):
+        return False
+    at, end = 0, len(name) - len(origin)
+    while at < end:
+        at += name[at] + 1
+    return at == end
 
 
 def order_key(name: bytes) -> tuple[bytes, ...]:

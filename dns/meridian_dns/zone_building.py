@@ -142,7 +142,8 @@ class _Draft:
 
     def __init__(self, origin: str) -> None:
         self.origin = _absolute(origin, f"zone {origin}")
-        self.title = f"zone {name_to_text(self.origin)}"
+        self.origin_text = name_to_text(self.origin)
+        self.title = f"zone {self.origin_text}"
         self.sets: dict[bytes, dict[int, RecordSet]] = {}
         self.aliases: dict[bytes, RRset] = {}
 
@@ -284,21 +285,23 @@ class _Draft:
     def _check_cuts(self, cuts: frozenset[bytes]) -> None:
         """At a delegation stand its nameservers, its DS and glue; below it glue alone."""
         for owner, sets in self.sets.items():
-            place = f"{self.title}, name {name_to_text(owner)}"
             if DS in sets and owner not in cuts:
+                place = f"{self.title}, name {name_to_text(owner)}"
                 raise ZoneError(place, "has DS, but is not delegated", "add its NS records, or remove the DS")
+            if not cuts:
+                continue
             below = any(ancestor in cuts for ancestor in ancestors(owner))
             allowed = {A, AAAA, NS, DS} if owner in cuts else {A, AAAA}
             if below and not set(sets) <= allowed:
                 raise ZoneError(
-                    place,
+                    f"{self.title}, name {name_to_text(owner)}",
                     "lies at or below a delegation and can only hold glue addresses",
                     "move the record into the delegated zone, or remove the delegation",
                 )
 
     def _relative(self, text: str, place: str) -> bytes:
         """A name as a zone file means it: `@` is the origin, a last dot makes it absolute, else the origin follows."""
-        origin = name_to_text(self.origin)
+        origin = self.origin_text
         if text == "@":
             return self.origin
         if not is_absolute(text) and origin != "." and f".{text.lower()}.".endswith(f".{origin}"):
