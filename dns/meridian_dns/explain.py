@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
+from meridian_dns.choosing import leaves, order_for, with_groups
 from meridian_dns.message import PAYLOAD_BYTES_MIN, ClientSubnet, Edns, Query
 from meridian_dns.names import name_to_text
 from meridian_dns.nearness import Client, near_entries
@@ -17,7 +18,7 @@ from meridian_dns.presentation import rdata_to_text
 from meridian_dns.records import AAAA, HTTPS, NOERROR, NXDOMAIN, RCODE_NAMES, A
 from meridian_dns.responder import Holdings, decide, locate
 from meridian_dns.security_text import type_name
-from meridian_dns.steering import Order, Steer, latency_row, order_for
+from meridian_dns.steering import Order, Steer, latency_row
 from meridian_dns.view import Member, Network, Region, RegionView
 from meridian_dns.zone import SteeredSet, Zone
 
@@ -152,14 +153,13 @@ def _about_steered(
     rdatas, choices = fill_one(records, view, order, draw)
     word = type_name(records.type)
     head = f"{name_to_text(records.owner)} {word} is steered: {steer.policy}, {_KINDS[steer.policy]}"
-    ranked = [f"{name} ({_rank_reason(name, steer, order, view, client)})" for name in order.names]
-    told = [head, "its order for this client: " + (", ".join(ranked) or "no region at all")]
+    told = [head, *_about_order("its order for this client", steer, order, view, client)]
     if any(choice.failed_open for choice in choices):
         told.append("nothing is known to serve: rather than nothing, all are answered (fail open)")
     draws = max(choice.draws for choice in choices)
     if draws > 1:
         told.append(f"chance has a part: this is one of {draws} draws, each as likely")
-    doubted = [name for name in order.names if view.regions[name].in_doubt]
+    doubted = [name for name in order.regions if view.regions[name].in_doubt]
     if rdatas and doubted and view.doubt_ttl_seconds < records.ttl_seconds:
         told.append(
             f"{' and '.join(doubted)} changed lately or is in doubt: kept for {view.doubt_ttl_seconds} s instead of"
@@ -169,6 +169,17 @@ def _about_steered(
     answered, failed_open = _addresses(records, view, order, draw)
     verdicts = _Reasons(records, order, answered, untrimmed, failed_open)
     return [Step("steering", text) for text in told], list(verdicts.candidates(view))
+
+
+def _about_order(title: str, steer: Steer, order: Order, view: RegionView, client: Client) -> Iterator[str]:
+    """The order of a steer, then of each group in it."""
+    seen = with_groups(steer, view)
+    ranked = [f"{name} ({_rank_reason(name, steer, order, seen, client)})" for name in order.names]
+    yield f"{title}: " + (", ".join(ranked) or "no region at all")
+    within = dict(order.inner)
+    for name, inner in steer.groups:
+        title = f"{name} is a group: {inner.policy}, {_KINDS[inner.policy]}; within it"
+        yield from _about_order(title, inner, within[name], view, client)
 
 
 def _addresses(records: SteeredSet, view: RegionView, order: Order, draw: int) -> tuple[frozenset[bytes], bool]:
@@ -208,10 +219,10 @@ class _Reasons:
 
     def candidates(self, view: RegionView) -> Iterator[Candidate]:
         """In the client's order; regions that nobody knows last."""
-        for name in self.order.names:
+        for name in self.order.regions:
             for member in view.regions[name].members:
                 yield self._candidate(name, member, self._reason(view.regions[name], member))
-        for name in self.records.steer.regions:
+        for name in leaves(self.records.steer, ()):
             if name not in view.regions:
                 yield self._candidate(name, Member("", (), False), "no node and no address of it is known")
 
@@ -241,18 +252,30 @@ class _Reasons:
             return "serves, but its region is in doubt: put last" if region.suspect else "serves"
         if packed & self.untrimmed:
             return f"serves, but answers_max is {self.records.steer.answers_max}"
-        if region.name in self.order.left:
+        if region.name in _left(self.order):
             return f"its region keeps {region.share:.0%} of its clients, and this one is not among them"
         return self._not_chosen(region)
 
     def _not_chosen(self, region: Region) -> str:
-        steer = self.records.steer
+        steer = self._steer_of(region.name)
         if steer.policy == "weighted":
             weight = dict(steer.weights).get(region.name, 1)
             return "has weight 0" if not weight else "serves, but this draw fell on another"
         if steer.policy == "multivalue":
             return f"its region keeps {region.share:.0%} of its clients; this draw is not among them"
         return "serves, but another comes first for this client"
+
+    def _steer_of(self, region: str) -> Steer:
+        """The innermost steer that names it."""
+        steer = self.records.steer
+        while inner := next((inner for _, inner in steer.groups if region in leaves(inner, ())), None):
+            steer = inner
+        return steer
+
+
+def _left(order: Order) -> frozenset[str]:
+    """The regions that this client is not sent to although they serve, those of groups included."""
+    return order.left.union(*(_left(within) for _, within in order.inner))
 
 
 def _about_answer(decided: Answer) -> str:

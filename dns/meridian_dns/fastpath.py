@@ -16,9 +16,10 @@ Holdings and is dropped whole with it, so nothing in it can be stale; its tables
 """
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
+from meridian_dns.choosing import order_for, placing
 from meridian_dns.edns import SUBNET, Asked, ServerOptions, read_options
 from meridian_dns.message import (
     AA,
@@ -53,7 +54,7 @@ from meridian_dns.records import CLASS_IN, IXFR, NXNAME, OPT, RRset
 from meridian_dns.responder import META_TYPES, Holdings, locate, tally_of
 from meridian_dns.securing import EXPLICIT_TYPES, secure
 from meridian_dns.signing import Signer
-from meridian_dns.steering import Steer, order_for, placing
+from meridian_dns.steering import Order, Steer
 from meridian_dns.zone import Zone
 
 ENTRIES_MAX = 150_000  # questions; about 1 KB each with their answers
@@ -101,7 +102,8 @@ class _Group:
 
     steer: Steer | None
     places: dict[bytes | str, _Place] = field(default_factory=dict)
-    orders: dict[tuple[tuple[str, ...], int | None, frozenset[str], bool], int] = field(default_factory=dict)
+    orders: dict[Order, int] = field(default_factory=dict)
+    """numbered, whatever their scope, but for whether there is one"""
 
 
 @dataclass(slots=True)
@@ -298,8 +300,8 @@ class FastPath:
             holdings = self.holdings
             client = locate(holdings.geo, source, ClientSubnet(subnet).network if subnet else None)
             order = order_for(group.steer, holdings.view, client)
-            key = (order.names, order.slot, order.left, order.scope > 0)
-            place = _Place(client, group.orders.setdefault(key, len(group.orders)), order.scope)
+            same = replace(order, scope=order.scope > 0)
+            place = _Place(client, group.orders.setdefault(same, len(group.orders)), order.scope)
         if len(group.places) >= self._clients_max:
             group.places.clear()
         group.places[who] = place

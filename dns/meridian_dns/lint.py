@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from meridian_dns.choosing import leaves
 from meridian_dns.names import is_within, name_to_text, order_key
 from meridian_dns.policy import CHAIN_LENGTH_MAX, Question, Visit, closest_encloser, make_plan
 from meridian_dns.presentation import rdata_to_text
 from meridian_dns.records import AAAA, CAA, CNAME, DS, HTTPS, MX, NS, SECURITY_TYPES, SOA, SRV, TXT, A, RRset, soa_parts
 from meridian_dns.security_text import type_name
-from meridian_dns.steering import leaves
 from meridian_dns.view import RegionView
 from meridian_dns.zone import SteeredSet, Zone, ZoneSet
 from meridian_dns.zone_building import GLUE_TTL_SECONDS
@@ -292,7 +292,7 @@ def _steering(zone: Zone, view: RegionView) -> Iterator[Finding]:
         by_steer[records.steer].append(f"{name_to_text(records.owner)} {type_name(records.type)}")
     for steer, places in by_steer.items():
         place = _joined(places)
-        names = leaves(steer, view)
+        names = leaves(steer, view.regions)
         unknown = [name for name in names if name not in view.regions or not view.regions[name].members]
         serving = [
             name

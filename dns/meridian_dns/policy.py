@@ -4,7 +4,7 @@ Two steps. `make_plan` asks only the zone (RFC 1034 section 4.3.2): it follows C
 missing names. `fill` asks the view and the client: it turns each steered record set of the plan into addresses. The
 fast path keeps plans and calls the same `fill`.
 
-How regions and members are chosen stands in one table, `steering.POLICIES`.
+How regions and members are chosen stands in `choosing`, the policies in one table, `steering.POLICIES`.
 
 Invariants: a name that has endpoints is never answered with an empty set (if none serves, all are answered); the
 scope is 0 unless another client could have been answered otherwise.
@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from math import lcm
 from typing import Literal
 
+from meridian_dns.choosing import choose, has_addresses, order_for
 from meridian_dns.names import ROOT, is_within, name_from_text, parent
 from meridian_dns.nearness import Client
 from meridian_dns.records import (
@@ -33,7 +34,7 @@ from meridian_dns.records import (
     A,
     RRset,
 )
-from meridian_dns.steering import Choice, Order, choose, has_addresses, order_for
+from meridian_dns.steering import Choice, Order
 from meridian_dns.svcb import service_params
 from meridian_dns.view import RegionView
 from meridian_dns.zone import RecordSet, SteeredSet, Zone
@@ -227,7 +228,7 @@ def fill(plan: Plan, view: RegionView, client: Client, draw: int) -> Answer:
 
 def _ttl_seconds(records: SteeredSet, view: RegionView, order: Order) -> int:
     """Short while a region that has a part in the answer is in doubt: what is answered now may be wrong in a moment."""
-    in_doubt = any(view.regions[name].in_doubt for name in order.names)
+    in_doubt = any(view.regions[name].in_doubt for name in order.regions)
     return min(records.ttl_seconds, view.doubt_ttl_seconds) if in_doubt else records.ttl_seconds
 
 

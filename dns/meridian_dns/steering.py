@@ -1,28 +1,20 @@
-"""The ways to steer: which addresses a client gets. PURE: steer, view, client and draw go in, a Choice comes out.
+"""The ways to steer, each one line of `POLICIES`: how it orders the regions for a client, and which of those that serve
+it answers. PURE.
 
-Each policy is one line of `POLICIES`: how it orders the regions for a client, and which of those that serve it answers.
-Health stands before the policy and is the same for all: only regions and members that serve are offered to it; if none
-does, all are answered (fail open), whatever the policy. A suspect region is never the only answer while another could
-be given: it is put last, and a policy that answers one region adds the one it would have picked without the suspect.
-
-A region with a **share** is for that part of its clients only. Who is among them follows from the client's network, so
-that a client stays where it is, and only some leave when the share falls; policies that go by chance anyway leave it
-to the draw. Nobody is sent away if no firm region would be left to go to.
-
-Invariants: a name that has addresses of a family is never answered with none; the same client and equal draws modulo
-`Choice.draws` get the same answer; so does every client that shares the first `Order.scope` bits of its address.
+Health, shares and groups stand before the policies and are the same for all of them: see `choosing`. What a policy sees
+as a region may be a group. A suspect region is never the only answer while another could be given: it is put last, and
+a policy that answers one region adds the one it would have picked without the suspect.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from ipaddress import ip_address
 from math import gcd, lcm
 
 from meridian_dns.nearness import Client, order_regions
-from meridian_dns.records import A
-from meridian_dns.view import Region, RegionView
+from meridian_dns.view import RegionView
 
 WEIGHT_MAX = 1000  # a tenth of a percent can be said; each step of a draw is one encoded answer in the fast path
 SLOTS = 1024  # kinds of clients that `sticky` tells apart: enough to spread evenly, few enough to keep an answer each
@@ -35,6 +27,8 @@ class Steer:
     """How addresses are chosen: `regions` in order (none: all regions of the view), at most `answers_max` of them.
 
     `weights` by region, 1 where it is not named; `latency_milliseconds` from a client's region to each region.
+    `groups`: names among `regions` that are none, but stand for the regions that they steer over by a policy of their
+    own. `spread`: the answer has addresses of so many regions (or groups), if so many serve.
     """
 
     policy: str
@@ -42,28 +36,40 @@ class Steer:
     answers_max: int | None = None
     weights: tuple[tuple[str, int], ...] = ()
     latency_milliseconds: tuple[tuple[str, tuple[tuple[str, float], ...]], ...] = ()
+    groups: tuple[tuple[str, "Steer"], ...] = ()
+    spread: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
     """The regions as one client has them. `slot`: the kind of client, where the policy also orders members by it.
-    `left`: regions that keep only some of their clients, and not this one.
+    `left`: regions that keep only some of their clients, and not this one. `inner`: the order within each group.
     """
 
     names: tuple[str, ...]
     scope: int = 0
     slot: int | None = None
     left: frozenset[str] = frozenset()
+    inner: tuple[tuple[str, "Order"], ...] = ()
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """The names with each group's regions in its place."""
+        inner = dict(self.inner)
+        return tuple(leaf for name in self.names for leaf in (inner[name].regions if name in inner else (name,)))
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a region has to give: for each member its addresses of one family, none empty."""
+    """What a region has to give: for each member its addresses of one family, none empty. `turned`: chance decides who
+    of them comes first.
+    """
 
     name: str
     suspect: bool
     members: tuple[tuple[bytes, ...], ...]
     share: float = 1.0
+    turned: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,66 +103,6 @@ class Policy:
     by_draw: bool
 
 
-def leaves(steer: Steer, view: RegionView) -> tuple[str, ...]:
-    """The regions that `steer` names, known or not; all of the view if it names none."""
-    return steer.regions or tuple(view.regions)
-
-
-def order_for(steer: Steer, view: RegionView, client: Client) -> Order:
-    """The order in which `client` has the regions that `steer` names and the view knows."""
-    policy = POLICIES[steer.policy]
-    order = policy.order(steer, view, client)
-    shared = [] if policy.by_draw else [name for name in order.names if view.regions[name].share < 1.0]
-    if not shared:
-        return order
-    slot, scope = _slot(client)
-    left = frozenset(name for name in shared if not _is_kept(slot, name, view.regions[name].share))
-    return replace(order, scope=max(order.scope, scope), left=left)
-
-
-def placing(steer: Steer, view: RegionView) -> Steer | None:
-    """What of `steer` tells clients apart; None if nothing does."""
-    policy = POLICIES[steer.policy]
-    regions = [view.regions[name] for name in steer.regions or view.regions if name in view.regions]
-    shared = not policy.by_draw and any(region.share < 1.0 for region in regions)
-    return replace(steer, answers_max=None, weights=()) if policy.by_client or shared else None
-
-
-def choose(steer: Steer, type_: int, view: RegionView, order: Order, draw: int) -> Choice:
-    """The addresses of the family of `type_` (A or AAAA) to answer. `draw` is any integer from 0."""
-    policy = POLICIES[steer.policy]
-    regions = [view.regions[name] for name in order.names]
-    offers = _offers(regions, type_, order.slot, serving_only=True)
-    failed_open = not offers
-    shared = not policy.by_draw and any(offer.share < 1.0 for offer in offers)
-    if failed_open:
-        offers = _offers(regions, type_, order.slot, serving_only=False)
-        selection = _all(steer, offers, draw)
-    else:
-        kept = [offer for offer in offers if offer.name not in order.left]
-        selection = policy.select(steer, kept if _firm(kept) else offers, draw)
-    rdatas: dict[bytes, None] = {}
-    turn = draw // selection.draws if order.slot is None else 0
-    for offer in selection.offers:
-        start = turn % len(offer.members)
-        for addresses in offer.members[start:] + offer.members[:start]:
-            rdatas.update(dict.fromkeys(addresses))
-    pool = offers if shared else selection.pool  # one number of draws for all clients, whatever they leave
-    turns = lcm(*(len(offer.members) for offer in pool)) if order.slot is None else 1
-    client_matters = len(offers) > 1 or (order.slot is not None and any(len(offer.members) > 1 for offer in offers))
-    return Choice(
-        tuple(rdatas)[: steer.answers_max],
-        client_matters and (policy.by_client or shared),
-        failed_open and bool(rdatas),
-        selection.draws * turns,
-    )
-
-
-def has_addresses(view: RegionView, order: Order) -> bool:
-    """Whether the regions have any address of any family at all."""
-    return any(member.addresses for name in order.names for member in view.regions[name].members)
-
-
 def _as_given(steer: Steer, view: RegionView, client: Client) -> Order:
     return Order(tuple(name for name in steer.regions or view.regions if name in view.regions))
 
@@ -183,12 +129,12 @@ def latency_row(steer: Steer, view: RegionView, client: Client) -> tuple[str | N
 
 def _by_slot(steer: Steer, view: RegionView, client: Client) -> Order:
     """The client's own order by rendezvous hashing: when a region leaves, only its clients move."""
-    slot, scope = _slot(client)
+    slot, scope = slot_of(client)
     names = _as_given(steer, view, client).names
-    return Order(tuple(sorted(names, key=lambda name: _rank(slot, name))), scope, slot)
+    return Order(tuple(sorted(names, key=lambda name: rank(slot, name))), scope, slot)
 
 
-def _slot(client: Client) -> tuple[int, int]:
+def slot_of(client: Client) -> tuple[int, int]:
     """The kind of client, and how many bits of its address say so."""
     address = client.subnet[0] if client.subnet is not None else ip_address(client.address)
     scope = SLOT_PREFIX[address.version]
@@ -196,18 +142,20 @@ def _slot(client: Client) -> tuple[int, int]:
     return int.from_bytes(blake2b(network, digest_size=8).digest(), "big") % SLOTS, scope
 
 
-def _is_kept(slot: int, region: str, share: float) -> bool:
+def is_kept(slot: int, region: str, share: float) -> bool:
     """Whether clients of this kind are in the region's share. Those of a smaller share are in every greater one."""
     # A rank of its own: those whom `sticky` ranks low in a region must not be the first to leave it.
-    return int.from_bytes(_rank(slot, f"share of {region}"), "big") < share * 2**64
+    return int.from_bytes(rank(slot, f"share of {region}"), "big") < share * 2**64
 
 
 @lru_cache(maxsize=65_536)  # slots by regions and members: 64 of them; more are hashed again
-def _rank(slot: int, name: str) -> bytes:
+def rank(slot: int, name: str) -> bytes:
+    """By what clients of a kind order names: the same everywhere, and for each kind another."""
     return blake2b(name.encode(), digest_size=8, salt=slot.to_bytes(2, "big")).digest()
 
 
-def _firm(offers: Sequence[Offer]) -> bool:
+def any_firm(offers: Sequence[Offer]) -> bool:
+    """Whether one of them is not in doubt."""
     return any(not offer.suspect for offer in offers)
 
 
@@ -215,17 +163,19 @@ def _firm_first(offers: Sequence[Offer]) -> list[Offer]:
     return sorted(offers, key=lambda offer: offer.suspect)
 
 
-def _all(steer: Steer, offers: Sequence[Offer], draw: int) -> Selection:
+def select_all(steer: Steer, offers: Sequence[Offer], draw: int) -> Selection:
     """All regions, in the client's order."""
     ordered = _firm_first(offers)
     return Selection(ordered, ordered)
 
 
 def _first(steer: Steer, offers: Sequence[Offer], draw: int) -> Selection:
-    """One region: the first."""
+    """One region: the first. Or the first ones."""
     chosen = offers[0]
     firm = next((offer for offer in offers if not offer.suspect), None)
     selected = [chosen] if firm is None or chosen is firm else [firm, chosen]
+    others = [offer for offer in _firm_first(offers) if offer not in selected]
+    selected += others[: max(0, steer.spread - len(selected))]
     return Selection(selected, selected)
 
 
@@ -239,12 +189,18 @@ def _drawn(steer: Steer, offers: Sequence[Offer], draw: int) -> Selection:
         for offer in candidates
     }
     chosen, draws = _draw_one(candidates, weights, draw)
+    selected = [chosen]
     firm = [offer for offer in candidates if not offer.suspect]
-    if not firm or len(firm) == len(candidates):
-        return Selection([chosen], candidates, draws)
-    # Both draws come from one number, and still each is fair: what the totals share divides the suspects' weight.
-    other, other_draws = _draw_one(firm, weights, draw)
-    return Selection([other, chosen] if chosen.suspect else [chosen], candidates, lcm(draws, other_draws))
+    if firm and len(firm) < len(candidates):
+        # Both draws come from one number, and still each is fair: what the totals share divides the suspects' weight.
+        other, other_draws = _draw_one(firm, weights, draw)
+        selected = [other, chosen] if chosen.suspect else [chosen]
+        draws = lcm(draws, other_draws)
+    if steer.spread == 1:
+        return Selection(selected, candidates, draws)
+    others = [offer for offer in candidates if offer not in selected]
+    second, second_draws = _seconds(others, steer.spread - len(selected), draw // draws)
+    return Selection([*selected, *second], candidates, draws * second_draws)
 
 
 def _draw_one(offers: Sequence[Offer], weights: dict[str, int], draw: int) -> tuple[Offer, int]:
@@ -259,13 +215,21 @@ def _draw_one(offers: Sequence[Offer], weights: dict[str, int], draw: int) -> tu
     raise AssertionError("a draw is below the total")
 
 
+def _seconds(others: Sequence[Offer], count: int, draw: int) -> tuple[Sequence[Offer], int]:
+    """Whom a client goes to when the one that was drawn for it has died. They are turned, so that not all of its
+    clients come to one other; the number of draws is one for any number of others.
+    """
+    turned = range(draw % SHARE_PARTS, draw % SHARE_PARTS + len(others))
+    return _firm_first([others[at % len(others)] for at in turned])[: max(0, count)], SHARE_PARTS
+
+
 def _pooled(steer: Steer, offers: Sequence[Offer], draw: int) -> Selection:
     """All members of all regions as if they stood in one, so that chance turns all of them. A region with a share is in
     so many of the draws.
     """
     steps = SHARE_PARTS if any(offer.share < 1.0 for offer in offers) else 1
     turns = ([offer for offer in offers if steps == 1 or _has_turn(offer, step)] for step in range(steps))
-    pools = [_pools(kept if _firm(kept) else offers) for kept in turns]
+    pools = [_pools(kept if any_firm(kept) else offers) for kept in turns]
     return Selection(pools[draw % steps], [pool for some in pools for pool in some], steps)
 
 
@@ -281,38 +245,17 @@ def _pools(offers: Sequence[Offer]) -> list[Offer]:
 
 def _has_turn(offer: Offer, step: int) -> bool:
     """Whether a region is answered at this of SHARE_PARTS steps. Each begins elsewhere: not all pause at once."""
-    begin = _rank(0, offer.name)[0]
+    begin = rank(0, offer.name)[0]
     return (begin + step) % SHARE_PARTS < max(1, round(offer.share * SHARE_PARTS))
 
 
 POLICIES = {
     #                     order for the client, regions answered, depends on the client, goes by chance
-    "geo": Policy(_by_place, _all, True, False),
-    "latency": Policy(_by_latency, _all, True, False),
+    "geo": Policy(_by_place, select_all, True, False),
+    "latency": Policy(_by_latency, select_all, True, False),
     "failover": Policy(_as_given, _first, False, False),
     "weighted": Policy(_as_given, _drawn, False, True),
     "multivalue": Policy(_as_given, _pooled, False, True),
     "sticky": Policy(_by_slot, _first, True, False),
 }
 """All policies by the operator's word."""
-
-
-def _offers(regions: Sequence[Region], type_: int, slot: int | None, *, serving_only: bool) -> list[Offer]:
-    """What each region has of the family of `type_`, in the order given; regions that have nothing are left out."""
-    offers = []
-    for region in regions:
-        if serving_only and not region.serving:
-            continue
-        there = [member for member in region.members if member.serving or not serving_only]
-        if slot is not None:
-            there.sort(key=lambda member: _rank(slot, member.name))
-        members = tuple(filter(None, (_packed(member.addresses, type_) for member in there)))
-        if members:
-            offers.append(Offer(region.name, region.suspect, members, region.share))
-    return offers
-
-
-@lru_cache(maxsize=4096)  # a view has at most some hundred members, and two families for each
-def _packed(addresses: tuple[str, ...], type_: int) -> tuple[bytes, ...]:
-    size = 4 if type_ == A else 16
-    return tuple(packed for address in addresses if len(packed := ip_address(address).packed) == size)

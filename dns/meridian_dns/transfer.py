@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address
 
+from meridian_dns.choosing import leaves
 from meridian_dns.message import AA, HEADER, PAIR, QR, RD, Query, encode_opt, write_record
 from meridian_dns.names import ancestors, name_to_text
 from meridian_dns.policy import PROHIBITED, Answer
@@ -249,7 +250,7 @@ def _stepwise(copy: Copy, changes: Sequence[Change]) -> Iterator[RRset]:
 
 def _written_out(records: SteeredSet, zone: Zone, addresses: Mapping[str, Sequence[str]]) -> RRset | None:
     """A steered set with the addresses of all its regions; None if they have none of its family."""
-    known = [address for region in records.steer.regions or addresses for address in addresses.get(region, ())]
+    known = [address for region in leaves(records.steer, addresses) for address in addresses.get(region, ())]
     if not known:
         raise ZoneError(
             f"zone {name_to_text(zone.origin)}, record {name_to_text(records.owner)}",

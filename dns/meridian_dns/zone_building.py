@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from meridian_dns.choosing import draws_of
 from meridian_dns.names import ancestors, is_absolute, is_within, name_below, name_from_text, name_to_text, parent
 from meridian_dns.presentation import rdata_from_text
 from meridian_dns.records import (
@@ -32,6 +33,7 @@ from meridian_dns.zone import RecordSet, SteeredSet, Zone, ZoneError, with_signe
 
 NS_TTL_SECONDS = 3600  # names of servers change rarely
 GLUE_TTL_SECONDS = 60  # their addresses are steered, and must move when a region dies
+DRAWS_MAX = 20_000  # of one steered set, before its members are turned: each is one encoded answer in the fast path
 RECORDS_MAX = 1000  # in one record set; 2,300 of the shortest fill a whole message over TCP
 
 
@@ -345,6 +347,14 @@ def _check_steer(steer: Steer, type_: int, alpn: tuple[str, ...], place: str) ->
         raise ZoneError(place, "alpn belongs to a steered HTTPS record, and to no other", "write it as [h3, h2]")
     if any(not 0 < len(name.encode()) < 256 for name in alpn):
         raise ZoneError(place, "a protocol in alpn is empty or longer than 255 bytes", "write it as [h3, h2]")
+    _check_policy(steer, place)
+    draws = draws_of(steer)
+    if draws > DRAWS_MAX:
+        raise ZoneError(place, f"its weights make {draws} different draws", f"use coarser ones: {DRAWS_MAX} at most")
+
+
+def _check_policy(steer: Steer, place: str) -> None:
+    """One steer, then its groups."""
     if steer.policy not in POLICIES:
         raise ZoneError(place, f"unknown policy {steer.policy!r}", f"use one of {', '.join(POLICIES)}")
     if steer.answers_max is not None and steer.answers_max < 1:
@@ -362,6 +372,14 @@ def _check_steer(steer: Steer, type_: int, alpn: tuple[str, ...], place: str) ->
         for name in names:
             if steer.regions and name not in steer.regions:
                 raise ZoneError(place, f"region {name!r} is not steered over", "add it to regions, or leave it away")
+    if steer.spread < 1:
+        raise ZoneError(place, f"spread is {steer.spread}", "use 1 or more")
+    if steer.groups and steer.policy == "multivalue":
+        raise ZoneError(place, "groups mean nothing to policy multivalue", "name their regions")
+    for name, inner in steer.groups:
+        if name not in steer.regions or not inner.regions:
+            raise ZoneError(place, f"group {name!r} is empty or not steered over", "add it to regions, or remove it")
+        _check_policy(inner, f"{place}, group {name}")
 
 
 def _grown(before: RecordSet | None, new: RRset, place: str) -> RRset:

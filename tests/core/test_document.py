@@ -46,6 +46,16 @@ def test_the_architecture_page_s_document_is_read_and_what_it_lacks_is_said() ->
     assert "uncached" in warning.message
 
 
+STEER = "steer: {policy: geo, regions: [eu-west, us-east]}"
+DEEP = "regions: [b], groups: {b: {regions: [c], groups: {c: {regions: [d], groups: {d: {regions: [us-east]}}}}}}"
+BAD_GROUPS = [
+    ("regions: [west], groups: {west: {regions: [mars]}}", "there is no region 'mars'"),
+    ("regions: [eu-west], groups: {west: {regions: [us-east]}}", "'west' is not among the regions"),
+    ("regions: [eu-west, west], groups: {west: {regions: [eu-west]}}", "'eu-west' stands in two places"),
+    ("regions: [eu-west], groups: {eu-west: {regions: [us-east]}}", "'eu-west' is a region"),
+    ("policy: multivalue, regions: [w], groups: {w: {regions: [us-east]}}", "name their regions"),
+    (f"regions: [a], groups: {{a: {{{DEEP}}}}}", "more than 3 deep"),
+]
 BAD = [
     ("upstream: products\n", "upstreem: products\n", 21, "did you mean 'upstream'?"),
     ('"0.0.0.0:80"', '"0.0.0.0"', 2, "is not host:port"),
@@ -67,6 +77,7 @@ BAD = [
     ("  - {limit: per-client}", "  - {limit: per-client, cache: {ttl_seconds: 3}}", 23, "exactly one of"),
     ("routes:", "routes: [", 19, "not YAML"),
     ("zones:", "limits: []\nzones:", 25, "written twice"),
+    *((STEER, f"steer: {{{words}}}", 29, message) for words, message in BAD_GROUPS),
 ]
 
 

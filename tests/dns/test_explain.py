@@ -113,6 +113,10 @@ def test_doubt_chance_shares_and_limits_are_told() -> None:
     assert left.reason == "its region keeps 30% of its clients, and this one is not among them"
     (_, second, *_) = about("one.gw.example.com", source="203.0.113.5").candidates
     assert second.reason == "serves, but answers_max is 1"
+    nested = about("nested.gw.example.com", source="203.0.113.5")
+    assert "west is a group: geo, " in told(nested, "steering")
+    assert "us (as given)" in told(nested, "steering") and "europe (near: 203.0.113.0/24)" in told(nested, "steering")
+    assert [candidate.region for candidate in nested.candidates] == ["eu", "eu", "us", "asia"]
     assert "5 ms from eu" in told(about("latency.gw.example.com", source="203.0.113.5"), "steering")
 
 

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from meridian_dns.choosing import choose, order_for
 from meridian_dns.nearness import Client
 from meridian_dns.records import AAAA, A
-from meridian_dns.steering import POLICIES, Choice, Steer, choose, order_for
+from meridian_dns.steering import POLICIES, Choice, Steer
 from meridian_dns.view import Member, Region, RegionView
 
 NAMES = ("eu", "us", "asia")
@@ -91,6 +92,7 @@ def test_weight_zero_is_never_answered_unless_all_others_failed() -> None:
     assert set(shares(wanted, world(out(EU), out(US), out(ASIA)))) == {(1, 2, 3, 4)}
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=1, max_size=4))
 def test_a_drawn_suspect_is_joined_by_another_in_proportion(kinds: list[tuple[int, bool]]) -> None:
     regions = [region(f"r{at}", f"192.0.2.{at}", suspect=suspect) for at, (_, suspect) in enumerate(kinds)]
@@ -237,8 +239,76 @@ def addresses_of(view: RegionView, type_: int, *, serving: bool) -> set[bytes]:
     }
 
 
+def grouped(outer: str, inner: str, **more: object) -> Steer:
+    """Europe, or a group of the two others."""
+    west = steer(inner, ("us", "asia"), weights=(("us", 2),) if inner == "weighted" else (), **more)
+    if inner == "latency":
+        west = replace(west, latency_milliseconds=(("eu", (("asia", 1.0),)),))
+    of = steer(outer, ("eu", "west"), weights=(("west", 2),) if outer == "weighted" else (), groups=(("west", west),))
+    return replace(of, latency_milliseconds=(("us", (("west", 1.0),)),)) if outer == "latency" else of
+
+
+KINDS = {policy: steer(policy) for policy in POLICIES}
+KINDS |= {f"{policy}, two regions": steer(policy, spread=2) for policy in POLICIES}
+KINDS |= {f"{o} of {i}": grouped(o, i) for o in POLICIES if o != "multivalue" for i in POLICIES}
+
+
+def test_a_group_is_one_region_to_the_policy_around_it() -> None:
+    nearest = grouped("geo", "failover")
+    eu, us = (Client(f"{first}.0.0.1", None, None, None) for first in (10, 20))
+    view = world(EU, US, ASIA)
+    assert last_bytes(pick(nearest, view, eu)) == [1, 2, 3]
+    assert last_bytes(pick(nearest, view, us)) == [3, 1, 2], "near the group is who is near one of it"
+    assert last_bytes(pick(nearest, world(EU, out(US), ASIA), us)) == [4, 1, 2], "the group serves while one of it does"
+    assert last_bytes(pick(nearest, world(EU, out(US), out(ASIA)), us)) == [1, 2]
+    assert last_bytes(pick(nearest, world(out(EU), out(US), out(ASIA)), us)) == [3, 4, 1, 2], "fails open"
+    assert order_for(nearest, view, us).regions == ("us", "asia", "eu")
+
+
+def test_chance_within_and_around_a_group_is_independent() -> None:
+    wanted = steer(
+        "weighted", ("eu", "west"), weights=(), groups=(("west", steer("weighted", ("us", "asia"), weights=())),)
+    )
+    assert shares(wanted, world(EU, US, ASIA)) == {(1, 2): 4, (3,): 2, (4,): 2}
+    thirds = replace(wanted, weights=(("west", 2),))
+    assert shares(thirds, world(EU, US, ASIA)) == {(1, 2): 4, (3,): 4, (4,): 4}
+
+
+def test_a_group_with_a_share_sends_others_away_only_when_all_of_it_is_short() -> None:
+    wanted = grouped("failover", "failover")
+    wanted = replace(wanted, regions=("west", "eu"))
+    some = first_of(wanted, world(EU, shared(US, 0.5), ASIA))
+    assert set(some) == {3, 4}
+    less = first_of(wanted, world(EU, shared(US, 0.5), shared(ASIA, 0.5)))
+    assert abs(sum(found in (3, 4) for found in less) / len(less) - 0.5) < 0.08
+
+
 @pytest.mark.parametrize("policy", POLICIES)
-@settings(max_examples=80, deadline=None)
+def test_spread_gives_a_second_region_where_one_serves(policy: str) -> None:
+    wanted = steer(policy, spread=2, answers_max=2) if policy != "weighted" else steer(policy, weights=(), spread=2)
+    home = {1: "eu", 2: "eu", 3: "us", 4: "asia"}
+    for client in NETWORKS[:50]:
+        view = world(EU, US, ASIA)
+        for draw in range(pick(wanted, view, client).draws):
+            found = {home[last] for last in last_bytes(pick(wanted, view, client, draw))}
+            assert len(found) == 2 or policy == "multivalue"
+    assert {home[last] for last in last_bytes(pick(wanted, world(EU, out(US), out(ASIA))))} == {"eu"}
+
+
+def test_a_second_region_is_turned_so_that_one_death_is_not_one_others_load() -> None:
+    wanted = steer("weighted", ("eu", "us", "asia"), weights=(), spread=2)
+    view = world(EU, US, ASIA)
+    seconds = Counter(
+        last_bytes(found)[1]
+        for draw in range(pick(wanted, view).draws)
+        if last_bytes(found := pick(wanted, view, draw=draw))[0] == 3
+    )
+    assert seconds[4] * 2 > sum(seconds.values()) * 0.9, seconds
+    assert seconds[4] < sum(seconds.values()) * 0.6, seconds
+
+
+@pytest.mark.parametrize("policy", KINDS)
+@settings(max_examples=30, deadline=None)
 @given(
     view=views(),
     draw=st.integers(0, 1000),
@@ -250,7 +320,7 @@ def addresses_of(view: RegionView, type_: int, *, serving: bool) -> set[bytes]:
 def test_health_chance_and_scope_hold_for_every_policy(
     policy: str, view: RegionView, draw: int, address: str, noise: int, type_: int
 ) -> None:
-    wanted = steer(policy)
+    wanted = KINDS[policy]
     client = Client(address, None, None, None)
     got = pick(wanted, view, client, draw, type_)
     healthy, everything = addresses_of(view, type_, serving=True), addresses_of(view, type_, serving=False)
@@ -259,7 +329,7 @@ def test_health_chance_and_scope_hold_for_every_policy(
         assert set(got.rdatas) <= healthy
         firm = {name: region for name, region in view.regions.items() if not region.suspect}
         trusted = addresses_of(RegionView(1, firm), type_, serving=True)
-        if trusted and policy != "weighted":
+        if trusted and "weighted" not in policy:
             assert got.rdatas[0] in trusted, "a suspect is never first while another serves"
     else:
         assert set(got.rdatas) == everything, "fails open"

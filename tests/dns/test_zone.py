@@ -76,6 +76,15 @@ REFUSED = {
     "weights mean nothing to policy geo": [steered("a", "A", Steer("geo", ("eu",), weights=(("eu", 1),)))],
     "a weight is out of range": [steered("a", "A", Steer("weighted", ("eu",), weights=(("eu", 1001),)))],
     "'us' is not steered over": [steered("a", "A", Steer("weighted", ("eu",), weights=(("us", 1),)))],
+    "spread is 0": [steered("a", "A", Steer("geo", ("eu",), spread=0))],
+    "group 'west' is empty or not": [steered("a", "A", Steer("geo", ("eu",), groups=(("west", WHATEVER),)))],
+    "groups mean nothing": [steered("a", "A", Steer("multivalue", ("w",), groups=(("w", Steer("geo", ("eu",))),)))],
+    "'mars' is not steered over": [
+        steered("a", "A", Steer("geo", ("w",), groups=(("w", Steer("weighted", ("eu",), weights=(("mars", 1),))),)))
+    ],
+    "different draws": [
+        steered("a", "A", Steer("weighted", ("eu", "us"), weights=(("eu", 999), ("us", 1000)), spread=2)),
+    ],
     "need each other": [steered("a", "A", Steer("latency", ("eu",)))],
 }
 

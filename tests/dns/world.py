@@ -12,6 +12,12 @@ ORIGIN = "gw.example.com"
 EVERYWHERE = Steer("geo", ("eu", "us", "asia"))
 LATENCY = (("eu", (("eu", 5.0), ("asia", 40.0), ("us", 80.0))), ("us", (("us", 5.0), ("asia", 90.0), ("eu", 80.0))))
 
+NESTED = Steer(
+    "failover",
+    ("west", "asia"),
+    groups=(("west", Steer("geo", ("us", "europe"), groups=(("europe", Steer("weighted", ("eu",))),))),),
+)
+
 
 def make_view(change: str = "", version: int = 1) -> RegionView:
     """Regions eu (two members), us (one), asia (one, IPv4 only).
@@ -95,6 +101,8 @@ def make_zone(signer: Signer | None = None) -> Zone:
             RecordSpec("multi", "A", 30, None, Steer("multivalue", ())),
             RecordSpec("sticky", "A", 30, None, Steer("sticky", ())),
             RecordSpec("latency", "A", 30, None, Steer("latency", (), latency_milliseconds=LATENCY)),
+            RecordSpec("nested", "A", 30, None, NESTED),
+            RecordSpec("two", "A", 30, None, Steer("weighted", ("eu", "us", "asia"), spread=2, answers_max=2)),
             RecordSpec("stickywww", "CNAME", 60, "sticky", None),
             RecordSpec("*.wildgeo", "A", 30, None, EVERYWHERE),
             RecordSpec("*.wildloop", "CNAME", 60, "a.wildloop", None),

@@ -1,5 +1,6 @@
 """What an operator may say of DNS: zones, their records, steering, secondaries, signing, limits of answers."""
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -8,17 +9,25 @@ from meridian.core.addresses import checked_network, split_dns_address
 from meridian.core.limit_words import checked_rate
 from meridian.core.words import Name, Word
 
+GROUP_DEPTH_MAX = 3  # of groups in groups: a planet, its continents, their countries
+STEERED_REGIONS_MAX = 64  # of one record
 
-class Steer(Word):
-    """An answer made from the cluster's verdict: only what serves, and all if nothing does.
 
-    geo: nearest first. latency: quickest first, by the matrix. failover: the first region that serves. weighted: one
-    region by draw. multivalue: all, turned by chance. sticky: one region, the same for a client's network each time.
+class Group(Word):
+    """Regions that are steered over as if they were one: it serves while one of them does, and lies where any of them
+    lies. Its own policy says which of them answer.
     """
 
     policy: Literal["geo", "latency", "failover", "weighted", "multivalue", "sticky"] = "geo"
-    regions: tuple[Name, ...] = Field(min_length=1)
-    answers_max: int | None = Field(default=None, ge=1, le=32, description="at most so many addresses; all if absent")
+    regions: tuple[Name, ...] = Field(min_length=1, description="names of regions, or of `groups`")
+    groups: dict[Name, "Group"] = Field(default={}, description="names among `regions` that stand for several regions")
+    spread: int = Field(
+        default=1,
+        ge=1,
+        le=8,
+        description="addresses of so many regions (or groups), if so many serve: who tries a "
+        "second address then reaches another region",
+    )
     weights: dict[Name, Annotated[int, Field(ge=0, le=1000)]] = Field(
         default={}, description="for weighted: 1 if absent; 0: never, unless no region with a weight serves"
     )
@@ -27,7 +36,7 @@ class Steer(Word):
     )
 
     @model_validator(mode="after")
-    def _words_fit(self) -> "Steer":
+    def _words_fit(self) -> "Group":
         if self.weights and self.policy != "weighted":
             raise ValueError(f"weights mean nothing to policy {self.policy}: use policy weighted")
         if bool(self.latency_milliseconds) != (self.policy == "latency"):
@@ -38,6 +47,47 @@ class Steer(Word):
             if name not in self.regions:
                 raise ValueError(f"{word}: {name!r} is not among the regions of this steer")
         return self
+
+    @model_validator(mode="after")
+    def _groups_fit(self) -> "Group":
+        for name in self.groups:
+            if name not in self.regions:
+                raise ValueError(
+                    f"groups: {name!r} is not among the regions of this steer: add it, or remove the group"
+                )
+        if self.groups and self.policy == "multivalue":
+            raise ValueError("policy multivalue answers all regions, so groups mean nothing to it: name their regions")
+        if _depth(self) > GROUP_DEPTH_MAX:
+            raise ValueError(f"groups stand in groups more than {GROUP_DEPTH_MAX} deep: join some of them")
+        leaves = list(self.leaves())
+        twice = next((name for name in leaves if leaves.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"region {twice!r} stands in two places of this steer: keep one")
+        if len(leaves) > STEERED_REGIONS_MAX:
+            raise ValueError(f"more than {STEERED_REGIONS_MAX} regions in one steer")
+        return self
+
+    def leaves(self) -> Iterator[str]:
+        """The regions that it steers over, those of groups included."""
+        for name in self.regions:
+            if name in self.groups:
+                yield from self.groups[name].leaves()
+            else:
+                yield name
+
+
+def _depth(group: Group) -> int:
+    return 1 + max(map(_depth, group.groups.values()), default=-1)
+
+
+class Steer(Group):
+    """An answer made from the cluster's verdict: only what serves, and all if nothing does.
+
+    geo: nearest first. latency: quickest first, by the matrix. failover: the first region that serves. weighted: one
+    region by draw. multivalue: all, turned by chance. sticky: one region, the same for a client's network each time.
+    """
+
+    answers_max: int | None = Field(default=None, ge=1, le=32, description="at most so many addresses; all if absent")
 
 
 RecordType = Literal[

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from meridian.core.addresses import checked_bind, checked_ip, checked_near, checked_network
 from meridian.core.authentication import Authenticator
-from meridian.core.dns_words import Dns, Steering, TsigKey, Zone
+from meridian.core.dns_words import Dns, Group, Steering, TsigKey, Zone
 from meridian.core.limit_words import Limit, checked_rate
 from meridian.core.route_words import Route
 from meridian.core.upstream_words import Upstream
@@ -159,10 +159,7 @@ class Document(Word):
                     yield from _unknown(("zones", i, "secondaries", j, "tsig_key"), (secondary.tsig_key,), keys, "key")
             for j, record in enumerate(zone.records):
                 if record.steer is not None:
-                    place = ("zones", i, "records", j, "steer", "regions")
-                    yield from _unknown(place, record.steer.regions, regions, "region")
-                    rows = ("zones", i, "records", j, "steer", "latency_milliseconds")
-                    yield from _unknown(rows, tuple(record.steer.latency_milliseconds), regions, "region")
+                    yield from _steer_problems(("zones", i, "records", j, "steer"), record.steer, regions)
         if not self.certificates and any(listener.uses_tls for listener in self.listeners):
             yield ("certificates",), "a listener uses TLS but there is no certificate; add one under certificates"
 
@@ -205,6 +202,19 @@ def _repeated(section: str, names: list[str]) -> Iterator[tuple[tuple[str | int,
         if name in seen:
             yield (section, i, "name"), f"{name!r} is used twice in {section}; names are unique"
         seen.add(name)
+
+
+def _steer_problems(
+    place: tuple[str | int, ...], steer: Group, regions: Collection[str]
+) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Of one steer or group: the regions that it names."""
+    known = dict.fromkeys((*steer.groups, *regions))
+    yield from _unknown((*place, "regions"), steer.regions, known, "region")
+    yield from _unknown((*place, "latency_milliseconds"), tuple(steer.latency_milliseconds), known, "region")
+    for name, group in steer.groups.items():
+        if name in regions:
+            yield (*place, "groups", name), f"{name!r} is a region: give the group another name"
+        yield from _steer_problems((*place, "groups", name), group, regions)
 
 
 def _unknown(

@@ -169,13 +169,15 @@ def _specs(record: dns_words.Record) -> Iterator[RecordSpec]:
         yield RecordSpec(record.name, record.type, record.ttl_seconds, value, None)
 
 
-def _steer(steer: dns_words.Steer) -> Steer:
+def _steer(steer: dns_words.Group) -> Steer:
     return Steer(
         steer.policy,
         steer.regions,
-        steer.answers_max,
+        steer.answers_max if isinstance(steer, dns_words.Steer) else None,
         tuple(steer.weights.items()),
         tuple((client, tuple(row.items())) for client, row in steer.latency_milliseconds.items()),
+        tuple((name, _steer(group)) for name, group in steer.groups.items()),
+        steer.spread,
     )
 
 
