@@ -23,7 +23,7 @@ def upstream(
         )
         for index, weight in enumerate(weights)
     )  # fmt: skip
-    made = Upstream("app", balance, endpoints, None, 1.0, 60.0, 30.0, 2, 1024, has_priorities=any(priorities), **more)
+    made = Upstream("app", balance, endpoints, None, 1.0, 30.0, 1024, has_priorities=any(priorities), **more)
     return replace(made, table=table_of(made))
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from meridian.core.document import load
 from meridian.core.model import Document
+from meridian.core.retrying import Cause, Policy
 from meridian.core.routing import Route, route
 from meridian.core.snapshot import SnapshotError, compile_snapshot
 
@@ -55,3 +56,27 @@ def test_a_worker_trusts_nobody_s_validation_but_its_own() -> None:
     broken = load(DOCUMENT).model_copy(update={"upstreams": ()})
     with pytest.raises(SnapshotError, match="there is no upstream 'a'"):
         compile_snapshot(broken, FILES, version=1)
+
+
+RETRIES = [
+    ("", Policy()),
+    ("retries: 4", Policy(tries=5)),
+    ("retry: {tries: 2}", Policy(tries=2)),
+    ("retry: {on: [connect]}", Policy(causes=frozenset((Cause.CONNECT,)))),
+    ("retry: {on: [429, 503]}", Policy(causes=frozenset((Cause.STATUS,)), statuses=frozenset((429, 503)))),
+    (
+        "retry: {per_try_timeout_seconds: 1}",
+        Policy(causes=Policy().causes | {Cause.TIMEOUT}, per_try_seconds=1.0),
+    ),
+    (
+        "retry: {methods: [POST], backoff: {max_seconds: 2}}",
+        Policy(methods=frozenset((b"POST",)), backoff_seconds_max=2.0),
+    ),
+]
+
+
+@pytest.mark.parametrize(("words", "policy"), RETRIES, ids=[words for words, _ in RETRIES])
+def test_words_of_retries_become_a_policy_also_on_the_way_to_the_workers(words: str, policy: Policy) -> None:
+    document = load(DOCUMENT.replace("weight: 3}]}", f"weight: 3}}], {words}}}"))
+    for told in (document, Document.model_validate_json(document.model_dump_json())):
+        assert compile_snapshot(told, FILES, version=1).upstreams["a"].retry == policy

@@ -110,4 +110,4 @@ async def test_a_client_that_does_not_read_is_given_up() -> None:
             await asyncio.sleep(0.2)
             running.clock.push(11)
             await wait_until(lambda: running.gateway.connections == 0, within_seconds=5, what="the connection to end")
-        assert running.seen.outcomes[0].why == "cut"
+        assert running.seen.outcomes[0].why == "cut_client"

@@ -46,6 +46,8 @@ def choose(
     if not tried:
         tier = tiers[0] if tiers[0].takes == 1.0 else _begins(tiers, state, draw, ask)
         return tier.endpoints[0] if len(tier.endpoints) == 1 else algorithm(tier, state, draw, ask)
+    if algorithm is _round_robin:
+        algorithm = _random  # a further try takes no turn: else one that fails would be next again too often
     for tier in tiers:
         left = [endpoint for endpoint in tier.endpoints if endpoint.index not in tried]
         if left:

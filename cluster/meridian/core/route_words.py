@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from meridian.core.retry_words import Retry
 from meridian.core.words import Name, Seconds, Word
 
 
@@ -51,3 +52,6 @@ class Route(Word):
     match: Match = Match()
     upstream: Name
     stages: tuple[Stage, ...] = Field(default=(), max_length=32)
+    retry: Retry | None = Field(default=None, description="instead of the upstream's, as a whole")
+    timeout_seconds: Seconds | None = Field(default=None, description="instead of the upstream's")
+    stream_seconds_max: Seconds | None = Field(default=None, description="instead of the upstream's")

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from meridian.core.limit_keys import host_of
+from meridian.core.retrying import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,9 @@ class Route:
     limits: tuple[str, ...] = ()
     authenticator: str | None = None
     limits_before: int = 0  # so many of `limits` count also a request that cannot say who asks
+    retry: Policy | None = None  # these three: None is as the upstream has it
+    timeout_seconds: float | None = None
+    stream_seconds_max: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

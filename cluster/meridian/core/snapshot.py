@@ -5,15 +5,16 @@ An exchange takes the current snapshot once and keeps it to its end, so that it 
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from math import inf
 from typing import Literal
 
-from meridian.core import addresses, limit_words, model, outliers, route_words, upstream_words
+from meridian.core import addresses, limit_words, model, outliers, retry_words, retrying, route_words, upstream_words
 from meridian.core.authentication import Gate
 from meridian.core.hashing import Table, maglev_of, ring_of
 from meridian.core.rates import parse_rate
+from meridian.core.retrying import Allowance, Cause, Policy, Timeouts
 from meridian.core.routing import Route, RouteTable, build_table
 
 _TABLES: Mapping[str, Callable[[tuple[tuple[str, int], ...]], Table]] = {
@@ -91,9 +92,7 @@ class Upstream:
     endpoints: tuple[Endpoint, ...]
     health: upstream_words.Health | None
     connect_timeout_seconds: float
-    response_timeout_seconds: float
     idle_timeout_seconds: float
-    retries: int
     connections_max: int
     table: Table | None = None  # of balance by hash
     hash_on: str = "client_ip"
@@ -105,6 +104,9 @@ class Upstream:
     panic_below: float = 0.0
     ejection: outliers.Policy = outliers.USUAL
     breakers: Breakers = Breakers()
+    retry: Policy = retrying.USUAL
+    retry_budget: Allowance = field(default_factory=Allowance)
+    timeouts: Timeouts = field(default_factory=Timeouts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +230,9 @@ def _route(route: route_words.Route) -> Route:
         limits=tuple(dict.fromkeys(stage.limit for stage in route.stages if stage.limit is not None)),
         authenticator=route.stages[before].authenticate if places else None,
         limits_before=len({stage.limit for stage in route.stages[:before] if stage.limit is not None}),
+        retry=_retry(route.retry) if route.retry is not None else None,
+        timeout_seconds=route.timeout_seconds,
+        stream_seconds_max=route.stream_seconds_max,
     )
 
 
@@ -244,9 +249,7 @@ def _upstream(upstream: upstream_words.Upstream) -> Upstream:
         endpoints=tuple(endpoints),
         health=upstream.health,
         connect_timeout_seconds=upstream.connect_timeout_seconds,
-        response_timeout_seconds=upstream.response_timeout_seconds,
         idle_timeout_seconds=upstream.idle_timeout_seconds,
-        retries=upstream.retries,
         connections_max=upstream.connections_max,
         table=make_table(weights) if make_table is not None else None,
         hash_on=_hash_on(upstream.hash_on or "client_ip"),
@@ -258,6 +261,28 @@ def _upstream(upstream: upstream_words.Upstream) -> Upstream:
         panic_below=upstream.panic_below_percent / 100,
         ejection=_ejection(upstream.ejection),
         breakers=Breakers(**upstream.breakers.model_dump(exclude_none=True)),
+        retry=_retry(upstream.retry_words),
+        retry_budget=Allowance(upstream.retry_budget.ratio, upstream.retry_budget.minimum_per_second),
+        timeouts=Timeouts(
+            answer=upstream.response_timeout_seconds,
+            idle=upstream.stream_idle_timeout_seconds or upstream.response_timeout_seconds,
+            total=upstream.timeout_seconds or inf,
+            stream=upstream.stream_seconds_max or inf,
+        ),
+    )
+
+
+def _retry(words: retry_words.Retry) -> Policy:
+    statuses = frozenset(one for one in words.causes if isinstance(one, int))
+    causes = frozenset(Cause(one) for one in words.causes if isinstance(one, str))
+    return Policy(
+        tries=words.tries,
+        causes=causes | {Cause.STATUS} if statuses else causes,
+        statuses=statuses,
+        methods=frozenset(method.encode() for method in words.methods),
+        backoff_seconds=words.backoff.base_seconds,
+        backoff_seconds_max=words.backoff.max_seconds,
+        per_try_seconds=words.per_try_timeout_seconds or inf,
     )
 
 

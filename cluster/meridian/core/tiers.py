@@ -23,6 +23,7 @@ from itertools import accumulate
 from types import MappingProxyType
 
 from meridian.core.hashing import Table
+from meridian.core.retrying import Budget
 from meridian.core.snapshot import Endpoint, Upstream
 
 ALL: Mapping[str, float] = MappingProxyType({})
@@ -74,7 +75,9 @@ class Load:
     active: int = 0  # tries under way
     pending: int = 0  # of them waiting for a connection
     connections: int = 0  # open or in the making
-    retrying: int = 0  # exchanges on a further try
+    requests: int = 0  # that have come so far
+    retrying: int = 0  # exchanges on a further try, or pausing before one
+    budget: Budget = field(default_factory=Budget)
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from meridian.core.addresses import checked_address
+from meridian.core.retry_words import Retry, RetryBudget, SweptSeconds
 from meridian.core.words import Name, Seconds, Word
 
 Balance = Literal["round_robin", "random", "least_request", "ewma", "ring_hash", "maglev", "ip_hash"]
@@ -116,13 +117,20 @@ class Upstream(Word):
     endpoints: tuple[Endpoint, ...] = Field(min_length=1, max_length=10_000)
     health: Health | None = Field(default=None, description="without it only outcomes of requests tell")
     connect_timeout_seconds: Seconds = 1.0
-    response_timeout_seconds: Seconds = Field(
-        default=60.0,
-        ge=0.1,  # gateway.SWEEP_SECONDS: a shorter one would end some answers that came in time
-        description="longest silence while a response is awaited, to a tenth of a second",
+    response_timeout_seconds: SweptSeconds = Field(
+        default=60.0, description="longest silence while a response is awaited, to a tenth of a second"
     )
+    stream_idle_timeout_seconds: SweptSeconds | None = Field(
+        default=None, description="longest silence within a response; without it response_timeout_seconds"
+    )
+    timeout_seconds: Seconds | None = Field(
+        default=None, description="from the end of a request to the end of its response, all tries together"
+    )
+    stream_seconds_max: Seconds | None = Field(default=None, description="of an exchange, whatever it still brings")
     idle_timeout_seconds: Seconds = Field(default=30.0, description="how long an unused connection is kept")
-    retries: int = Field(default=2, ge=0, le=10, description="further tries on other endpoints before the first byte")
+    retry: Retry | None = Field(default=None, description="without it by the usual of its words")
+    retry_budget: RetryBudget = RetryBudget()
+    retries: int | None = Field(default=None, ge=0, le=10, description="the older word for retry.tries, less one")
     connections_max: int = Field(default=1024, ge=1, le=65_536, description="per endpoint and worker")
     ejection: Ejection = Ejection()
     breakers: Breakers = Breakers()
@@ -132,3 +140,14 @@ class Upstream(Word):
         if self.hash_on is not None and self.balance not in HASHED:
             raise ValueError(f"hash_on is of balance: {' and '.join(HASHED)}; balance: {self.balance} does not use it")
         return self
+
+    @model_validator(mode="after")
+    def _one_retry(self) -> "Upstream":
+        if self.retries is not None and self.retry is not None:
+            raise ValueError(f"retries and retry exclude each other: write retry.tries: {self.retries + 1}, no retries")
+        return self
+
+    @property
+    def retry_words(self) -> Retry:
+        """`retry`, by whichever word."""
+        return self.retry or (Retry() if self.retries is None else Retry(tries=self.retries + 1))

@@ -13,12 +13,14 @@ from meridian.wire.events import Headers
 @dataclass(frozen=True, slots=True)
 class Failure:
     """`why` is for logs, metrics and spans: few values, one word each. `grpc_status` is what gRPC calls it where its
-    clients would not guess that from the status (they take 429 for UNAVAILABLE)."""
+    clients would not guess that from the status (they take 429 for UNAVAILABLE). `error` is what proxy-status says of
+    it (RFC 9209 section 2.3), empty where the request or a limit is the reason."""
 
     status: int
     why: str
     text: bytes
     grpc_status: int | None = None
+    error: bytes = b""
 
 
 BAD_TARGET = Failure(400, "bad_target", b"The path of this request is not valid.")
@@ -28,15 +30,36 @@ NO_ROUTE = Failure(404, "no_route", b"There is no such host or path here.")
 METHOD_NOT_ALLOWED = Failure(405, "method_not_allowed", b"This path does not take this method.")
 BODY_TIMEOUT = Failure(408, "body_timeout", b"The body of this request did not come in time.")
 LIMITED = Failure(429, "limited", b"Too many requests.", grpc_status=8)  # RESOURCE_EXHAUSTED
-UPSTREAM_REFUSED = Failure(502, "upstream_refused", b"The service cannot be reached.")
-UPSTREAM_LOST = Failure(502, "upstream_lost", b"The service gave no complete answer.")
-UPSTREAM_MALFORMED = Failure(502, "upstream_malformed", b"The service gave no valid answer.")
-UPSTREAM_BUSY = Failure(503, "upstream_busy", b"The service is busy.")
+UPSTREAM_REFUSED = Failure(502, "upstream_refused", b"The service cannot be reached.", error=b"connection_refused")
+UPSTREAM_LOST = Failure(502, "upstream_lost", b"The service gave no complete answer.", error=b"connection_terminated")
+UPSTREAM_MALFORMED = Failure(
+    502, "upstream_malformed", b"The service gave no valid answer.", None, b"http_protocol_error"
+)
+UPSTREAM_BUSY = Failure(503, "upstream_busy", b"The service is busy.", error=b"connection_limit_reached")
 UPSTREAM_FULL = {
-    what: Failure(503, f"full_{what}", b"The service is busy.") for what in ("requests", "pending", "connections")
+    what: Failure(
+        503, f"full_{what}", b"The service is busy.", error=b'connection_limit_reached; details="%b"' % what.encode()
+    )
+    for what in ("requests", "pending", "connections")
 }
 """By what an upstream takes no more of (upstream_words.Breakers)."""
-UPSTREAM_TIMEOUT = Failure(504, "upstream_timeout", b"The service did not answer in time.")
+
+
+def _too_late(what: str, error: bytes) -> Failure:
+    details = b'%b; details="%b"' % (error, what.encode())
+    return Failure(504, f"{what}_timeout", b"The service did not answer in time.", error=details)
+
+
+CONNECT_TIMEOUT = _too_late("connect", b"connection_timeout")
+TRY_TIMEOUT = _too_late("try", b"http_response_timeout")
+UPSTREAM_TIMEOUT = _too_late("upstream", b"http_response_timeout")  # it was silent for too long
+TOTAL_TIMEOUT = _too_late("total", b"http_response_timeout")
+STREAM_TIMEOUT = _too_late("stream", b"http_response_timeout")
+"""See core.retrying.Timeouts."""
+
+CUT = "cut"
+"""Begins each `why` of an exchange whose response was cut: by its upstream, or by `_idle`, `_total` or `_stream` time,
+or because its `_client` does not read."""
 
 HEALTH_TARGET = b"/.meridian/health"
 """Where every listener says how its node is, to the probers of other nodes. No route can take it."""
@@ -65,9 +88,9 @@ def answer(failure: Failure, request_id: bytes, date: bytes, extra: Headers) -> 
     return headers + extra, body
 
 
-def proxy_status(what: str) -> tuple[bytes, bytes]:
-    """The field that says of what there is too much (RFC 9209 section 2.3.12)."""
-    return b"proxy-status", b'meridian; error=connection_limit_reached; details="%b"' % what.encode()
+def proxy_status(failure: Failure) -> Headers:
+    """The field that says what went wrong behind this proxy, if anything did (RFC 9209)."""
+    return [(b"proxy-status", b"meridian; error=" + failure.error)] if failure.error else []
 
 
 def grpc_answer(failure: Failure, request_id: bytes, date: bytes, extra: Headers) -> Headers:

@@ -65,6 +65,8 @@ class Exchange(Stages):
         self._tried = ()
         self._tries = 0
         self._retried = False
+        self._pause = None
+        self._limits = ()
         self._body = RequestBody() if head.has_body else None
         self._request_ended = not head.has_body
         self._response_status = 0
@@ -125,7 +127,7 @@ class Exchange(Stages):
     def _wait_for_upstream(self) -> None:
         """Sets the deadline: whose turn is it?"""
         if self._request_ended:
-            self._silence_seconds = self._upstream.upstream.response_timeout_seconds
+            self._silence_seconds = self._timeouts.answer
         self.deadline = self.worker.coarse_now + self._silence_seconds
 
     # The request's body: client to upstream
@@ -158,6 +160,8 @@ class Exchange(Stages):
             self._send_request_end(connection, self._body)
             connection.flush()
             self._wait_for_upstream()
+        if self.live is not None and self._timeouts.bounded:
+            self._bound_answer()
 
     def on_upstream_writable(self) -> None:
         """See upstream.User."""
@@ -181,6 +185,8 @@ class Exchange(Stages):
                 data = event.data  # type: ignore[union-attr] # mypy does not narrow by `kind is`, isinstance costs more
                 self._response_bytes += len(data)
             elif kind is ResponseHead:
+                if event.status >= 400 and self._answered_badly(event, events):  # type: ignore[union-attr, arg-type] # "
+                    return
                 head = event  # type: ignore[assignment] # as above
                 self._on_response_head(event)  # type: ignore[arg-type] # as above
             elif kind is End:
@@ -208,7 +214,7 @@ class Exchange(Stages):
         worker, live = self.worker, self._upstream
         self._first_byte = self._now = worker.clock()
         self._response_status = head.status
-        self._silence_seconds = live.upstream.response_timeout_seconds
+        self._silence_seconds = self._timeouts.idle
         forwarding.complete_response(head.headers, worker.date, self.peer, self._facts)
         if self._told:
             head.headers.extend(self._told)
@@ -259,8 +265,8 @@ class Exchange(Stages):
         """See stream.Exchange: the client is gone, and its upstream need not go on."""
         if self._ended:
             return
-        self._leave_upstream(reuse=False)
-        self._try_over(None, "client_gone")
+        if self._leave_upstream(reuse=False):
+            self._try_over(None, "client_gone")
         self._end(self._response_status or CLIENT_GONE_STATUS, "client_gone")
 
     # Endings
@@ -270,21 +276,23 @@ class Exchange(Stages):
         self.worker.exchanges.discard(self)
         self.installed.admission.release(self._held)
         self._held = ()
+        for limit in self._limits:
+            limit.cancel()
 
     @property
     def route_name(self) -> str:
         """See worker.Sweepable."""
         return self.live.route.name if self.live is not None else ""
 
-    def _cut(self, reason: str) -> None:
-        """The client must see that its response is not whole."""
+    def _cut(self, reason: str, by: str = "") -> None:
+        """The client must see that its response is not whole. `by`: see answers.CUT."""
         self.stream.reset(reason)
-        self._end(self._response_status, "cut")
+        self._end(self._response_status, answers.CUT + by)
 
     def _answer(self, failure: Failure, extra: Headers | None = None) -> None:
         """The gateway's own answer."""
         stream = self.stream
-        extra = [*(extra or []), *self._told]
+        extra = [*(extra or []), *self._told, *answers.proxy_status(failure)]
         status = failure.status
         if failure.grpc_status is not None and answers.is_grpc(self.head.headers):
             status = 200
@@ -310,7 +318,10 @@ class Exchange(Stages):
             self.installed.admission.release(self._held)
         del self.stream  # which knows this exchange: as a cycle both would have to wait for the collector
         if self._retried:
-            worker.retrying -= 1
+            self._upstream.load.retrying -= 1
+        if self._limits:
+            for limit in self._limits:
+                limit.cancel()
         seconds = (now or worker.clock()) - self.started
         body = self._body
         worker.count(live, status, seconds, body.byte_count if body is not None else 0, self._response_bytes)

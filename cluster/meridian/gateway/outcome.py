@@ -20,7 +20,7 @@ class Outcome:
     request_id: bytes
     trace_id: bytes  # 16 bytes, or b"" if the exchange belongs to no trace
     status: int  # 499 if the client left first
-    why: str  # "" if all went well, else answers.Failure.why, "client_gone" or "cut"
+    why: str  # "" if all went well, else answers.Failure.why, "client_gone", or answers.CUT and why
     route: str  # "" if none
     upstream: str
     endpoint: str  # address of the last try

@@ -17,7 +17,6 @@ from meridian.gateway.forwarding import GONE, ListenerFacts
 from meridian.gateway.stream import Peer
 from meridian.gateway.tracing import begin_trace
 from meridian.gateway.tries import FOREVER, Tries
-from meridian.gateway.worker import LiveRoute
 from meridian.wire.events import Headers
 
 
@@ -81,6 +80,9 @@ class Stages(Tries):
             self.installed, found, stages_of(found)
         )
         self._upstream = live.upstream
+        self._timeouts = live.timeouts
+        if live.timeouts.bounded:
+            self._bound()
         return True
 
     def _walk(self) -> None:
@@ -90,12 +92,8 @@ class Stages(Tries):
             self._stage += 1
             if not stages[self._stage - 1](self):
                 return
+        self._upstream.load.requests += 1
         self._try(FOREVER)
-
-    @property
-    def _live(self) -> LiveRoute:
-        assert self.live is not None
-        return self.live
 
     # The stages, in their order
 

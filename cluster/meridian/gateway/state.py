@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from meridian.core import outliers
 from meridian.core.outliers import FRESH, Outlier, Sample, Shown, State
+from meridian.core.retrying import Budget, Cause
 from meridian.core.snapshot import Endpoint, Snapshot, Upstream
 from meridian.core.tiers import ALL, SLOW_STEPS, EndpointState, Load, UpstreamState, build_tiers, slow_part
 from meridian.gateway.pool import Pool
@@ -114,7 +115,7 @@ class Health:
             load = self._loads.get(name)
             since = self._now if load is not None else float("-inf")  # of those that are new among others
             endpoints = [self._endpoint(upstream, one, since) for one in upstream.endpoints]
-            load = self._loads.setdefault(name, Load())
+            load = self._loads.setdefault(name, Load(budget=Budget(self._now)))
             live = LiveUpstream(upstream, endpoints, load, self, self._metrics)
             self._upstreams[name] = live
             if live.compares:
@@ -220,6 +221,32 @@ class Health:
         """A request was turned away, because no more of `what` is taken."""
         self._metrics.counter(
             "meridian_upstream_full_total", "Requests that an upstream's breakers turned away.",
+            upstream=upstream.upstream.name, what=what,
+        ).value += 1  # fmt: skip
+
+    def allows_another(self, upstream: LiveUpstream, cause: Cause, now: float, *, retrying: bool) -> bool:
+        """Takes room for a further try: of the budget, and of the breaker where the exchange is not `retrying` yet."""
+        load, settings, name = upstream.load, upstream.upstream, upstream.upstream.name
+        refused = ""
+        if not retrying and load.retrying >= settings.breakers.retries_max:
+            refused = "breaker"
+        elif not load.budget.take(settings.retry_budget, load.requests, now):
+            refused = "budget"
+        if refused:
+            self._metrics.counter(
+                "meridian_upstream_retries_refused_total", "Further tries that there was no room for.",
+                upstream=name, by=refused,
+            ).value += 1  # fmt: skip
+            return False
+        self._metrics.counter(
+            "meridian_upstream_retries_total", "Further tries.", upstream=name, cause=cause.value
+        ).value += 1
+        return True
+
+    def too_late(self, upstream: LiveUpstream, what: str) -> None:
+        """A time limit of an exchange has ended a try, or the exchange."""
+        self._metrics.counter(
+            "meridian_upstream_timeouts_total", "Tries and exchanges that a time limit has ended.",
             upstream=upstream.upstream.name, what=what,
         ).value += 1  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from meridian.gateway.answers import CUT
 from meridian.gateway.outcome import Outcome
 from meridian.gateway.worker import Worker
 from meridian.telemetry import context, spans
@@ -102,7 +103,8 @@ class Trace:
             attributes[spans.MERIDIAN_UPSTREAM] = outcome.upstream
             attributes[spans.MERIDIAN_ENDPOINT] = outcome.endpoint
             attributes[spans.HTTP_ROUTE] = pattern
-        failure = (outcome.why or str(outcome.status)) if outcome.status >= 500 or outcome.why == "cut" else None
+        failed = outcome.status >= 500 or outcome.why.startswith(CUT)
+        failure = (outcome.why or str(outcome.status)) if failed else None
         if failure is not None:
             attributes[spans.ERROR_TYPE] = failure
         parent = self._parent.span_id if self._parent is not None else b""

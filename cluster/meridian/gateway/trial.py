@@ -44,7 +44,7 @@ class Counts:
         """Counts an exchange that is over. A client that left says nothing of the document, but how long it waited."""
         found = self._of(route)
         found.exchanges += 1
-        if status >= 500 or why == "cut":
+        if status >= 500 or why.startswith(answers.CUT):
             found.failed += 1
         elif status == _REJECTED:
             found.rejected += 1

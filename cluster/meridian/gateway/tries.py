@@ -3,15 +3,20 @@
 Invariants:
 - Every try that was begun is over exactly once, and says of its endpoint what it has shown: that it answers, that it
   fails, or nothing (the client was at fault, or a kept connection was stale).
-- Nothing is tried again once a byte of a response has come, nor a request that may not be repeated, nor one whose
-  body is no longer whole, nor beyond the worker's budget.
+- Nothing is tried again once a response has begun for the client, nor a request that may not be repeated, nor one
+  whose body is no longer whole, nor beyond the upstream's budget (core/retrying).
 """
 
+from asyncio import TimerHandle
+
 from meridian.core.balancing import Ask, choose, observe
+from meridian.core.outliers import FRESH
+from meridian.core.retrying import BLAMELESS, IDEMPOTENT, Cause, Timeouts
 from meridian.core.snapshot import Endpoint
 from meridian.gateway import affinity, answers
 from meridian.gateway.answers import Failure
 from meridian.gateway.body import RequestBody
+from meridian.gateway.dropping import drop
 from meridian.gateway.pool import PoolFullError
 from meridian.gateway.state import LiveUpstream
 from meridian.gateway.stream import DownstreamStream
@@ -24,7 +29,6 @@ QUEUE_SECONDS = 1.0
 """Beyond the connect timeout, how long an exchange waits for a connection of a full pool."""
 
 FOREVER = float("inf")
-_IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))  # RFC 9110 section 9.2.2
 _IDLE_SECONDS_MAX = 1.0  # see _try
 _FRESH_ONLY = -1.0
 
@@ -34,9 +38,9 @@ class Tries(Sweepable):
     of this when it begins."""
 
     __slots__ = (
-        "_body", "_connection", "_ended", "_index", "_request_ended", "_response_status", "_retried", "_target",
-        "_trace", "_tried", "_tries", "_try_began", "_upstream", "_waiting", "client", "head", "live", "stream",
-        "worker",
+        "_body", "_connection", "_ended", "_index", "_limits", "_pause", "_request_ended", "_response_status",
+        "_retried", "_target", "_timeouts", "_trace", "_tried", "_tries", "_try_began", "_upstream", "_waiting",
+        "client", "head", "live", "stream", "worker",
     )  # fmt: skip
 
     worker: Worker
@@ -45,7 +49,8 @@ class Tries(Sweepable):
     live: LiveRoute | None
     client: str  # its address
     _target: bytes  # as it is routed
-    _upstream: LiveUpstream  # once there is a route
+    _upstream: LiveUpstream  # once there is a route, as is the next
+    _timeouts: Timeouts
     _trace: Trace | None
     _body: RequestBody | None  # None: the request has none
     _request_ended: bool
@@ -56,6 +61,8 @@ class Tries(Sweepable):
     _tries: int
     _try_began: float  # where the upstream is not plain
     _retried: bool
+    _pause: TimerHandle | None  # before a further try
+    _limits: tuple[TimerHandle, ...]  # of what may not last longer
     _response_status: int  # of the upstream's final head, once it came
     _ended: bool
 
@@ -67,7 +74,7 @@ class Tries(Sweepable):
     def _answer(self, failure: Failure, extra: Headers | None = None) -> None:
         raise NotImplementedError
 
-    def _cut(self, reason: str) -> None:
+    def _cut(self, reason: str, by: str = "") -> None:
         raise NotImplementedError
 
     def on_events(self, events: list[Event]) -> None:
@@ -80,23 +87,27 @@ class Tries(Sweepable):
 
     # One try
 
-    def _try(self, idle_seconds_max: float) -> bool:
-        """One try on one endpoint. False: no endpoint is left to be tried, or its pool is full (then answered)."""
+    @property
+    def _live(self) -> LiveRoute:
+        assert self.live is not None
+        return self.live
+
+    def _try(self, idle_seconds_max: float) -> None:
+        """One try on one endpoint; answered where it takes no more."""
         worker, live = self.worker, self._upstream
         if live.load.active >= live.requests_max:
             self._trip("requests")
-            return False
+            return
         if live.is_plain:
             endpoint = choose(live.upstream, live.state, worker.draw, self._tried)
         else:
             endpoint = self._choose_for_request()
-        if endpoint is None:
-            return False
+        assert endpoint is not None, "_go_again leaves one that was not tried"
         index = self._index = endpoint.index
         self._tries += 1
         live.tries.value += 1
         live.health.chosen(live, index)
-        if idle_seconds_max == FOREVER and self.head.method not in _IDEMPOTENT:
+        if idle_seconds_max == FOREVER and self.head.method not in IDEMPOTENT:
             # Not to be repeated if the endpoint closes the connection under it: so not on one that is likely to be.
             idle_seconds_max = _IDLE_SECONDS_MAX
         pool = live.endpoints[index].pool or live.health.pool(live, index)
@@ -105,19 +116,18 @@ class Tries(Sweepable):
         except PoolFullError as full:
             self._try_over(None, full.why)
             self._trip(full.why)
-            return False
+            return
         if connection is not None:
             self._send(connection)
         else:
             self._waiting = True
             self.deadline = worker.coarse_now + live.upstream.connect_timeout_seconds + QUEUE_SECONDS
-        return True
 
     def _trip(self, what: str) -> None:
         """No more of this upstream is taken at the moment."""
         live = self._upstream
         live.health.tripped(live, what)
-        self._answer(answers.UPSTREAM_FULL[what], [answers.proxy_status(what)])
+        self._answer(answers.UPSTREAM_FULL[what])
 
     def _choose_for_request(self) -> Endpoint | None:
         """Where the algorithm wants to know more than who is there: of the request, or the time."""
@@ -156,27 +166,34 @@ class Tries(Sweepable):
     def on_connect_failed(self, error: Exception) -> None:
         """See pool.Waiter. Nothing was sent, so any request may go elsewhere."""
         self._waiting = False
-        failure = answers.UPSTREAM_TIMEOUT if isinstance(error, TimeoutError) else answers.UPSTREAM_REFUSED
+        failure = answers.UPSTREAM_REFUSED
+        if isinstance(error, TimeoutError):
+            failure = answers.CONNECT_TIMEOUT
+            self._upstream.health.too_late(self._upstream, "connect")
         self._try_over(False, failure.why)
-        self._again_or(failure, elsewhere=True)
+        self._again_or(failure, Cause.CONNECT)
 
-    def _leave_upstream(self, *, reuse: bool) -> None:
-        """The connection goes back to its pool, or ends; a place in the queue is given up."""
+    def _leave_upstream(self, *, reuse: bool) -> bool:
+        """The connection goes back to its pool, or ends; a place in the queue is given up, and so is a pause. True: a
+        try is to be told that it is over."""
         connection, self._connection = self._connection, None
-        if self._waiting:
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+        elif self._waiting:
             self._waiting = False
             self._upstream.health.pool(self._upstream, self._index).forget(self)
-        elif connection is None:
-            return
-        elif reuse:
-            connection.release()
-        else:
-            connection.abort()
+            return True
+        elif connection is not None:
+            if reuse:
+                connection.release()
+            else:
+                connection.abort()
+            return True
+        return False
 
     def _try_over(self, succeeded: bool | None, why: str | None) -> None:
         """Once for each try. None: it says nothing of the endpoint. A 5xx is a success here: the endpoint answers."""
-        if self.live is None or self._index < 0:
-            return
         live = self._upstream
         if succeeded is False:
             live.failures.value += 1
@@ -204,32 +221,19 @@ class Tries(Sweepable):
         if self._response_status:
             self._try_over(False, failure.why)
             self._cut(reason)
-        elif silent and self.head.method in _IDEMPOTENT:
-            # A connection that was kept alive may have been closed at any time: that says nothing of the endpoint.
-            self._try_over(None if stale else False, failure.why)
-            self._again_or(failure, elsewhere=not stale)
-        else:
-            self._try_over(None if silent and stale else False, failure.why)
+        elif malformed:
+            self._try_over(False, failure.why)
             self._answer(failure)
-
-    def _again_or(self, failure: Failure, *, elsewhere: bool) -> None:
-        """The one way back: another try if tries, body and budget allow it, else the failure is the answer."""
-        worker = self.worker
-        if elsewhere:
-            self._tried = (*self._tried, self._index)
-        replayable = self._body is None or self._body.kept is not None
-        if replayable and self._tries <= self._upstream.upstream.retries and worker.may_retry():
-            if not self._retried:
-                self._retried = True
-                worker.retrying += 1
-            if self._try(FOREVER if elsewhere else _FRESH_ONLY) or self._ended:
-                return
-        self._answer(failure)
+        else:
+            # A connection that was kept alive may have been closed at any time: that says nothing of the endpoint.
+            cause = Cause.STALE if silent and stale else Cause.RESET
+            self._try_over(None if cause in BLAMELESS else False, failure.why)
+            self._again_or(failure, cause)
 
     def expire(self, now: float) -> None:
         """The deadline has passed. Whose turn it was decides what that means."""
         self.deadline = FOREVER
-        waiting, connection = self._waiting, self._connection
+        waiting, connection, live = self._waiting, self._connection, self._upstream
         if connection is None and not waiting:
             return
         client_is_slow = not self.stream.writable
@@ -237,12 +241,122 @@ class Tries(Sweepable):
         if waiting:
             self._try_over(None, answers.UPSTREAM_BUSY.why)
             self._answer(answers.UPSTREAM_BUSY)
+        elif self._response_status and client_is_slow:
+            self._try_over(None, answers.UPSTREAM_TIMEOUT.why)
+            self._cut("the client does not read", "_client")
         elif self._response_status:
-            self._try_over(None if client_is_slow else False, answers.UPSTREAM_TIMEOUT.why)
-            self._cut("the client does not read" if client_is_slow else "the upstream fell silent")
+            live.health.too_late(live, "idle")
+            self._try_over(False, answers.UPSTREAM_TIMEOUT.why)
+            self._cut("the upstream fell silent", "_idle")
         elif not self._request_ended and connection is not None and connection.writable:
             self._try_over(None, answers.BODY_TIMEOUT.why)
             self._answer(answers.BODY_TIMEOUT)
-        else:  # what the upstream says is not read while the client takes nothing: that does not speak against it
-            self._try_over(None if client_is_slow else False, answers.UPSTREAM_TIMEOUT.why)
-            self._answer(answers.UPSTREAM_TIMEOUT)
+        else:
+            failure = answers.TRY_TIMEOUT if self._timeouts.per_try else answers.UPSTREAM_TIMEOUT
+            live.health.too_late(live, "try" if self._timeouts.per_try else "response")
+            # What the upstream says is not read while the client takes nothing: that does not speak against it.
+            self._try_over(None if client_is_slow else False, failure.why)
+            self._again_or(failure, Cause.TIMEOUT)
+
+    def _answered_badly(self, head: ResponseHead, events: list[Event]) -> bool:
+        """Whether this response is worth another try: then nobody sees it. `events` is the batch that it came in."""
+        if head.status not in self._live.retry.statuses or not self._may_go_again(Cause.STATUS):
+            return False
+        worker, live = self.worker, self._upstream
+        if not live.is_plain or live.endpoints[self._index].outlier is not FRESH:
+            self._on_first_byte(head, worker.clock())
+        connection, self._connection = self._connection, None
+        assert connection is not None
+        drop(connection, events)
+        self._response_status = head.status  # for the span of the try
+        self._try_over(True, None)
+        self._response_status = 0
+        self._go_again(Cause.STATUS, _retry_after(head.headers))
+        return True
+
+    # The one way back
+
+    def _again_or(self, failure: Failure, cause: Cause) -> None:
+        """Another try if policy, body and budget allow it, else the failure is the answer."""
+        if self._may_go_again(cause):
+            self._go_again(cause)
+        else:
+            self._answer(failure)
+
+    def _may_go_again(self, cause: Cause) -> bool:
+        """Takes room for a further try."""
+        live, body = self._upstream, self._body
+        if not self._live.retry.allows(cause, self.head.method, self._tries):
+            return False
+        if body is not None and body.kept is None:
+            return False
+        if not live.health.allows_another(live, cause, self.worker.coarse_now, retrying=self._retried):
+            return False
+        if not self._retried:
+            self._retried = True
+            live.load.retrying += 1
+        return True
+
+    def _go_again(self, cause: Cause, asked_seconds: float = 0.0) -> None:
+        """At once or after a pause; elsewhere while an endpoint is left that was not tried, unless the connection alone
+        was at fault."""
+        if cause is not Cause.STALE:
+            self._tried = (*self._tried, self._index)
+        rests = len(self._tried) >= len(self._upstream.endpoints)
+        if rests:  # all were tried: from the beginning, but for the last one
+            self._tried = (self._index,) if len(self._upstream.endpoints) > 1 else ()
+        blameless = cause in BLAMELESS
+        idle_seconds_max = _FRESH_ONLY if blameless else FOREVER
+        pause = self._live.retry.pause_seconds(
+            self._tries, self.worker.draw, at_once=blameless or not rests, asked_seconds=asked_seconds
+        )
+        if pause:
+            self.deadline = FOREVER
+            self._pause = self.worker.loop.call_later(pause, self._resume, idle_seconds_max)
+        else:
+            self._try(idle_seconds_max)
+
+    def _resume(self, idle_seconds_max: float) -> None:
+        """The pause is over."""
+        self._pause = None
+        self._try(idle_seconds_max)
+
+    # What may not last longer, however much comes
+
+    def _bound(self) -> None:
+        """Once there is a route with such limits."""
+        if self._timeouts.stream < FOREVER:
+            self._limit_to(self._timeouts.stream, answers.STREAM_TIMEOUT, "stream")
+        if self._request_ended:
+            self._bound_answer()
+
+    def _bound_answer(self) -> None:
+        """Once the request has come whole."""
+        if self._timeouts.total < FOREVER:
+            self._limit_to(self._timeouts.total, answers.TOTAL_TIMEOUT, "total")
+
+    def _limit_to(self, seconds: float, failure: Failure, what: str) -> None:
+        timer = self.worker.loop.call_later(seconds, self._out_of_time, failure, what)
+        self._limits = (*self._limits, timer)
+
+    def _out_of_time(self, failure: Failure, what: str) -> None:
+        live = self._upstream
+        live.health.too_late(live, what)
+        client_is_slow = not self.stream.writable
+        if self._leave_upstream(reuse=False):
+            # An endpoint had all that time, unless others had some of it: those that hang must be seen.
+            at_fault = what == "total" and self._tries == 1 and not client_is_slow
+            self._try_over(False if at_fault else None, failure.why)
+        if self._response_status:
+            self._cut(f"the {what} time is over", f"_{what}")
+        else:
+            self._answer(failure)
+
+
+def _retry_after(headers: Headers) -> float:
+    """What an upstream asks for, in seconds (RFC 9110 section 10.2.3). A date is taken for longer than any pause: it
+    says whole seconds, and by the upstream's clock."""
+    for name, value in headers:
+        if name == b"retry-after":
+            return float(value) if value.isdigit() and len(value) <= 9 else FOREVER
+    return 0.0

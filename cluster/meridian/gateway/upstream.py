@@ -124,6 +124,10 @@ class UpstreamConnection(asyncio.Protocol):
         )
         self._user = user
 
+    def hand_to(self, user: User) -> None:
+        """What comes from now on is for `user`."""
+        self._user = user
+
     def send_data(self, data: bytes, *, end: bool) -> None:
         """See ClientCodec."""
         self._codec.send_data(1, data, end=end)

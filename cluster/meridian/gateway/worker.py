@@ -7,6 +7,7 @@ from email.utils import formatdate
 from typing import Any
 
 from meridian.core.authentication import Gate
+from meridian.core.retrying import Policy, Timeouts
 from meridian.core.routing import Route
 from meridian.core.snapshot import Limit, Snapshot
 from meridian.gateway.admission import Admission
@@ -18,11 +19,6 @@ from meridian.gateway.state import Health, LiveUpstream
 from meridian.gateway.trial import Counts
 from meridian.gateway.trial_limits import TrialAdmission
 from meridian.telemetry.metrics import REQUESTS, Counter, Histogram, Metrics
-
-RETRY_SHARE = 0.2
-RETRIES_SPARE = 10
-"""Exchanges on a further try are at most so many of all under way, and so many more: when most tries fail, retries
-would otherwise double the load on what is left (retry storms)."""
 
 _CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 
@@ -37,6 +33,8 @@ class LiveRoute:
     limits: tuple[Limit, ...]
     limits_before: tuple[Limit, ...]  # those of them that count also a request that cannot say who asks
     stages: tuple[Callable[[Any], bool], ...]  # see gateway/stages
+    retry: Policy
+    timeouts: Timeouts
     by_class: tuple[Counter, ...]  # answers, by the first digit of their status less one
     seconds: Histogram
     request_bytes: Counter
@@ -109,7 +107,7 @@ class Worker:
         self.date = b""
         self._date_at = -1
         self.set_date()
-        self._loop = loop
+        self.loop = loop
         self._region = region
         self.health = Health(loop, region, metrics, self.coarse_now)
         self.limits = limits
@@ -120,7 +118,6 @@ class Worker:
         self._retiring: list[Health] = []  # of candidates, until their last exchange is over
         self.verdict_version = self.verdict_fallback = 0
         self.exchanges: set[Sweepable] = set()
-        self.retrying = 0
         self.no_route = self._counters("")
         self._id_prefix = draw_bytes(6).hex().encode()
         self._id_count = 0
@@ -138,7 +135,7 @@ class Worker:
     def begin_trial(self, candidate: Snapshot, share: float, generation: int) -> None:
         """Lets `share` of the exchanges take `candidate` from now on, and counts both apart from zero."""
         self.end_trial()
-        health = Health(self._loop, self._region, self.metrics, self.coarse_now)
+        health = Health(self.loop, self._region, self.metrics, self.coarse_now)
         health.replace(candidate)
         health.follow(self.health)
         # A worker that lives on loans tries limits whole: those in force hold all the same.
@@ -185,13 +182,15 @@ class Worker:
         """The live form of a route of `installed`, which is present (or tried) while an exchange takes its route."""
         live = installed.routes.get(route.name)
         if live is None:
-            limits = installed.snapshot.limits
+            limits, upstream = installed.snapshot.limits, installed.health.upstream(route.upstream)
+            retry = route.retry or upstream.upstream.retry
             live = installed.routes[route.name] = LiveRoute(
-                route, installed.health.upstream(route.upstream),
+                route, upstream,
                 installed.snapshot.gates[route.authenticator] if route.authenticator is not None else None,
                 installed.admission.limits_of([limits[name] for name in route.limits]),
                 installed.admission.limits_of([limits[name] for name in route.limits[: route.limits_before]]),
-                stages,
+                stages, retry,
+                upstream.upstream.timeouts.under(retry, route.timeout_seconds, route.stream_seconds_max),
                 *self._counters(route.name),
             )  # fmt: skip
         return live
@@ -207,10 +206,6 @@ class Worker:
         """A name that no other request has: 48 bits of this process and a count. Not a secret."""
         self._id_count += 1
         return b"%b%08x" % (self._id_prefix, self._id_count)
-
-    def may_retry(self) -> bool:
-        """Whether the budget allows one exchange more on a further try."""
-        return self.retrying < RETRY_SHARE * len(self.exchanges) + RETRIES_SPARE
 
     def count(
         self, route: LiveRoute | None, status: int, duration_seconds: float, request_body_bytes: int,
