@@ -68,10 +68,16 @@ class CookieJar:
 
         `wall_clock` gives seconds since 1970, as all servers under one secret must.
         """
+        self._wall_clock = wall_clock
+        self._known: dict[tuple[bytes, str], bytes] = {}
+        self.replace(secrets)
+
+    def replace(self, secrets: Sequence[bytes]) -> None:
+        """Goes on with other secrets. Raises ValueError."""
         if not secrets or any(len(secret) != 16 for secret in secrets):
             raise ValueError("cookies need at least one secret, of 16 bytes each")
-        self._secrets, self._wall_clock = tuple(secrets), wall_clock
-        self._known: dict[tuple[bytes, str], bytes] = {}
+        self._secrets = tuple(secrets)
+        self._known.clear()  # what an old secret made is looked at anew when it is shown
 
     def __len__(self) -> int:
         """How many clients are remembered."""

@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import json
 import socket
+from collections.abc import AsyncIterator
 
 import dns.asyncquery
+import dns.edns
 import dns.flags
 import dns.message
 import pytest
@@ -14,7 +16,7 @@ from tests.nodes.test_checks import issue
 from meridian.nodes.compiling import Unfit
 from meridian.nodes.dns_worker import DnsDuties
 from meridian.nodes.settings import Settings
-from meridian_proto.v1.channel_pb2 import Config
+from meridian_proto.v1.channel_pb2 import Config, CookieSecrets, Frame
 
 HOST = "127.0.0.1"
 
@@ -54,6 +56,52 @@ async def test_a_limit_of_answers_comes_stays_and_goes_with_the_document() -> No
             await running
     throttled = next(series for series in duties.series() if series.name == "meridian_dns_throttled_total")
     assert throttled.value == 2
+
+
+async def test_a_cookie_is_known_to_another_worker_and_over_a_change_of_the_secret() -> None:
+    """A limit that admits nothing shows it: who brings a cookie that is valid is answered all the same."""
+    old, new = bytes(16), bytes(range(16))
+    limit: dict[str, object] = {"limit": {"rate": "1/h", "burst": 1, "slip": 1}}
+    async with contextlib.AsyncExitStack() as stack:
+        workers = [await stack.enter_async_context(serving(limit)) for _ in range(2)]
+        for duties, _ in workers:
+            duties.on_state(Frame(cookie_secrets=CookieSecrets(secrets=[old])))
+
+        async def ask(port: int, cookie: bytes) -> tuple[bool, bytes]:
+            option = dns.edns.GenericOption(dns.edns.OptionType.COOKIE, cookie)
+            query = dns.message.make_query("www.gw.example.com", "A", options=[option])
+            answer = await dns.asyncquery.udp(query, HOST, timeout=5, port=port)
+            return bool(answer.answer), b"".join(option.to_wire() or b"" for option in answer.options)
+
+        (_, first_port), (two, second_port) = workers
+        _, given = await ask(first_port, b"client's")
+        assert len(given) == 24
+        await ask(second_port, b"client's")
+        assert await ask(second_port, b"client's" + bytes(16)) == (False, b""), "over the limit, and no proof"
+        assert await ask(second_port, given) == (True, given)
+        two.on_state(Frame(cookie_secrets=CookieSecrets(secrets=[new, old])))
+        assert await ask(second_port, given) == (True, given), "of the secret before"
+        two.on_state(Frame(cookie_secrets=CookieSecrets(secrets=[b"short"])))
+        assert await ask(second_port, given) == (True, given), "nonsense from an agent changes nothing"
+        two.on_state(Frame(cookie_secrets=CookieSecrets(secrets=[new])))
+        assert await ask(second_port, given) == (False, b""), "its secret is gone"
+
+
+@contextlib.asynccontextmanager
+async def serving(settings: dict[str, object]) -> AsyncIterator[tuple[DnsDuties, int]]:
+    """Duties that serve the zone over UDP, and on which port."""
+    duties = DnsDuties(Settings("one", "eu", advertise=(HOST,)))
+    duties.compile(config(1, dns=settings))()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.bind((HOST, 0))
+        duties.on_sockets({("udp", *udp.getsockname()): udp})
+        running = asyncio.get_running_loop().create_task(duties.run())
+        try:
+            yield duties, udp.getsockname()[1]
+        finally:
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
 
 
 def test_certificates_are_wanted_only_where_tls_is_served() -> None:

@@ -1,8 +1,12 @@
-"""DNS answers of the running cluster: nearest region first, from every node."""
+"""DNS answers of the running cluster: nearest region first, from every node; and cookies that all of them know."""
 
 import subprocess
 
+import dns.edns
+import dns.message
+import dns.query
 from tests.local_cluster import LocalCluster, ask_dns
+from tests.support import wait_until
 
 CLIENTS = {"eu-west": "192.0.2.0/24", "us-east": "198.51.100.0/24", "ap-south": "203.0.113.0/24"}
 
@@ -25,3 +29,23 @@ def test_dig_gets_the_same(cluster: LocalCluster) -> None:
         lines = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.split()
         expected = next(n.host for n in cluster.nodes().values() if n.region == region)
         assert lines[:2] == ["shop.gw.example.com.", expected]
+
+
+def cookie_of(server: str, cookie: bytes) -> bytes:
+    """The cookie that a server gives to who shows `cookie`."""
+    host, _, port = server.rpartition(":")
+    option = dns.edns.GenericOption(dns.edns.OptionType.COOKIE, cookie)
+    query = dns.message.make_query("shop.gw.example.com", "A", options=[option])
+    answer = dns.query.udp(query, host, timeout=5, port=int(port), source="127.0.0.1")
+    (given,) = (option for option in answer.options if option.otype == 10)
+    return given.to_wire() or b""
+
+
+async def test_a_cookie_of_one_server_is_valid_on_the_others(cluster: LocalCluster) -> None:
+    servers = [node.dns for node in cluster.nodes().values()]
+
+    def one_for_all() -> bool:
+        given = cookie_of(servers[0], b"client's")
+        return all(cookie_of(server, given) == given for server in servers)
+
+    await wait_until(one_for_all, within_seconds=20, what="one secret of cookies on all nodes")

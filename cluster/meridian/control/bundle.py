@@ -2,7 +2,7 @@
 one in the clear, and history shows it by fingerprint only.
 
 Sealing is AES-256-GCM under a key derived from the cluster key (HKDF-SHA256, RFC 5869), a fresh nonce of 96 bits for
-each file, and the file's name as associated data, so that a sealed key cannot be put into another's place.
+each secret, and its place (a file's name) as associated data, so that a sealed key cannot be put into another's place.
 """
 
 import base64
@@ -51,13 +51,33 @@ def derive_key(cluster_key: bytes, purpose: str) -> bytes:
     return HKDF(SHA256(), 32, salt=None, info=f"meridian/v1/{purpose}".encode()).derive(cluster_key)
 
 
+class Sealer:
+    """Seals and opens the secrets of one purpose."""
+
+    def __init__(self, cluster_key: bytes, purpose: str) -> None:
+        """Raises BundleError if the cluster key is too short to be one."""
+        self._box = AESGCM(derive_key(cluster_key, purpose))
+
+    def seal(self, place: str, content: bytes) -> str:
+        """A secret for the store, in base64."""
+        nonce = os.urandom(NONCE_BYTES)
+        return base64.b64encode(nonce + self._box.encrypt(nonce, content, place.encode())).decode()
+
+    def open(self, place: str, sealed: str) -> bytes:
+        """What was sealed for this place. Raises BundleError for another cluster's key or a damaged secret."""
+        try:
+            raw = base64.b64decode(sealed)
+            return self._box.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], place.encode())
+        except (InvalidTag, ValueError):
+            raise BundleError(
+                f"{place} was sealed under another cluster key; give every node the same key file"
+            ) from None
+
+
 def seal(bundle: Bundle, cluster_key: bytes) -> bytes:
     """Encodes a bundle for the store."""
-    box = AESGCM(derive_key(cluster_key, "files"))
-    sealed = {}
-    for name, content in bundle.files.items():
-        nonce = os.urandom(NONCE_BYTES)
-        sealed[name] = base64.b64encode(nonce + box.encrypt(nonce, content, name.encode())).decode()
+    sealer = Sealer(cluster_key, "files")
+    sealed = {name: sealer.seal(name, content) for name, content in bundle.files.items()}
     fingerprints = {name: fingerprint(content) for name, content in bundle.files.items()}
     return msgspec.json.encode(_Payload(bundle.text, sealed, fingerprints))
 
@@ -65,17 +85,8 @@ def seal(bundle: Bundle, cluster_key: bytes) -> bytes:
 def unseal(payload: bytes, cluster_key: bytes) -> Bundle:
     """Decodes what `seal` made. Raises BundleError for another cluster's key or a damaged payload."""
     found = _decode(payload)
-    box = AESGCM(derive_key(cluster_key, "files"))
-    files = {}
-    for name, text in found.sealed.items():
-        raw = base64.b64decode(text)
-        try:
-            files[name] = box.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], name.encode())
-        except InvalidTag:
-            raise BundleError(
-                f"{name} was sealed under another cluster key; give every node the same key file"
-            ) from None
-    return Bundle(found.text, files)
+    sealer = Sealer(cluster_key, "files")
+    return Bundle(found.text, {name: sealer.open(name, sealed) for name, sealed in found.sealed.items()})
 
 
 def describe(payload: bytes) -> tuple[str, dict[str, str]]:

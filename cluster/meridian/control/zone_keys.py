@@ -10,7 +10,6 @@ ours) stay in use, and the leader writes them back; they go only after the paren
 """
 
 import asyncio
-import base64
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,10 +17,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 import msgspec
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from meridian.control.bundle import NONCE_BYTES, derive_key
+from meridian.control.bundle import BundleError, Sealer
 from meridian.control.disk import SnapshotDisk
 from meridian.control.fences import revision_of
 from meridian.core import keyrolls
@@ -98,7 +95,7 @@ class ZoneKeeper:
         """`generate(algorithm)` makes a private key in PKCS #8; `changed` is told all keyrings after each change."""
         self.keyrings: Mapping[str, Keyring] = {}
         self._store, self._keys, self._disk = store, keys, disk
-        self._box = AESGCM(derive_key(cluster_key, "zone-keys"))
+        self._sealer = Sealer(cluster_key, "zone-keys")
         self._generate, self._fence, self._wall_clock, self._changed = generate, fence, wall_clock, changed
         self._wishes: Mapping[str, Wish | None] = {}
         self._items: Mapping[str, Item] | None = None
@@ -212,7 +209,7 @@ class ZoneKeeper:
     def _begin(self, zone: str, wish: Wish) -> _Record:
         roles = (Role.KSK, Role.ZSK) if wish.split else (Role.CSK,)
         ids = {role: os.urandom(KEY_ID_BYTES).hex() for role in roles}
-        sealed = {key: self._seal(zone, key, self._generate(wish.algorithm)) for key in ids.values()}
+        sealed = {key: self._sealer.seal(_place(zone, key), self._generate(wish.algorithm)) for key in ids.values()}
         return _Record(zone, wish.algorithm, keyrolls.begin(ids, wish.times, self._wall_clock()), sealed)
 
     # Of an operator
@@ -226,7 +223,7 @@ class ZoneKeeper:
         event = make(new)
         if (why := keyrolls.refusal(record.state, event)) is not None:
             raise KeysRefused(f"zone {zone}: {why}")
-        sealed = {new: self._seal(zone, new, self._generate(record.algorithm))} if makes_key else {}
+        sealed = {new: self._sealer.seal(_place(zone, new), self._generate(record.algorithm))} if makes_key else {}
         record = _Record(record.zone, record.algorithm, record.state, {**record.sealed, **sealed})
         stepped = keyrolls.step(record.state, event, self._wall_clock())
         forgotten = [command.key for command in stepped.commands]
@@ -243,18 +240,11 @@ class ZoneKeeper:
         result = await self._store.txn([*when, ModifiedAt(item.key, item.mod_revision)], [then])
         return result.succeeded
 
-    # Sealing
-
-    def _seal(self, zone: str, key: str, content: bytes) -> str:
-        nonce = os.urandom(NONCE_BYTES)
-        return base64.b64encode(nonce + self._box.encrypt(nonce, content, _bound(zone, key))).decode()
-
     def _open(self, zone: str, key: str, sealed: str) -> bytes | None:
         try:
-            raw = base64.b64decode(sealed)
-            return self._box.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], _bound(zone, key))
-        except (InvalidTag, ValueError):
-            _log.error("zone %s: key %s was sealed under another cluster key; give every node the same file", zone, key)
+            return self._sealer.open(_place(zone, key), sealed)
+        except BundleError as error:
+            _log.error("zone %s: key %s stays unused: %s", zone, key, error)
             return None
 
 
@@ -274,8 +264,8 @@ def _may_go(state: ZoneKeys) -> bool:
     return state.exit is keyrolls.Exit.GONE or all(track.phase is Phase.HIDDEN for track in state.tracks)
 
 
-def _bound(zone: str, key: str) -> bytes:
-    return f"{zone}/{key}".encode()
+def _place(zone: str, key: str) -> str:
+    return f"{zone}/{key}"
 
 
 def _decoded(item: Item) -> _Record | None:

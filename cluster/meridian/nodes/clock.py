@@ -24,6 +24,11 @@ def unix_nanoseconds() -> int:
     return time.time_ns()
 
 
+def unix_seconds() -> float:
+    """Seconds since 1970: `unix_nanoseconds`, for what outlasts processes and machines (keys, secrets of cookies)."""
+    return unix_nanoseconds() / 1e9
+
+
 def boot_id() -> str:
     """Which boot of the machine this is: `now` of two boots cannot be compared."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

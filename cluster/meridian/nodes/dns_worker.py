@@ -46,14 +46,14 @@ class DnsDuties:
         self._doubt_ends: float | None = None
         self._in_force = RegionView(0, {})
         self._verdict = Verdict()
-        # The secret lasts as long as this process: a client whose cookie another one made is given a new one.
-        cookies = CookieJar([secrets.token_bytes(16)], lambda: clock.unix_nanoseconds() // 10**9)
+        # Until the cluster's secrets come, cookies are this process' own: others renew them.
+        self._cookies = CookieJar([secrets.token_bytes(16)], clock.unix_seconds)
         self._server = DnsServer(
             ZoneSet(),
             self._in_force,
             open_geo(settings.geo_file),
             server_id=settings.name.encode(),
-            cookies=cookies,
+            cookies=self._cookies,
         )
         self._limit: dns_words.AnswerLimit | None = None
         self._tls_port = settings.dns_tls_port
@@ -128,9 +128,11 @@ class DnsDuties:
         await self._server.serve(udp, tcp, tls, self._tls.context_for(["dot"]) if tls else None)
 
     def on_state(self, frame: Frame) -> None:
-        """Only the verdict and the zones' keys concern DNS."""
+        """Only the verdict, the zones' keys and the secrets of cookies concern DNS."""
         if frame.WhichOneof("body") == "zone_keys":
             self._take_keys(frame)
+        elif frame.WhichOneof("body") == "cookie_secrets":
+            self._take_cookie_secrets(frame)
         elif frame.WhichOneof("body") == "verdict":
             self._verdict = verdict_from_proto(frame.verdict, clock.now())
             try:
@@ -154,6 +156,12 @@ class DnsDuties:
         zones = self._server.holdings.zones
         self._server.swap(zones=sign_zones(zones, self._zones, self._keys, self._signatures))
         self._keyed.set()
+
+    def _take_cookie_secrets(self, frame: Frame) -> None:
+        try:
+            self._cookies.replace(frame.cookie_secrets.secrets)
+        except ValueError as error:  # from an agent of another version
+            logs.log("error", "secrets of cookies not understood, going on with those before", reason=str(error))
 
     def on_sockets(self, sockets: BoundSockets) -> None:
         """The sockets that the launcher bound; they never change in a node's life."""

@@ -27,6 +27,7 @@ from meridian.admin.status import Status, ZoneKeysStatus
 from meridian.control import seat_orders
 from meridian.control.backup import BackupError, Made, Restored, Seen, back_up, restore
 from meridian.control.configuration import Configuration
+from meridian.control.cookie_secrets import CookieKeeper
 from meridian.control.disk import SnapshotDisk
 from meridian.control.driver import ControlPlane, Handlers, Identity
 from meridian.control.driver import Settings as ControlSettings
@@ -63,7 +64,7 @@ from meridian.telemetry.exposition import render
 from meridian.telemetry.metrics import IN_FORCE, MERGED, Series
 from meridian.telemetry.spans import SpanRecord
 from meridian_dns.signing import generate_der
-from meridian_proto.v1.channel_pb2 import Frame
+from meridian_proto.v1.channel_pb2 import CookieSecrets, Frame
 from meridian_proto.v1.spending_pb2 import Letter, Letters
 
 SEATS_SECONDS = 10.0
@@ -135,8 +136,17 @@ class Headquarters:
             cluster_key,
             generate=generate_der,
             fence=self.control.leadership.fence,
-            wall_clock=lambda: clock.unix_nanoseconds() / 1e9,
+            wall_clock=clock.unix_seconds,
             changed=lambda keyrings: self._crew.send(zone_keys_frame(keyrings), "dns"),
+        )
+        self._cookie_keeper = CookieKeeper(
+            store,
+            keys,
+            disk,
+            cluster_key,
+            fence=self.control.leadership.fence,
+            wall_clock=clock.unix_seconds,
+            changed=lambda secrets: self._crew.send(Frame(cookie_secrets=CookieSecrets(secrets=secrets)), "dns"),
         )
         self._meter = LoadMeter(clock.now)
         self.configuration = Configuration(store, keys, cluster_key, CHECKS)
@@ -172,8 +182,10 @@ class Headquarters:
     async def run(self) -> None:
         """Runs until cancelled. Raises control.peers.PeerPortTaken in a group."""
         await self._zone_keeper.load()
+        await self._cookie_keeper.load()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._zone_keeper.run())
+            tasks.create_task(self._cookie_keeper.run())
             tasks.create_task(self._flow.run())
             tasks.create_task(self.export.run())
             tasks.create_task(self.control.run())

@@ -132,6 +132,10 @@ class Keys:
         """Returns the key where a node says which value of a limit it keeps to."""
         return f"{self.limit_acks()}{_checked(limit)}/{_checked(node)}"
 
+    # What all DNS servers share beside the document and the zones' keys: outlived by nothing, so no backup has it.
+    def dns_cookies(self) -> str:
+        return f"{self.root()}dns/cookies"
+
     # Purges of the cache, ACME orders and challenges, and the encrypted private keys.
     def cache(self) -> str:
         return f"{self.root()}cache/"

@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Frame(_message.Message):
-    __slots__ = ("sequence", "hello", "config", "verdict", "endpoint_health", "allowance", "drain", "config_ack", "spans", "metrics", "confirmed", "spenders", "letters", "zone_keys", "candidate", "trial", "candidate_ack", "tallies")
+    __slots__ = ("sequence", "hello", "config", "verdict", "endpoint_health", "allowance", "drain", "config_ack", "spans", "metrics", "confirmed", "spenders", "letters", "zone_keys", "candidate", "trial", "candidate_ack", "tallies", "cookie_secrets")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     HELLO_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FIELD_NUMBER: _ClassVar[int]
@@ -28,6 +28,7 @@ class Frame(_message.Message):
     TRIAL_FIELD_NUMBER: _ClassVar[int]
     CANDIDATE_ACK_FIELD_NUMBER: _ClassVar[int]
     TALLIES_FIELD_NUMBER: _ClassVar[int]
+    COOKIE_SECRETS_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     hello: Hello
     config: Config
@@ -46,7 +47,8 @@ class Frame(_message.Message):
     trial: Trial
     candidate_ack: ConfigAck
     tallies: Tallies
-    def __init__(self, sequence: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., config: _Optional[_Union[Config, _Mapping]] = ..., verdict: _Optional[_Union[_health_pb2.Verdict, _Mapping]] = ..., endpoint_health: _Optional[_Union[EndpointHealth, _Mapping]] = ..., allowance: _Optional[_Union[_spending_pb2.Allowance, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., config_ack: _Optional[_Union[ConfigAck, _Mapping]] = ..., spans: _Optional[_Union[Spans, _Mapping]] = ..., metrics: _Optional[_Union[Metrics, _Mapping]] = ..., confirmed: _Optional[_Union[_spending_pb2.Confirmed, _Mapping]] = ..., spenders: _Optional[_Union[_spending_pb2.Spenders, _Mapping]] = ..., letters: _Optional[_Union[_spending_pb2.Letters, _Mapping]] = ..., zone_keys: _Optional[_Union[ZoneKeys, _Mapping]] = ..., candidate: _Optional[_Union[Config, _Mapping]] = ..., trial: _Optional[_Union[Trial, _Mapping]] = ..., candidate_ack: _Optional[_Union[ConfigAck, _Mapping]] = ..., tallies: _Optional[_Union[Tallies, _Mapping]] = ...) -> None: ...
+    cookie_secrets: CookieSecrets
+    def __init__(self, sequence: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., config: _Optional[_Union[Config, _Mapping]] = ..., verdict: _Optional[_Union[_health_pb2.Verdict, _Mapping]] = ..., endpoint_health: _Optional[_Union[EndpointHealth, _Mapping]] = ..., allowance: _Optional[_Union[_spending_pb2.Allowance, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., config_ack: _Optional[_Union[ConfigAck, _Mapping]] = ..., spans: _Optional[_Union[Spans, _Mapping]] = ..., metrics: _Optional[_Union[Metrics, _Mapping]] = ..., confirmed: _Optional[_Union[_spending_pb2.Confirmed, _Mapping]] = ..., spenders: _Optional[_Union[_spending_pb2.Spenders, _Mapping]] = ..., letters: _Optional[_Union[_spending_pb2.Letters, _Mapping]] = ..., zone_keys: _Optional[_Union[ZoneKeys, _Mapping]] = ..., candidate: _Optional[_Union[Config, _Mapping]] = ..., trial: _Optional[_Union[Trial, _Mapping]] = ..., candidate_ack: _Optional[_Union[ConfigAck, _Mapping]] = ..., tallies: _Optional[_Union[Tallies, _Mapping]] = ..., cookie_secrets: _Optional[_Union[CookieSecrets, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("protocol", "kind", "slot", "config_version", "pid")
@@ -132,6 +134,12 @@ class ZoneKey(_message.Message):
     signs_zone: bool
     offered: bool
     def __init__(self, algorithm: _Optional[int] = ..., private_key: _Optional[bytes] = ..., entry_point: _Optional[bool] = ..., signs_keys: _Optional[bool] = ..., signs_zone: _Optional[bool] = ..., offered: _Optional[bool] = ...) -> None: ...
+
+class CookieSecrets(_message.Message):
+    __slots__ = ("secrets",)
+    SECRETS_FIELD_NUMBER: _ClassVar[int]
+    secrets: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, secrets: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Drain(_message.Message):
     __slots__ = ("on",)
