@@ -1,11 +1,9 @@
-"""README's commands work as they stand, and what runs them finds what does not."""
+"""What runs README's commands (tests/local/test_readme) finds what does not work."""
 
 import os
 from pathlib import Path
 
 import pytest
-from tests.local_cluster import LocalCluster
-from tests.support import ROOT
 from tests.tidy.readme import Block, PageError, parse, run
 
 PAGE = """
@@ -94,22 +92,3 @@ async def test_a_block_that_is_not_as_said_is_red(page: str, message: str, tmp_p
 async def test_an_expected_failure_ends_its_block_and_the_page_goes_on(tmp_path: Path) -> None:
     page = "<!-- run\nexit: 2\n-->\n```sh\necho before\n(exit 2)\necho after\n```\n```sh\necho next\n```"
     assert [output.split() for output in await run_page(page, tmp_path)] == [["before"], ["next"]]
-
-
-@pytest.mark.timeout(900)
-async def test_readme(tmp_path: Path, local_cluster: LocalCluster) -> None:
-    """In this checkout, with its state in a folder of its own."""
-    local_cluster.down()  # it has the same addresses
-    page = (ROOT / "README.md").read_text()
-    blocks = parse(page)
-    assert blocks or not page.strip(), "README has no command to try"
-    for name in ("state", "blocks"):
-        (tmp_path / name).mkdir()
-    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}
-    environment.pop("MERIDIAN_LOCAL", None)
-    try:
-        await run(blocks, ROOT, environment, tmp_path / "blocks")
-    finally:
-        if any("scripts/up" in block.text for block in blocks):
-            down = [Block(0, "scripts/down\n")]
-            await run(down, ROOT, environment, tmp_path / "blocks")
