@@ -225,6 +225,8 @@ def _listener_ports(document: "Document") -> tuple[int, int]:
 
     http = https = 0
     for listener in document.listeners:
+        if listener.passes_through:
+            continue
         port = split_host_port(listener.bind)[1]
         if listener.uses_tls:
             https = https or port

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from meridian.core.addresses import checked_bind, checked_ip, checked_near, checked_network
 from meridian.core.authentication import Authenticator
 from meridian.core.dns_words import Dns, Group, Steering, TsigKey, Zone
+from meridian.core.l4_words import L4Route
 from meridian.core.limit_words import Limit, checked_rate
 from meridian.core.route_words import Route
 from meridian.core.upstream_words import Upstream
@@ -22,11 +23,13 @@ from meridian.core.words import Name, Seconds, Word
 FILE_BYTES_MAX = 1024 * 1024  # a certificate chain with its key has some KiB, a secret less; more is the wrong file
 ZONE_FILE_BYTES_MAX = 8 * 1024 * 1024  # 150,000 records; with them, the whole of a document is below the store's limit
 
-Protocol = Literal["h1", "h2", "h3"]
+Protocol = Literal["h1", "h2", "h3", "tcp", "udp"]
 
 
 class Listener(Word):
-    """An address where every node accepts connections. TLS is on where h2 or h3 is, or where `tls` says so."""
+    """An address where every node accepts connections. TLS is on where h2 or h3 is, or where `tls` says so. What comes
+    to a listener of tcp or udp passes through, see `l4_routes`.
+    """
 
     name: Name
     bind: Annotated[str, AfterValidator(checked_bind)] = Field(description="0.0.0.0:443 or [::]:443; see --address")
@@ -49,6 +52,19 @@ class Listener(Word):
     def _tls_fits(self) -> "Listener":
         if self.tls is False and {"h2", "h3"} & set(self.protocols):
             raise ValueError("h2 and h3 need TLS; leave out tls: false, or serve only h1 here")
+        return self
+
+    @property
+    def passes_through(self) -> bool:
+        """Whether `l4_routes` take its connections, not `routes`."""
+        return bool({"tcp", "udp"} & set(self.protocols))
+
+    @model_validator(mode="after")
+    def _is_of_one_layer(self) -> "Listener":
+        if self.passes_through and {"h1", "h2", "h3"} & set(self.protocols):
+            raise ValueError("tcp and udp pass through, HTTP is read here: give each a listener with a port of its own")
+        if self.passes_through and (self.tls or self.trusted_proxies):
+            raise ValueError("tcp and udp pass through unread: leave out tls and trusted_proxies")
         return self
 
 
@@ -102,6 +118,7 @@ class Document(Word):
     authenticators: tuple[Authenticator, ...] = ()
     limits: tuple[Limit, ...] = ()
     routes: tuple[Route, ...] = ()
+    l4_routes: tuple[L4Route, ...] = Field(default=(), max_length=1000)
     tsig_keys: tuple[TsigKey, ...] = Field(default=(), max_length=1000)
     zones: tuple[Zone, ...] = ()
     dns: Dns = Dns()
@@ -134,7 +151,16 @@ class Document(Word):
 
     def problems(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """Yields (place, message) for each reference that leads nowhere and each name used twice."""
-        for section in ("listeners", "regions", "upstreams", "authenticators", "limits", "routes", "zones"):
+        for section in (
+            "listeners",
+            "regions",
+            "upstreams",
+            "authenticators",
+            "limits",
+            "routes",
+            "l4_routes",
+            "zones",
+        ):
             yield from _repeated(section, [item.name for item in getattr(self, section)])
         yield from _repeated("tsig_keys", [key.name.lower().rstrip(".") for key in self.tsig_keys])
         regions, upstreams = (
@@ -152,6 +178,9 @@ class Document(Word):
         for i, route in enumerate(self.routes):
             yield from _unknown(("routes", i, "upstream"), (route.upstream,), upstreams, "upstream")
             yield from self._stage_problems(i, route)
+        for i, l4_route in enumerate(self.l4_routes):
+            yield from _unknown(("l4_routes", i, "upstream"), (l4_route.upstream,), upstreams, "upstream")
+        yield from self._l4_problems()
         keys = dict.fromkeys(key.name for key in self.tsig_keys)
         for i, zone in enumerate(self.zones):
             for j, secondary in enumerate(zone.secondaries):
@@ -162,6 +191,25 @@ class Document(Word):
                     yield from _steer_problems(("zones", i, "records", j, "steer"), record.steer, regions)
         if not self.certificates and any(listener.uses_tls for listener in self.listeners):
             yield ("certificates",), "a listener uses TLS but there is no certificate; add one under certificates"
+
+    def _l4_problems(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Of connections that pass through: whose they are."""
+        listeners = {listener.name: listener for listener in self.listeners if listener.passes_through}
+        taken: dict[tuple[str, str], str] = {}
+        for i, route in enumerate(self.l4_routes):
+            yield from _unknown(("l4_routes", i, "listener"), (route.listener,), listeners, "listener of tcp or udp")
+            for name in route.server_names or ("",):
+                other = taken.setdefault((route.listener, name), route.name)
+                if other != route.name:
+                    what = f"server name {name!r}" if name else "what no other route takes"
+                    yield ("l4_routes", i), f"{other!r} takes {what} of this listener already; keep one of the two"
+            udp = route.listener in listeners and "udp" in listeners[route.listener].protocols
+            if udp and (route.server_names or route.proxy_protocol):
+                yield ("l4_routes", i), "server_names and proxy_protocol are of TCP, and its listener has udp, too"
+        routed = {route.listener for route in self.l4_routes}
+        for i, listener in enumerate(self.listeners):
+            if listener.passes_through and listener.name not in routed:
+                yield ("listeners", i), "nothing takes its connections: add an entry of l4_routes that names it"
 
     def _stage_problems(self, index: int, route: Route) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """Of one route: what its stages name, and in which order."""

@@ -10,9 +10,20 @@ from hashlib import blake2b
 from math import inf
 from typing import Literal
 
-from meridian.core import addresses, limit_words, model, outliers, retry_words, retrying, route_words, upstream_words
+from meridian.core import (
+    addresses,
+    l4_words,
+    limit_words,
+    model,
+    outliers,
+    retry_words,
+    retrying,
+    route_words,
+    upstream_words,
+)
 from meridian.core.authentication import Gate
 from meridian.core.hashing import Table, maglev_of, ring_of
+from meridian.core.l4 import L4Route, L4Table, build_l4
 from meridian.core.rates import parse_rate
 from meridian.core.retrying import Allowance, Cause, Policy, Timeouts
 from meridian.core.routing import Route, RouteTable, build_table
@@ -140,6 +151,7 @@ class Snapshot:
     gates: Mapping[str, Gate]
     limits: Mapping[str, Limit]
     table: RouteTable
+    l4: Mapping[str, L4Table]  # by listener
     regions: tuple[str, ...]
     trace_ratio: float
 
@@ -165,6 +177,7 @@ def compile_snapshot(document: model.Document, files: Mapping[str, bytes], versi
         gates={one.name: Gate.of(one) for one in document.authenticators},
         limits=limits,
         table=build_table(routes),
+        l4=build_l4(_l4_route(route) for route in document.l4_routes),
         regions=tuple(region.name for region in document.regions),
         trace_ratio=document.tracing.sample_ratio,
     )
@@ -234,6 +247,11 @@ def _route(route: route_words.Route) -> Route:
         timeout_seconds=route.timeout_seconds,
         stream_seconds_max=route.stream_seconds_max,
     )
+
+
+def _l4_route(route: l4_words.L4Route) -> L4Route:
+    version = {None: 0, "v1": 1, "v2": 2}[route.proxy_protocol]
+    return L4Route(route.name, route.listener, route.server_names, route.upstream, version, route.idle_timeout_seconds)
 
 
 def _upstream(upstream: upstream_words.Upstream) -> Upstream:

@@ -18,6 +18,8 @@ from meridian.core.tiers import ALL
 from meridian.gateway import answers
 from meridian.gateway.connection import DownstreamConnection
 from meridian.gateway.exchange import Exchange
+from meridian.gateway.l4 import L4Connection
+from meridian.gateway.l4_datagrams import L4Datagrams
 from meridian.gateway.limits import Limits
 from meridian.gateway.meters import Meters
 from meridian.gateway.outcome import Reports
@@ -87,6 +89,7 @@ class Gateway:
         self._servers: dict[str, list[asyncio.Server]] = {}
         self._datagrams: dict[str, list[DatagramListener]] = {}
         self._connections: set[DownstreamConnection] = set()
+        self._l4: set[L4Connection] = set()
         self._draining = False
         self._closed = False
         self._connection_gauge = self._metrics.gauge("meridian_connections", "Open downstream connections.")
@@ -151,8 +154,11 @@ class Gateway:
     async def attach(self, listener: Listener, sockets: Sequence[socket.socket]) -> None:
         """Serves TCP sockets that are bound already; they are the gateway's from here on."""
         context = self.tls.context_for(listener.protocols) if listener.tls else None
+        passes = "tcp" in listener.protocols
 
-        def factory() -> DownstreamConnection:
+        def factory() -> DownstreamConnection | L4Connection:
+            if passes:
+                return L4Connection(self, self._worker, listener.name, listener.port)
             return DownstreamConnection(self, listener.name, listener.port, tls=listener.tls)
 
         servers = self._servers.setdefault(listener.name, [])
@@ -162,6 +168,13 @@ class Gateway:
                 ssl_handshake_timeout=HANDSHAKE_SECONDS if context else None,
             )  # fmt: skip
             servers.append(server)
+
+    def attach_l4_datagrams(self, listener: Listener, sockets: Sequence[socket.socket]) -> L4Datagrams:
+        """Passes UDP of bound sockets through; they are the gateway's from here on."""
+        served = L4Datagrams(self._worker, listener.name, sockets)
+        served.start()
+        self.attach_datagrams(listener, served)
+        return served
 
     def attach_datagrams(self, listener: Listener, served: DatagramListener) -> None:
         """Joins the UDP side of a listener (gateway/quic), so that `detach`, `drain` and `close` reach it."""
@@ -202,6 +215,8 @@ class Gateway:
             for served in datagrams:
                 tasks.create_task(served.close(grace_seconds))
             await self._until(lambda: not self._worker.exchanges, deadline)
+        for passing in tuple(self._l4):
+            passing.cut()
         for connection in tuple(self._connections):
             connection.close()  # writes what is left
         await self._until(lambda: not self._connections, max(deadline, self.clock() + SWEEP_SECONDS))
@@ -226,11 +241,11 @@ class Gateway:
     @property
     def connections(self) -> int:
         """Open downstream connections over TCP."""
-        return len(self._connections)
+        return len(self._connections) + len(self._l4)
 
     def series(self) -> list[Series]:
         """All metrics as they stand."""
-        self._connection_gauge.value = len(self._connections)
+        self._connection_gauge.value = self.connections
         self._exchange_gauge.value = len(self._worker.exchanges)
         return self._metrics.series()
 
@@ -258,7 +273,7 @@ class Gateway:
 
     def opened(self, connection: DownstreamConnection) -> bool:
         """See connection.Host."""
-        if len(self._connections) >= CONNECTIONS_MAX:
+        if self.connections >= CONNECTIONS_MAX:
             self._turned_away.value += 1
             return False
         self._connections.add(connection)
@@ -269,6 +284,18 @@ class Gateway:
     def closed(self, connection: DownstreamConnection) -> None:
         """See connection.Host."""
         self._connections.discard(connection)
+
+    def l4_opened(self, connection: L4Connection) -> bool:
+        """See l4.Host."""
+        if self.connections >= CONNECTIONS_MAX:
+            self._turned_away.value += 1
+            return False
+        self._l4.add(connection)
+        return True
+
+    def l4_closed(self, connection: L4Connection) -> None:
+        """See l4.Host."""
+        self._l4.discard(connection)
 
     def refused(self, status: int, reason: str) -> None:
         """See connection.Host."""

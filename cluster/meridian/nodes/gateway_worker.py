@@ -17,6 +17,7 @@ from meridian.core.metering.ledgers import Ledgers
 from meridian.core.snapshot import Listener, Snapshot, SnapshotError, compile_snapshot
 from meridian.core.verdicts import PUBLISHED, Standing, Verdict
 from meridian.gateway.gateway import Gateway
+from meridian.gateway.l4_datagrams import L4Datagrams
 from meridian.gateway.limits import Limits
 from meridian.gateway.meters import Meters
 from meridian.gateway.outcome import Outcome
@@ -54,6 +55,7 @@ class _Attached:
     listener: Listener
     keys: frozenset[SocketKey]
     quic: list[QuicListener] = field(default_factory=list)
+    l4: list[L4Datagrams] = field(default_factory=list)
 
     def serves(self, listener: Listener) -> bool:
         """Whether nothing that concerns its sockets differs in `listener`."""
@@ -313,8 +315,9 @@ class GatewayDuties:
         logs.log("info", "listener left", listener=name)
         self._gateway.detach(name)
         del self._attached[name]
-        for key, quic in zip(sorted(key for key in attached.keys if key[0] == "udp"), attached.quic, strict=True):
-            self._retiring[key] = tasks.create_task(quic.close(RETIRE_SECONDS))
+        served: list[QuicListener | L4Datagrams] = [*attached.quic, *attached.l4]
+        for key, one in zip(sorted(key for key in attached.keys if key[0] == "udp"), served, strict=True):
+            self._retiring[key] = tasks.create_task(one.close(RETIRE_SECONDS))
 
     async def _attach(self, gateway: Gateway, listener: Listener) -> None:
         wanted = sockets_of_listener(listener, self._settings)
@@ -329,6 +332,9 @@ class GatewayDuties:
                 continue
             if (retiring := self._retiring.pop(key, None)) is not None:
                 await retiring  # two readers of one socket would each get half of every connection
+            if "udp" in listener.protocols:
+                attached.l4.append(gateway.attach_l4_datagrams(listener, [sock]))
+                continue
             quic = QuicListener(
                 name=listener.name, sockets=[sock], certificates=gateway.tls, begin=gateway.begin, slot=self._slot,
                 key=self._secret, loop=asyncio.get_running_loop(), port=listener.port,

@@ -83,10 +83,10 @@ class Sockets:
 
 
 def sockets_of_listener(listener: "Listener", settings: Settings) -> list[Wanted]:
-    """TCP for h1 and h2, UDP for h3, on the address that this node binds."""
+    """TCP for h1, h2 and tcp, UDP for h3 and udp, on the address that this node binds."""
     host = settings.bound_host(listener.host)
-    kinds = ["tcp"] if {"h1", "h2"} & set(listener.protocols) else []
-    kinds += ["udp"] if "h3" in listener.protocols else []
+    kinds = ["tcp"] if {"h1", "h2", "tcp"} & set(listener.protocols) else []
+    kinds += ["udp"] if {"h3", "udp"} & set(listener.protocols) else []
     return [Wanted("gateway", kind, host, listener.port, listener.name) for kind in kinds]
 
 
