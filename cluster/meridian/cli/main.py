@@ -13,6 +13,7 @@ from meridian.cli.explain import explain
 from meridian.cli.limits import limits
 from meridian.cli.local import local
 from meridian.cli.output import show_error
+from meridian.cli.pki import pki
 from meridian.cli.rollout import rollout
 
 app = typer.Typer(
@@ -45,6 +46,7 @@ app.command()(store.restore)
 app.add_typer(store.store, name="store")
 app.add_typer(dns, name="dns")
 app.add_typer(limits, name="limits")
+app.add_typer(pki, name="pki")
 app.command(context_settings=run.PASS_ON)(run.chaos)
 
 DEBUG = "MERIDIAN_DEBUG"  # set: an unexpected error shows its traceback

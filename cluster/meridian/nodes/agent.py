@@ -32,6 +32,9 @@ from meridian.telemetry.metrics import Series
 _log = structlog.get_logger("meridian.agent")
 
 
+CERTIFICATE_LOOK_SECONDS = 5.0
+
+
 class Agent:
     """The agent on its line: what the launcher says reaches headquarters, and the other way."""
 
@@ -60,21 +63,44 @@ class Agent:
         self._tasks = asyncio.TaskGroup()
         self._admin_task: asyncio.Task[None] | None = None
         self._leave: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-        self._post = Post(birth, self._on_message, self._leave.set_result)
+        self._post = Post(birth, self._on_message, self._end)
 
     async def run(self) -> None:
         """Runs until the launcher says so or is gone."""
         async with self._tasks:
             running = self._tasks.create_task(self._headquarters.run())
+            renewal = self._tasks.create_task(self._end_when_renewed())
             self._post.say("ready")
             await self._leave
             running.cancel()
+            renewal.cancel()
             if self._admin_task is not None:
                 self._admin_task.cancel()
         self._crew.close()
         await self._store.close()
         if self._regional is not None:
             await self._regional.close()
+
+    async def _end_when_renewed(self) -> None:
+        """Ends the agent when a file of its certificates changed: the launcher starts it again at once, with the new
+        ones, and the workers serve on. That is once in days, and no part has to know how to change its certificate.
+        """
+        settings = self._settings
+        named = (settings.etcd_ca, settings.etcd_cert, settings.etcd_key,
+                 settings.peer_ca, settings.peer_cert, settings.peer_key)  # fmt: skip
+        files = [Path(name) for name in named if name is not None]
+        known = _stamps(files)
+        while True:
+            await asyncio.sleep(CERTIFICATE_LOOK_SECONDS)
+            now = _stamps(files)
+            if now != known and None not in now:
+                _log.info("certificates changed, the agent starts again")
+                self._end(0.0)
+                return
+
+    def _end(self, grace_seconds: float) -> None:
+        if not self._leave.done():
+            self._leave.set_result(grace_seconds)
 
     async def _listen(self, wanted: Sequence[Wanted]) -> Sequence[str]:
         """Asks the launcher for exactly these sockets. Only the config flow asks, so one question at a time is open."""
@@ -116,6 +142,18 @@ class Agent:
         ]
         return [*restarts, Series("meridian_channel_dropped_total", "counter", "Frames to workers that were dropped.",
                                   {}, float(self._crew.dropped))]  # fmt: skip
+
+
+def _stamps(files: Sequence[Path]) -> list[tuple[int, int] | None]:
+    """What changes when a file is written or replaced; None for one that is not there at this moment."""
+    found: list[tuple[int, int] | None] = []
+    for file in files:
+        try:
+            stat = file.stat()
+            found.append((stat.st_mtime_ns, stat.st_ino))
+        except OSError:
+            found.append(None)
+    return found
 
 
 def _cluster_key(settings: Settings) -> bytes:

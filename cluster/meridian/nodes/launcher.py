@@ -25,6 +25,7 @@ from types import FrameType
 
 from meridian.nodes import clock, logs
 from meridian.nodes.line import DESCRIPTORS_MAX, LineClosed, Message
+from meridian.nodes.notify import Notifier
 from meridian.nodes.relay import Writer
 from meridian.nodes.settings import ROLES, Settings, SettingsError, parse_settings
 from meridian.nodes.sockets import Sockets, Wanted, sockets_of_dns
@@ -55,6 +56,8 @@ class Launcher:
         self._children = [Child(role, slot) for role, count in slots.items() for slot in range(count)]
         self._agent = self._children[0]
         self._stderr = Writer(2)
+        self._systemd = Notifier(os.environ)
+        self._unready = {child.label for child in self._children}  # who has not said yet that it runs
         self._listening = False  # the first full set of the document's sockets is bound
         self._leaving: float | None = None  # when `drain` was said
         self._leave_at = 0.0  # when to say `leave`
@@ -81,13 +84,16 @@ class Launcher:
                 self._tell_dropped()
         finally:
             self._kill_all()
+            self._systemd.close()
         self._log("info", "node ended", killed=self._killed)
         return 1 if self._killed else 0
 
     def _step(self, now: float) -> float:
         """Does everything that is due and returns seconds until there may be more to do."""
+        self._systemd.turn(now)
         if self._stops and self._leaving is None:
             self._leaving, self._leave_at = now, now + ANNOUNCE_SECONDS
+            self._systemd.tell("STOPPING=1", "STATUS=leaves the cluster, ends its exchanges")
             self._log("info", "node leaves")
             self._tell("drain", *ROLES)
         for child in self._children:
@@ -248,6 +254,9 @@ class Launcher:
             self._listen(message)
         elif say == "ready":
             self._log("info", "child ready", worker=child.label, after_seconds=round(clock.now() - child.started_at, 3))
+            if self._unready == {child.label}:
+                self._systemd.tell("READY=1", f"STATUS={self._settings.name} in {self._settings.region} runs")
+            self._unready.discard(child.label)
         elif say == "left" and child is self._agent and self._leaving is not None:
             self._leave_at = clock.now() + min(float(message["linger_seconds"]), LINGER_SECONDS_MAX)
             self._log("info", "node lingers", seconds=message["linger_seconds"])
