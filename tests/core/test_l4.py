@@ -83,7 +83,7 @@ def test_what_cannot_be_meant_is_refused(index: int, change: dict[str, Any], mes
     [
         ({"protocols": ["tcp", "h1"]}, "HTTP is read here"),
         ({"tls": True}, "leave out tls"),
-        ({"trusted_proxies": ["10.0.0.0/8"]}, "leave out tls and trusted_proxies"),
+        ({"trusted_proxies": ["10.0.0.0/8"]}, "trusted_proxies but for proxy_protocol"),
     ],
 )
 def test_a_listener_is_of_one_layer(change: dict[str, Any], message: str) -> None:

@@ -43,6 +43,11 @@ class Listener(Word):
         description="where trusted proxies name their client; the other is not believed",
     )
 
+    proxy_protocol: bool = Field(
+        default=False,
+        description="only trusted_proxies come, and first say by the PROXY protocol (v1 or v2) who their client is",
+    )
+
     @property
     def uses_tls(self) -> bool:
         """Whether connections to this listener are encrypted."""
@@ -63,8 +68,18 @@ class Listener(Word):
     def _is_of_one_layer(self) -> "Listener":
         if self.passes_through and {"h1", "h2", "h3"} & set(self.protocols):
             raise ValueError("tcp and udp pass through, HTTP is read here: give each a listener with a port of its own")
-        if self.passes_through and (self.tls or self.trusted_proxies):
-            raise ValueError("tcp and udp pass through unread: leave out tls and trusted_proxies")
+        if self.passes_through and (self.tls or (self.trusted_proxies and not self.proxy_protocol)):
+            raise ValueError(
+                "tcp and udp pass through unread: leave out tls (and trusted_proxies but for proxy_protocol)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _proxies_are_known(self) -> "Listener":
+        if self.proxy_protocol and not self.trusted_proxies:
+            raise ValueError("proxy_protocol needs trusted_proxies: the networks whose word is taken for the client")
+        if self.proxy_protocol and {"h3", "udp"} & set(self.protocols):
+            raise ValueError("the PROXY protocol is of TCP: give h3 or udp a listener of its own")
         return self
 
 

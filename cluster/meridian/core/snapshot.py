@@ -50,6 +50,7 @@ class Listener:
     tls: bool
     trusted_proxies: tuple[str, ...]
     client_field: str = "x-forwarded-for"
+    proxy_protocol: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +199,7 @@ def _listener(listener: model.Listener) -> Listener:
         listener.uses_tls,
         listener.trusted_proxies,
         listener.client_field,
+        listener.proxy_protocol,
     )
 
 

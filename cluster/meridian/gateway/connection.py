@@ -80,11 +80,15 @@ class DownstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_busy", "_closing", "_h1", "_heading", "_host", "_leaving", "_lingering", "_listener", "_local_port",
-        "_read_paused", "_tls", "_transport", "_write_paused", "codec", "deadline", "peer", "streams",
+        "_read_paused", "_source", "_tls", "_transport", "_write_paused", "codec", "deadline", "peer", "streams",
     )  # fmt: skip
 
-    def __init__(self, host: Host, listener: str, local_port: int, *, tls: bool) -> None:
-        """`local_port` is the listener's port as clients know it."""
+    def __init__(
+        self, host: Host, listener: str, local_port: int, *, tls: bool, source: tuple[str, int] | None = None
+    ) -> None:
+        """`local_port` is the listener's port as clients know it. `source`: the client, where a proxy before us has
+        said it (gateway/proxy_door)."""
+        self._source = source
         self._host = host
         self._listener = listener
         self._tls = tls
@@ -114,7 +118,7 @@ class DownstreamConnection(asyncio.Protocol):
             self.codec = Http2Server(self._host.clock)
         else:
             self.codec = self._h1 = Http1Server(b"https" if self._tls else b"http")
-        name = transport.get_extra_info("peername") or ("", 0)
+        name = self._source or transport.get_extra_info("peername") or ("", 0)
         self.peer = Peer(name[0], name[1], self._local_port, self._listener, self._tls, "h2" if h2 else "h1")
         if self._host.opened(self):
             self.flush()  # HTTP/2 speaks first: its SETTINGS

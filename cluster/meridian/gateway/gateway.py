@@ -18,17 +18,20 @@ from meridian.core.tiers import ALL
 from meridian.gateway import answers
 from meridian.gateway.connection import DownstreamConnection
 from meridian.gateway.exchange import Exchange
+from meridian.gateway.forwarding import ListenerFacts
 from meridian.gateway.l4 import L4Connection
 from meridian.gateway.l4_datagrams import L4Datagrams
 from meridian.gateway.limits import Limits
 from meridian.gateway.meters import Meters
 from meridian.gateway.outcome import Reports
+from meridian.gateway.proxy_door import ProxyDoor
 from meridian.gateway.stream import ANSWERED, Answered, DownstreamStream, Peer
 from meridian.gateway.tls import TlsContexts
 from meridian.gateway.trial import Counts
 from meridian.gateway.worker import Installed, Trial, Worker
 from meridian.telemetry.metrics import IN_FORCE, MERGED, Metrics, Series
 from meridian.wire.events import RequestHead
+from meridian.wire.proxy_protocol import Address
 
 CONNECTIONS_MAX = 10_000
 """Downstream connections of one worker: about 300 MB of kernel and TLS buffers at worst, and half of the usual limit of
@@ -86,7 +89,7 @@ class Gateway:
         self.coarse_now = self.clock()  # see connection.Host
         self.tls = TlsContexts(snapshot.certificates)
         self._worker.install(snapshot)
-        self._servers: dict[str, list[asyncio.Server]] = {}
+        self._servers: dict[str, list[asyncio.Server | ProxyDoor]] = {}
         self._datagrams: dict[str, list[DatagramListener]] = {}
         self._connections: set[DownstreamConnection] = set()
         self._l4: set[L4Connection] = set()
@@ -156,18 +159,32 @@ class Gateway:
         context = self.tls.context_for(listener.protocols) if listener.tls else None
         passes = "tcp" in listener.protocols
 
-        def factory() -> DownstreamConnection | L4Connection:
+        def factory(source: Address | None = None) -> DownstreamConnection | L4Connection:
             if passes:
-                return L4Connection(self, self._worker, listener.name, listener.port)
-            return DownstreamConnection(self, listener.name, listener.port, tls=listener.tls)
+                return L4Connection(self, self._worker, listener.name, listener.port, source)
+            return DownstreamConnection(self, listener.name, listener.port, tls=listener.tls, source=source)
 
         servers = self._servers.setdefault(listener.name, [])
         for sock in sockets:
+            if listener.proxy_protocol:
+                trusted = ListenerFacts.of(listener).trusted
+                servers.append(ProxyDoor(
+                    self._loop, sock, trusted, factory, context, HANDSHAKE_SECONDS,
+                    partial(self._not_let_in, listener.name),
+                ))  # fmt: skip
+                continue
             server = await self._loop.create_server(
                 factory, sock=sock, ssl=context, backlog=BACKLOG,
                 ssl_handshake_timeout=HANDSHAKE_SECONDS if context else None,
             )  # fmt: skip
             servers.append(server)
+
+    def _not_let_in(self, listener: str, why: str) -> None:
+        """A proxy door has closed a connection."""
+        self._metrics.counter(
+            "meridian_proxied_refused_total", "Connections without a PROXY header, or from who may not send one.",
+            listener=listener, why=why,
+        ).value += 1  # fmt: skip
 
     def attach_l4_datagrams(self, listener: Listener, sockets: Sequence[socket.socket]) -> L4Datagrams:
         """Passes UDP of bound sockets through; they are the gateway's from here on."""

@@ -61,14 +61,19 @@ class L4Connection(asyncio.Protocol, Sweepable):
         "_route",
         "_sent",
         "_server_name",
+        "_source",
         "_tries",
         "_waiting",
         "_worker",
         "peer",
     )  # fmt: skip
 
-    def __init__(self, host: Host, worker: Worker, listener: str, local_port: int) -> None:
-        """`local_port` is the listener's port as clients know it."""
+    def __init__(
+        self, host: Host, worker: Worker, listener: str, local_port: int, source: tuple[str, int] | None = None
+    ) -> None:
+        """`local_port` is the listener's port as clients know it. `source`: the client, where a proxy before us has
+        said it (gateway/proxy_door)."""
+        self._source = source
         self._host = host
         self._worker = worker
         self.installed = worker.installed  # for good: nothing of it changes under a connection
@@ -95,7 +100,7 @@ class L4Connection(asyncio.Protocol, Sweepable):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Goes on at once where nothing of the client is needed to find the route."""
         self._near = cast("asyncio.Transport", transport)
-        name = transport.get_extra_info("peername") or ("", 0)
+        name = self._source or transport.get_extra_info("peername") or ("", 0)
         self.peer = Peer(name[0], name[1], self.peer.local_port, self.peer.listener, False, "tcp")
         self._worker.exchanges.add(self)
         if not self._host.l4_opened(self):

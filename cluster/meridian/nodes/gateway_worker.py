@@ -59,10 +59,12 @@ class _Attached:
 
     def serves(self, listener: Listener) -> bool:
         """Whether nothing that concerns its sockets differs in `listener`."""
-        own = self.listener
-        return (own.host, own.port, own.protocols, own.tls) == (
-            listener.host, listener.port, listener.protocols, listener.tls
-        )  # fmt: skip
+        return _as_served(self.listener) == _as_served(listener)
+
+
+def _as_served(listener: Listener) -> tuple[object, ...]:
+    trusted = listener.trusted_proxies if listener.proxy_protocol else None
+    return listener.host, listener.port, listener.protocols, listener.tls, trusted
 
 
 class Sinks:
