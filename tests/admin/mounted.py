@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 import uvicorn
-from tests.nodes.explained import desk
+from tests.nodes.explained import desk, request_desk
 
 from meridian.admin.app import build_app
 from meridian.admin.status import KeyStatus, NodeStatus, RegionStatus, Status, StoreStatus, ZoneKeysStatus
@@ -18,6 +18,7 @@ from meridian.control.drains import DrainRefused
 from meridian.control.upkeep import Defragmented
 from meridian.control.zone_keys import KeysRefused, NotSigned
 from meridian.nodes.dns_explainer import DnsExplainer
+from meridian.nodes.request_explainer import RequestExplainer
 from meridian.store.documents import Beside
 from meridian.store.embedded import EmbeddedStore
 from meridian.store.keys import Keys
@@ -71,6 +72,7 @@ class ClusterPanel:
     zone: ZoneKeysStatus = ZONE
     told: list[str] = field(default_factory=list)
     zones: DnsExplainer = field(default_factory=desk)
+    requests: RequestExplainer = field(default_factory=request_desk)
 
     def status(self) -> Status:
         away = getattr(self.store, "away", False)

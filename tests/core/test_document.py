@@ -77,7 +77,7 @@ BAD = [
     ("path_prefix: /api/products", "path_prefix: /a, path: /b", 20, "exclude each other"),
     ("value: shop.gw.example.com.}", "value: x, steer: {regions: [eu-west]}}", 30, "exactly one of: value, steer"),
     ("country/TR", "country/Turkey", 7, "neither continent/EU, country/TR nor a network"),
-    ("protocols: [h1]", "protocols: [h4]", 2, "'h1', 'h2' or 'h3'"),
+    ("protocols: [h1]", "protocols: [h4]", 2, "'h1', 'h2', 'h3', 'tcp' or 'udp'"),
     ("  - {limit: per-client}", "  - {limit: per-client, cache: {ttl_seconds: 3}}", 23, "exactly one of"),
     ("routes:", "routes: [", 19, "not YAML"),
     ("zones:", "limits: []\nzones:", 25, "written twice"),

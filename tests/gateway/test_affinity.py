@@ -25,7 +25,8 @@ from tests.gateway.harness import (
 )
 from tests.support import free_port, wait_until
 
-from meridian.gateway.affinity import cookie, key_of
+from meridian.core.fields import cookie
+from meridian.gateway.affinity import key_of
 
 HASHED = ("ring_hash", "maglev")
 

@@ -19,7 +19,7 @@ from meridian.nodes.crew import (
     verdict_frame,
 )
 from meridian.telemetry.spans import SpanRecord
-from meridian_proto.v1.channel_pb2 import ConfigAck, Frame, Hello
+from meridian_proto.v1.channel_pb2 import ConfigAck, Explained, Frame, Hello
 from meridian_proto.v1.spending_pb2 import Allowance, Confirmed, Letter, Letters
 
 
@@ -54,6 +54,7 @@ class Reporting:
         self.changes = 0
         self.spenders: list[int] = []
         self.spending: list[tuple[int, Frame]] = []
+        self.explained: list[Explained] = []
 
     def on_crew_changed(self) -> None:
         self.changes += 1
@@ -63,6 +64,9 @@ class Reporting:
 
     def on_spender(self, slot: int) -> None:
         self.spenders.append(slot)
+
+    def on_explained(self, told: Explained) -> None:
+        self.explained.append(told)
 
     def on_spending(self, slot: int, frame: Frame) -> None:
         self.spending.append((slot, frame))
@@ -110,12 +114,14 @@ async def test_every_worker_gets_its_state_and_a_successor_all_of_it_anew() -> N
     )
     far = fars["gateway", 1]
     far.channel.send(Frame(confirmed=Confirmed(agent="a", sequence=3)))
+    far.channel.send(Frame(explained=Explained(number=7)))
     crew.send_to("gateway", 1, Frame(letters=Letters(letters=[Letter(to="n/1")])))
     crew.send_to("gateway", 7, Frame(letters=Letters(letters=[Letter(to="n/7")])))  # there is no such worker
-    await wait_until(lambda: "letters" in far.kinds() and told.spending, within_seconds=5, what="letters")
+    await wait_until(lambda: "letters" in far.kinds() and told.explained, within_seconds=5, what="letters")
     assert "letters" not in fars["gateway", 0].kinds()
     assert (told.spenders.count(0), told.spenders.count(1)) == (1, 2), "each that comes is told of"
     assert [(slot, frame.confirmed.sequence) for slot, frame in told.spending] == [(1, 3)]
+    assert [answer.number for answer in told.explained] == [7]
     assert not [frame for frame in fars["dns", 0].frames if frame.config.files]
     assert [state.pid for state in crew.workers] == [1, 2, 1] and all(state.connected for state in crew.workers)
     crew.close()

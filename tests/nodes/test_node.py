@@ -54,6 +54,9 @@ async def test_a_node_serves_and_says_what_it_is(site: Site) -> None:
         assert await addresses(site) == {"127.0.0.1"}
         status = await site.call("GET", "/v1/status")
         assert status["nodes"][0]["http"] == f"127.0.0.1:{site.web}"
+        told = await site.call("POST", "/v1/explain/request", {"url": f"http://127.0.0.1:{site.web}/hello"})
+        assert (told["node"], told["config_version"], told["status"]) == ("one", 1, 0)
+        assert [(one["address"], one["next"]) for one in told["endpoints"]] == [(f"127.0.0.1:{site.upstream}", True)]
         assert {(w["kind"], w["slot"], w["config_version"]) for w in status["workers"]} == {
             ("gateway", 0, 1), ("gateway", 1, 1), ("dns", 0, 1),
         }  # fmt: skip

@@ -10,10 +10,12 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import dns.asyncquery
 import dns.message
 import dns.query
+import httpx
 import pytest
 from tests.dns.secondary import KEY_NAME, SECRET, Knot, knot
 from tests.nodes.node import Node, rss_mb, show
@@ -56,6 +58,8 @@ async def test_it_serves_and_follows_its_file(site: Site) -> None:
         assert (await site.get("/hello")).endswith(b"/hello")
         answer = await dns.asyncquery.udp(dns.message.make_query("shop.gw.example.com.", "A"), "127.0.0.1", 5, site.dns)
         assert [str(record) for rrset in answer.answer for record in rrset] == ["127.0.0.1"]
+        told = await explained(site, node, f"http://127.0.0.1:{site.web}/hello")
+        assert [one["route"] for one in told["routes"] if one["takes"]] == ["all"] and told["status"] == 0
         show(f"meridian serve: {rss_mb(node.process.pid):.1f} MB")
         load = Load(site.web, 4)
         file = site.folder / "gateway.yaml"
@@ -73,6 +77,14 @@ async def test_it_serves_and_follows_its_file(site: Site) -> None:
         node.process.send_signal(signal.SIGTERM)
         assert await node.ended() == 0
         assert "Traceback" not in "".join(node.words)
+
+
+async def explained(site: Site, node: Node, url: str) -> Any:
+    """What it says of a request, by its admin API."""
+    token = Path(str(node.entries("serving")[0]["token_file"])).read_text().strip()
+    async with httpx.AsyncClient(headers={"authorization": f"Bearer {token}"}) as client:
+        answer = await client.post(f"http://127.0.0.1:{site.admin}/v1/explain/request", json={"url": url})
+    return answer.raise_for_status().json()
 
 
 async def missing(site: Site, path: str) -> bool:

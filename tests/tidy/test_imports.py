@@ -54,6 +54,7 @@ HOMES: dict[str, set[str]] = {
     "prometheus_client": {"telemetry"},
     "pydantic": {"core", "admin", "nodes"},  # the document, the API's answers, and the document on the channel
     "pylsqpack": {"wire"},
+    "re2": {"core"},  # patterns of the document
     "rich": {"cli", "chaosmeridian"},  # two programs that speak to people
     "starlette": {"admin"},
     "structlog": {"telemetry", "nodes", "control", "admin"},  # set up in telemetry, spoken by the agent's parts

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from meridian.admin.explained import DnsExplanation
+from meridian.admin.explained import DnsExplanation, RequestExplanation, RequestQuestion
 from meridian.admin.panel import Panel
 
 
@@ -22,5 +22,11 @@ def explain_router(panel: Panel) -> APIRouter:
     ) -> DnsExplanation:
         """How this node answers a DNS question: the steps, who could be named and why not, the answer."""
         return await panel.zones.explain(name, type, client)
+
+    @router.post("/request")
+    async def request(question: RequestQuestion) -> RequestExplanation:
+        """What this node would do with a request, which is not sent: the routes and why they take it or not, what the
+        stages would say, the endpoints. Nothing is spent or changed. (A POST, so that fields stay out of logs.)"""
+        return await panel.requests.explain(question)
 
     return router

@@ -40,7 +40,11 @@ _MAPPING: tuple[tuple[type[Exception], int, str], ...] = (
     (NotEmpty, 409, "if that is meant, restore again with force (--force); back up what is there first"),
     (BackupError, 422, "nothing was changed"),
     (NotSigned, 404, "keys are made within seconds of the first document that says `dnssec` for the zone"),
-    (CannotExplain, 400, "ask for example: meridian explain dns www.example.com --type A --client 203.0.113.5"),
+    (
+        CannotExplain,
+        400,
+        "ask for example: meridian explain dns www.example.com --type A, or explain request http://example.com/",
+    ),
     (UnknownZone, 404, "meridian get shows the document with its zones"),
     (KeysRefused, 409, "meridian dns keys show ZONE says what is next"),
     (OutcomeUnknown, 503, "the answer was lost: read the current version before trying again"),

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
-from meridian.admin.explained import DnsExplanation, ZoneCheck
+from meridian.admin.explained import DnsExplanation, RequestExplanation, RequestQuestion, ZoneCheck
 from meridian.admin.status import Status, ZoneKeysStatus
 from meridian.control.backup import Made, Restored
 from meridian.control.configuration import Configuration
@@ -31,6 +31,14 @@ class ZoneDesk(Protocol):
         ...
 
 
+class RequestDesk(Protocol):
+    """What a node says of requests. Implemented by nodes/request_explainer."""
+
+    async def explain(self, question: RequestQuestion) -> RequestExplanation:
+        """What a gateway worker of this node would do with a request. Raises admin.explained.CannotExplain."""
+        ...
+
+
 class Panel(Protocol):
     """Implemented by nodes/. Nothing here may wait for the store except where it says so."""
 
@@ -42,6 +50,11 @@ class Panel(Protocol):
     @property
     def zones(self) -> ZoneDesk:
         """What the node says of its zones."""
+        ...
+
+    @property
+    def requests(self) -> RequestDesk:
+        """What the node says of requests."""
         ...
 
     def status(self) -> Status:

@@ -16,6 +16,7 @@ from meridian.core.authentication import Authenticator
 from meridian.core.dns_words import Dns, Group, Steering, TsigKey, Zone
 from meridian.core.l4_words import L4Route
 from meridian.core.limit_words import Limit, checked_rate
+from meridian.core.route_making import make_route, too_many_patterns, useless
 from meridian.core.route_words import Route
 from meridian.core.upstream_words import Upstream
 from meridian.core.words import Name, Seconds, Word
@@ -196,6 +197,10 @@ class Document(Word):
         for i, l4_route in enumerate(self.l4_routes):
             yield from _unknown(("l4_routes", i, "upstream"), (l4_route.upstream,), upstreams, "upstream")
         yield from self._l4_problems()
+        places = {route.name: ("routes", i, "match") for i, route in enumerate(self.routes)}
+        if any(route.match.path_regex is not None for route in self.routes):
+            for name, problem in too_many_patterns([make_route(route) for route in self.routes]):
+                yield (*places[name], "path_regex"), problem
         keys = dict.fromkeys(key.name for key in self.tsig_keys)
         for i, zone in enumerate(self.zones):
             for j, secondary in enumerate(zone.secondaries):
@@ -252,6 +257,9 @@ class Document(Word):
                         ("routes", i, "stages", j, "cache"),
                         "this version has no cache yet: requests pass on uncached",
                     )
+        places = {route.name: i for i, route in enumerate(self.routes)}
+        for name, problem in useless([make_route(route) for route in self.routes]):
+            yield ("routes", places[name], "match"), problem
 
 
 def file_bytes_max(place: str) -> int:

@@ -16,16 +16,16 @@ from meridian.core import (
     limit_words,
     model,
     outliers,
-    retry_words,
     retrying,
-    route_words,
     upstream_words,
 )
 from meridian.core.authentication import Gate
 from meridian.core.hashing import Table, maglev_of, ring_of
 from meridian.core.l4 import L4Route, L4Table, build_l4
 from meridian.core.rates import parse_rate
-from meridian.core.retrying import Allowance, Cause, Policy, Timeouts
+from meridian.core.retry_making import make_retry
+from meridian.core.retrying import Allowance, Policy, Timeouts
+from meridian.core.route_making import make_route
 from meridian.core.routing import Route, RouteTable, build_table
 
 _TABLES: Mapping[str, Callable[[tuple[tuple[str, int], ...]], Table]] = {
@@ -169,7 +169,7 @@ def compile_snapshot(document: model.Document, files: Mapping[str, bytes], versi
     for place, problem in document.problems():
         raise SnapshotError(f"{'.'.join(map(str, place))}: {problem}")
     limits = {limit.name: _limit(limit) for limit in document.limits}
-    routes = [_route(route) for route in document.routes]
+    routes = [make_route(route) for route in document.routes]
     return Snapshot(
         version=version,
         listeners=tuple(_listener(listener) for listener in document.listeners),
@@ -232,25 +232,6 @@ def _limit(limit: limit_words.Limit) -> Limit:
     return replace(bare, rate_per_second=parse_rate(limit.rate), burst=limit.burst)
 
 
-def _route(route: route_words.Route) -> Route:
-    places = [i for i, stage in enumerate(route.stages) if stage.authenticate is not None]
-    before = places[0] if places else len(route.stages)
-    return Route(
-        name=route.name,
-        host=route.match.host.lower() if route.match.host else None,
-        path=route.match.path,
-        path_prefix=route.match.path_prefix,
-        methods=frozenset(method.encode() for method in route.match.methods),
-        upstream=route.upstream,
-        limits=tuple(dict.fromkeys(stage.limit for stage in route.stages if stage.limit is not None)),
-        authenticator=route.stages[before].authenticate if places else None,
-        limits_before=len({stage.limit for stage in route.stages[:before] if stage.limit is not None}),
-        retry=_retry(route.retry) if route.retry is not None else None,
-        timeout_seconds=route.timeout_seconds,
-        stream_seconds_max=route.stream_seconds_max,
-    )
-
-
 def _l4_route(route: l4_words.L4Route) -> L4Route:
     version = {None: 0, "v1": 1, "v2": 2}[route.proxy_protocol]
     return L4Route(route.name, route.listener, route.server_names, route.upstream, version, route.idle_timeout_seconds)
@@ -281,7 +262,7 @@ def _upstream(upstream: upstream_words.Upstream) -> Upstream:
         panic_below=upstream.panic_below_percent / 100,
         ejection=_ejection(upstream.ejection),
         breakers=Breakers(**upstream.breakers.model_dump(exclude_none=True)),
-        retry=_retry(upstream.retry_words),
+        retry=make_retry(upstream.retry_words),
         retry_budget=Allowance(upstream.retry_budget.ratio, upstream.retry_budget.minimum_per_second),
         timeouts=Timeouts(
             answer=upstream.response_timeout_seconds,
@@ -289,20 +270,6 @@ def _upstream(upstream: upstream_words.Upstream) -> Upstream:
             total=upstream.timeout_seconds or inf,
             stream=upstream.stream_seconds_max or inf,
         ),
-    )
-
-
-def _retry(words: retry_words.Retry) -> Policy:
-    statuses = frozenset(one for one in words.causes if isinstance(one, int))
-    causes = frozenset(Cause(one) for one in words.causes if isinstance(one, str))
-    return Policy(
-        tries=words.tries,
-        causes=causes | {Cause.STATUS} if statuses else causes,
-        statuses=statuses,
-        methods=frozenset(method.encode() for method in words.methods),
-        backoff_seconds=words.backoff.base_seconds,
-        backoff_seconds_max=words.backoff.max_seconds,
-        per_try_seconds=words.per_try_timeout_seconds or inf,
     )
 
 

@@ -7,6 +7,7 @@ Invariants:
 - What a concurrency limit admitted is released exactly once, when the exchange ends.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -99,6 +100,20 @@ class Admission:
         """The exchange has ended."""
         for limit, key in held:
             self._meters.release(limit, key)
+
+    def peek(self, limit: Limit, key: str) -> tuple[str, bool]:
+        """What a limit would say of a key now, in words, and whether it would refuse. Takes nothing."""
+        at = self._at()
+        if limit.kind == "rate":
+            left, _, wait = self._limits.look(limit, key, at[0])
+        else:
+            left, _, wait = self._meters.look(limit, key, *at)
+        dry = " (dry run: it refuses nobody)" if limit.dry_run else ""
+        if wait == math.inf and limit.kind == "rate":
+            return f"key {key!r}: another worker keeps it, and would be asked{dry}", False
+        if wait > 0.0:
+            return f"key {key!r}: refused, {limit.status}; admitted again in {wait:.1f} s{dry}", True
+        return f"key {key!r}: admitted; this worker admits {int(left)} now{dry}", False
 
     def _at(self) -> _Moment:
         return self._clock(), self._unix()

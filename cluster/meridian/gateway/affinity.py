@@ -1,5 +1,6 @@
 """What of a request binds it to an endpoint: the hash of its client, path, field or cookie, and the sticky cookie."""
 
+from meridian.core import fields
 from meridian.core.hashing import hash_of
 from meridian.core.limit_keys import network_of
 from meridian.core.snapshot import Sticky
@@ -16,28 +17,14 @@ def key_of(hash_on: str, client: str, target: bytes, headers: Headers) -> int | 
     if hash_on == "path":
         return hash_of(target.partition(b"?")[0])
     kind, _, name = hash_on.partition(":")
-    if kind == "cookie":
-        value = cookie(headers, name.encode())
-        return hash_of(value) if value is not None else None
-    wanted = name.encode()
-    values = [value for field, value in headers if field == wanted]
-    return hash_of(b", ".join(values)) if values else None
-
-
-def cookie(headers: Headers, name: bytes) -> bytes | None:
-    """The value of the first cookie of this name (RFC 6265 section 5.4; HTTP/2 may split the field, RFC 9113 8.2.3)."""
-    for field, value in headers:
-        if field == b"cookie" and name in value:
-            for pair in value.split(b";"):
-                key, _, said = pair.strip().partition(b"=")
-                if key == name:
-                    return said
-    return None
+    find = fields.cookie if kind == "cookie" else fields.header
+    value = find(headers, name.encode())
+    return hash_of(value) if value is not None else None
 
 
 def named_by(sticky: Sticky, headers: Headers) -> int | None:
     """The index of the endpoint that the client's cookie names, None if it names none of them."""
-    token = cookie(headers, sticky.cookie)
+    token = fields.cookie(headers, sticky.cookie)
     return sticky.places.get(token) if token is not None else None
 
 

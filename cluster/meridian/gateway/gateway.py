@@ -18,6 +18,7 @@ from meridian.core.tiers import ALL
 from meridian.gateway import answers
 from meridian.gateway.connection import DownstreamConnection
 from meridian.gateway.exchange import Exchange
+from meridian.gateway.explaining import Explanation, Question, explain
 from meridian.gateway.forwarding import ListenerFacts
 from meridian.gateway.l4 import L4Connection
 from meridian.gateway.l4_datagrams import L4Datagrams
@@ -259,6 +260,10 @@ class Gateway:
     def connections(self) -> int:
         """Open downstream connections over TCP."""
         return len(self._connections) + len(self._l4)
+
+    def explain(self, question: Question) -> Explanation:
+        """What would become of a request now. Nothing is spent, counted or sent."""
+        return explain(self._worker, question)
 
     def series(self) -> list[Series]:
         """All metrics as they stand."""

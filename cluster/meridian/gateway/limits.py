@@ -155,6 +155,12 @@ class Limits:
         bucket.admitted.value += 1
         return Decision(True, limit.name, whole(level), reset, 0.0)
 
+    def look(self, limit: Limit, key: str, now: float) -> tuple[float, float, float]:
+        """Takes nothing: as `Spender.look`, with what holds while the store is lost."""
+        if now >= self._lost_at and limit.when_store_is_lost != "floor":
+            return 0.0, 0.0, 0.0 if limit.when_store_is_lost == "open" else AGAIN_SECONDS
+        return self._buckets[limit.name].spender.look(key, now)
+
     def measure(self) -> None:
         """Brings the gauges up to date."""
         for bucket in self._buckets.values():

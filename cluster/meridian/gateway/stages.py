@@ -69,7 +69,9 @@ class Stages(Tries):
         except forwarding.BadTargetError:
             self._answer(answers.BAD_TARGET)
             return False
-        found = route(self.installed.snapshot.table, head.method, head.authority, self._target)
+        found = route(
+            self.installed.snapshot.table, head.method, head.authority, self._target, head.headers, self.client
+        )
         if isinstance(found, NoRoute):
             if found.allowed:
                 self._answer(answers.METHOD_NOT_ALLOWED, [(b"allow", b", ".join(sorted(found.allowed)))])

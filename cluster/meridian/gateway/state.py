@@ -217,6 +217,18 @@ class Health:
             endpoint.outlier = outliers.eject_standout(endpoint.sample, self._now, policy)
             self._follow(upstream, endpoint)
 
+    def state_of(self, endpoint: Endpoint, live: LiveEndpoint) -> str:
+        """How an endpoint is, in words for people."""
+        if live.state.probed_down:
+            return "down: probes find it so"
+        if live.outlier.state is State.EJECTED:
+            return "ejected: it has failed here"
+        if live.outlier.state is State.PROBING:
+            return "probing: one request shows whether it is well"
+        if endpoint.region in self._withdrawn:
+            return "its region is withdrawn"
+        return "its region is suspect" if endpoint.region in self._suspect else "up"
+
     def tripped(self, upstream: LiveUpstream, what: str) -> None:
         """A request was turned away, because no more of `what` is taken."""
         self._metrics.counter(

@@ -27,6 +27,7 @@ from meridian_proto.v1.channel_pb2 import (
     DownEndpoint,
     Drain,
     EndpointHealth,
+    Explained,
     Frame,
     Hello,
     Tallies,
@@ -96,6 +97,9 @@ class Reporting(Protocol):
 
     def on_spending(self, slot: int, frame: Frame) -> None:
         """What a gateway worker says of limits: an allowance confirmed, or letters to others."""
+
+    def on_explained(self, told: Explained) -> None:
+        """What a gateway worker would do with a request that it was asked about."""
 
 
 class ProcessCrew:
@@ -183,6 +187,8 @@ class _Link:
                 self._reporting.on_spans(spans_from_proto(frame.spans))
             case "confirmed" | "letters":
                 self._reporting.on_spending(self.state.slot, frame)
+            case "explained":
+                self._reporting.on_explained(frame.explained)
 
 
 def _hello() -> Hello:

@@ -28,6 +28,7 @@ from meridian.nodes.child import Birth, run_child
 from meridian.nodes.compiling import Unfit, read_document
 from meridian.nodes.ledger_file import LedgerBusy, LedgerFile
 from meridian.nodes.reports import spans_to_proto
+from meridian.nodes.request_telling import explained_frame
 from meridian.nodes.settings import Settings
 from meridian.nodes.sockets import sockets_of_listener
 from meridian.nodes.spending import Postbox, portion_of, told_from_proto
@@ -180,6 +181,8 @@ class GatewayDuties:
                 self._meters.set_spenders(frame.spenders.addresses)
             case "letters":
                 self._postbox.hear(frame.letters, clock.now)
+            case "explain_request":
+                self._postbox.send(explained_frame(self._gateway, frame.explain_request))
             case _:
                 self._on_gateway_state(kind, frame)
 

@@ -54,6 +54,7 @@ from meridian.nodes.crew import Crew, drain_frame, health_frame, serves, tried, 
 from meridian.nodes.dns_explainer import DnsExplainer, Sources
 from meridian.nodes.load import LoadMeter
 from meridian.nodes.node_status import build_status
+from meridian.nodes.request_explainer import RequestExplainer
 from meridian.nodes.settings import Settings, speaker_of
 from meridian.nodes.spending import spenders_frame, told_to_proto
 from meridian.nodes.zone_keys import keys_status, wishes_of, zone_id, zone_keys_frame
@@ -64,7 +65,7 @@ from meridian.telemetry.exposition import render
 from meridian.telemetry.metrics import IN_FORCE, MERGED, Series
 from meridian.telemetry.spans import SpanRecord
 from meridian_dns.signing import generate_der
-from meridian_proto.v1.channel_pb2 import CookieSecrets, Frame
+from meridian_proto.v1.channel_pb2 import CookieSecrets, Explained, Frame
 from meridian_proto.v1.spending_pb2 import Letter, Letters
 
 SEATS_SECONDS = 10.0
@@ -154,6 +155,7 @@ class Headquarters:
             node=settings.name, region=settings.region, version=_version(), draw=random, endpoint=None
         )
         self._zones = DnsExplainer(settings, self._zone_sources)
+        self._requests = RequestExplainer(settings, lambda: self._crew)
         self._cluster_key = cluster_key
         self._listen = listen
         self._crew: Crew
@@ -238,6 +240,10 @@ class Headquarters:
             for letter in frame.letters.letters:
                 self.control.post(letter)
 
+    def on_explained(self, told: Explained) -> None:
+        """What a gateway worker would do with a request."""
+        self._requests.on_explained(told)
+
     # admin.panel.Panel
 
     def status(self) -> Status:
@@ -301,6 +307,11 @@ class Headquarters:
     def zones(self) -> DnsExplainer:
         """What this node says of its zones and answers."""
         return self._zones
+
+    @property
+    def requests(self) -> RequestExplainer:
+        """What this node says of requests."""
+        return self._requests
 
     def _zone_sources(self) -> Sources | None:
         if self._flow.current is None:

@@ -234,6 +234,8 @@ class Standalone:
             self._headquarters.on_spans(spans_from_proto(frame.spans))
         elif frame.WhichOneof("body") == "tallies":
             self._crew.take_tallies(frame.tallies)
+        elif frame.WhichOneof("body") == "explained":
+            self._headquarters.on_explained(frame.explained)
         else:
             self._headquarters.on_spending(0, frame)
 

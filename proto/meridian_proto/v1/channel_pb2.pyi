@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Frame(_message.Message):
-    __slots__ = ("sequence", "hello", "config", "verdict", "endpoint_health", "allowance", "drain", "config_ack", "spans", "metrics", "confirmed", "spenders", "letters", "zone_keys", "candidate", "trial", "candidate_ack", "tallies", "cookie_secrets")
+    __slots__ = ("sequence", "hello", "config", "verdict", "endpoint_health", "allowance", "drain", "config_ack", "spans", "metrics", "confirmed", "spenders", "letters", "zone_keys", "candidate", "trial", "candidate_ack", "tallies", "cookie_secrets", "explain_request", "explained")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     HELLO_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FIELD_NUMBER: _ClassVar[int]
@@ -29,6 +29,8 @@ class Frame(_message.Message):
     CANDIDATE_ACK_FIELD_NUMBER: _ClassVar[int]
     TALLIES_FIELD_NUMBER: _ClassVar[int]
     COOKIE_SECRETS_FIELD_NUMBER: _ClassVar[int]
+    EXPLAIN_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    EXPLAINED_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     hello: Hello
     config: Config
@@ -48,7 +50,9 @@ class Frame(_message.Message):
     candidate_ack: ConfigAck
     tallies: Tallies
     cookie_secrets: CookieSecrets
-    def __init__(self, sequence: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., config: _Optional[_Union[Config, _Mapping]] = ..., verdict: _Optional[_Union[_health_pb2.Verdict, _Mapping]] = ..., endpoint_health: _Optional[_Union[EndpointHealth, _Mapping]] = ..., allowance: _Optional[_Union[_spending_pb2.Allowance, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., config_ack: _Optional[_Union[ConfigAck, _Mapping]] = ..., spans: _Optional[_Union[Spans, _Mapping]] = ..., metrics: _Optional[_Union[Metrics, _Mapping]] = ..., confirmed: _Optional[_Union[_spending_pb2.Confirmed, _Mapping]] = ..., spenders: _Optional[_Union[_spending_pb2.Spenders, _Mapping]] = ..., letters: _Optional[_Union[_spending_pb2.Letters, _Mapping]] = ..., zone_keys: _Optional[_Union[ZoneKeys, _Mapping]] = ..., candidate: _Optional[_Union[Config, _Mapping]] = ..., trial: _Optional[_Union[Trial, _Mapping]] = ..., candidate_ack: _Optional[_Union[ConfigAck, _Mapping]] = ..., tallies: _Optional[_Union[Tallies, _Mapping]] = ..., cookie_secrets: _Optional[_Union[CookieSecrets, _Mapping]] = ...) -> None: ...
+    explain_request: ExplainRequest
+    explained: Explained
+    def __init__(self, sequence: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., config: _Optional[_Union[Config, _Mapping]] = ..., verdict: _Optional[_Union[_health_pb2.Verdict, _Mapping]] = ..., endpoint_health: _Optional[_Union[EndpointHealth, _Mapping]] = ..., allowance: _Optional[_Union[_spending_pb2.Allowance, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., config_ack: _Optional[_Union[ConfigAck, _Mapping]] = ..., spans: _Optional[_Union[Spans, _Mapping]] = ..., metrics: _Optional[_Union[Metrics, _Mapping]] = ..., confirmed: _Optional[_Union[_spending_pb2.Confirmed, _Mapping]] = ..., spenders: _Optional[_Union[_spending_pb2.Spenders, _Mapping]] = ..., letters: _Optional[_Union[_spending_pb2.Letters, _Mapping]] = ..., zone_keys: _Optional[_Union[ZoneKeys, _Mapping]] = ..., candidate: _Optional[_Union[Config, _Mapping]] = ..., trial: _Optional[_Union[Trial, _Mapping]] = ..., candidate_ack: _Optional[_Union[ConfigAck, _Mapping]] = ..., tallies: _Optional[_Union[Tallies, _Mapping]] = ..., cookie_secrets: _Optional[_Union[CookieSecrets, _Mapping]] = ..., explain_request: _Optional[_Union[ExplainRequest, _Mapping]] = ..., explained: _Optional[_Union[Explained, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("protocol", "kind", "slot", "config_version", "pid")
@@ -263,3 +267,41 @@ class Tally(_message.Message):
     refused: int
     slower: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, route: _Optional[str] = ..., exchanges: _Optional[int] = ..., failed: _Optional[int] = ..., rejected: _Optional[int] = ..., unrouted: _Optional[int] = ..., refused: _Optional[int] = ..., slower: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class ExplainRequest(_message.Message):
+    __slots__ = ("number", "method", "tls", "port", "authority", "target", "headers", "client")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    TLS_FIELD_NUMBER: _ClassVar[int]
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    AUTHORITY_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    HEADERS_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    method: str
+    tls: bool
+    port: int
+    authority: str
+    target: str
+    headers: _containers.RepeatedCompositeFieldContainer[Field]
+    client: str
+    def __init__(self, number: _Optional[int] = ..., method: _Optional[str] = ..., tls: _Optional[bool] = ..., port: _Optional[int] = ..., authority: _Optional[str] = ..., target: _Optional[str] = ..., headers: _Optional[_Iterable[_Union[Field, _Mapping]]] = ..., client: _Optional[str] = ...) -> None: ...
+
+class Field(_message.Message):
+    __slots__ = ("name", "value")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    name: bytes
+    value: bytes
+    def __init__(self, name: _Optional[bytes] = ..., value: _Optional[bytes] = ...) -> None: ...
+
+class Explained(_message.Message):
+    __slots__ = ("number", "explanation", "refused")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    EXPLANATION_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    explanation: bytes
+    refused: str
+    def __init__(self, number: _Optional[int] = ..., explanation: _Optional[bytes] = ..., refused: _Optional[str] = ...) -> None: ...

@@ -1,0 +1,275 @@
+"""What would become of a request, told by the worker that would serve it: the functions that serve are asked, in their
+order, and nothing is spent, counted, sent or changed.
+
+What depends on the moment (a limit's tokens, requests under way) is as it is now; what is left to chance is told as
+chance.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+
+from meridian.core.balancing import Ask as BalanceAsk
+from meridian.core.balancing import choose
+from meridian.core.limit_keys import key_of
+from meridian.core.matching import Ask
+from meridian.core.route_explaining import consider, describe
+from meridian.core.routing import NoRoute, route
+from meridian.core.snapshot import Limit
+from meridian.gateway import affinity, answers, forwarding
+from meridian.gateway.answers import Failure
+from meridian.gateway.forwarding import GONE, ListenerFacts
+from meridian.gateway.stages import stages_of
+from meridian.gateway.state import LiveUpstream
+from meridian.gateway.stream import Peer
+from meridian.gateway.worker import Installed, LiveRoute, Worker
+from meridian.wire.events import Headers
+
+BY_CHANCE = frozenset({"random", "least_request", "ewma"})
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request that is not sent. `client` is the address that would connect; `port` the one that it would dial."""
+
+    method: bytes
+    tls: bool
+    port: int
+    authority: bytes
+    target: bytes
+    headers: Headers
+    client: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of the way. `topic`: client, path, route, stage, upstream or answer."""
+
+    topic: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A route, what it takes, and why it takes this request or not."""
+
+    route: str
+    match: str
+    takes: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a stage of the route would say."""
+
+    stage: str
+    refuses: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointNow:
+    """An endpoint as balancing sees it. `tier` counts from 1 in the order in which tiers are tried; `share` is the part
+    of first tries that it gets by weight, from 0 to 1. `next`: it would take this request."""
+
+    address: str
+    region: str
+    state: str
+    tier: int
+    share: float
+    active: int
+    next: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """See the module's head. `status` is 0 where the answer is the upstream's."""
+
+    worker: int
+    config_version: int
+    candidate_version: int  # that is tried beside it; 0: none
+    verdict_version: int
+    verdict_fallback: int
+    steps: tuple[Step, ...]
+    routes: tuple[Candidate, ...]
+    stages: tuple[Said, ...]
+    upstream: str
+    balance: str
+    endpoints: tuple[EndpointNow, ...]
+    status: int
+    why: str
+
+
+def explain(worker: Worker, question: Question) -> Explanation:
+    """What this worker would do with a request now."""
+    return _Telling(worker, question).tell()
+
+
+class _Telling:
+    """One explanation in the making."""
+
+    def __init__(self, worker: Worker, question: Question) -> None:
+        self.worker = worker
+        self.question = question
+        self.installed: Installed = worker.installed
+        self.steps: list[Step] = []
+        self.routes: tuple[Candidate, ...] = ()
+        self.stages: list[Said] = []
+        self.live: LiveRoute | None = None
+        self.endpoints: tuple[EndpointNow, ...] = ()
+
+    def tell(self) -> Explanation:
+        client, consumer = self._client(), ""
+        try:
+            target = forwarding.normalise(self.question.target)
+        except forwarding.BadTargetError:
+            return self._end(answers.BAD_TARGET)
+        if target != self.question.target:
+            self._step("path", f"its dot segments are resolved: it is routed as {_text(target)}")
+        failure = self._route(target, client)
+        if failure is None and self.live is not None:
+            failure, consumer = self._gate(self.live)
+            if self.live.gate is not None and failure is not None:
+                self._limits(self.live.limits_before, client, "")
+        if failure is None and self.live is not None:
+            failure = self._limits(self.live.limits, client, consumer)
+            failure = failure or self._upstream(self.live.upstream, target, client)
+        return self._end(failure)
+
+    def _step(self, topic: str, text: str) -> None:
+        self.steps.append(Step(topic, text))
+
+    def _client(self) -> str:
+        question = self.question
+        listeners = self.installed.snapshot.listeners
+        fits = [one for one in listeners if one.tls is question.tls]
+        listener = next((one for one in fits if one.port == question.port), fits[0] if fits else None)
+        if listener is None:
+            self._step("client", f"no listener of this document serves {'https' if question.tls else 'http'}")
+            return question.client
+        if listener.port != question.port:
+            told = f"told as of {listener.name!r}, on {listener.port}"
+            self._step("client", f"no such listener is on port {question.port}; {told}")
+        facts = self.installed.listeners.get(listener.name, GONE)
+        peer = Peer(question.client, 0, listener.port, listener.name, question.tls, "h1")
+        client = forwarding.client_address(peer, forwarding.split(question.headers)[1], facts)
+        self._step("client", _about_client(peer, client, facts))
+        return client
+
+    def _route(self, target: bytes, client: str) -> Failure | None:
+        question, table = self.question, self.installed.snapshot.table
+        ask = Ask(target, question.headers, client)
+        considered = consider(table, question.method, question.authority, target, ask)
+        self.routes = tuple(Candidate(one.route.name, describe(one.route), one.takes, one.why) for one in considered)
+        found = route(table, question.method, question.authority, target, question.headers, client)
+        if isinstance(found, NoRoute):
+            if found.allowed:
+                allowed = _text(b", ".join(sorted(found.allowed)))
+                self._step("route", f"none takes {_text(question.method)} here, only {allowed}")
+                return answers.METHOD_NOT_ALLOWED
+            self._step("route", "none takes it")
+            return answers.NO_ROUTE
+        self._step("route", f"{found.name!r} takes it: {describe(found)}")
+        self.live = self.worker.live_route(self.installed, found, stages_of(found))
+        return None
+
+    def _gate(self, live: LiveRoute) -> tuple[Failure | None, str]:
+        if live.gate is None:
+            return None, ""
+        stage = f"authenticate {live.route.authenticator}"
+        found = live.gate.identify(self.question.headers)
+        if found is None:
+            self.stages.append(Said(stage, True, "the request does not show who asks, or shows what is not known"))
+            return answers.UNAUTHENTICATED, ""
+        text = f"the consumer is {found.consumer!r}" if found.consumer else "it shows nobody, and need not"
+        self.stages.append(Said(stage, False, text))
+        return None, found.consumer
+
+    def _limits(self, limits: Sequence[Limit], client: str, consumer: str) -> Failure | None:
+        refused: Failure | None = None
+        question, name = self.question, self.live.route.name if self.live is not None else ""
+        for limit in limits:
+            key = key_of(
+                limit.key, client=client, consumer=consumer, route=name, authority=question.authority,
+                headers=question.headers,
+            )  # fmt: skip
+            text, refuses = self.worker.admission.peek(limit, key)
+            if refuses and not limit.dry_run:
+                refused = refused or answers.limited(limit.status)
+            self.stages.append(Said(f"limit {limit.name}", refuses and not limit.dry_run, text))
+        return refused
+
+    def _upstream(self, live: LiveUpstream, target: bytes, client: str) -> Failure | None:
+        upstream, state = live.upstream, live.state
+        next_one, how = self._next(live, target, client)
+        self._step("upstream", f"{upstream.name!r}, by {upstream.balance}: {how}")
+        begun = {endpoint.index: (0, 0.0) for endpoint in upstream.endpoints}  # tier, and share of first tries
+        for number, tier in reversed(tuple(enumerate(state.tiers, 1))):
+            takes = tier.takes if number == 1 or state.tiers[0].takes < 1.0 else 0.0
+            for endpoint, weight in zip(tier.endpoints, tier.weights, strict=True):
+                begun[endpoint.index] = (number, takes * weight / tier.cumulative[-1])
+        self.endpoints = tuple(
+            EndpointNow(
+                endpoint.address, endpoint.region or "", live.health.state_of(endpoint, one), begun[endpoint.index][0],
+                round(begun[endpoint.index][1], 4), one.state.active, endpoint.index == next_one,
+            )
+            for endpoint, one in zip(upstream.endpoints, live.endpoints, strict=True)
+        )  # fmt: skip
+        if live.load.active >= live.requests_max:
+            return answers.UPSTREAM_FULL["requests"]
+        return None
+
+    def _next(self, live: LiveUpstream, target: bytes, client: str) -> tuple[int, str]:
+        """The index of the endpoint that would be chosen, -1 where chance decides; and why."""
+        upstream, headers = live.upstream, self.question.headers
+        if upstream.sticky is not None:
+            named = affinity.named_by(upstream.sticky, headers)
+            if named is not None and live.state.is_good(named):
+                return named, "the one that its cookie names"
+            if named is not None:
+                return -1, "its cookie names one that cannot be used now, so any other"
+        # On a copy: a turn of the round robin is somebody's.
+        state = replace(live.state, endpoints=[replace(one) for one in live.state.endpoints], load=replace(live.load))
+        key = affinity.key_of(upstream.hash_on, client, target, headers) if upstream.table is not None else None
+        several = len(state.tiers[0].endpoints) > 1 or state.tiers[0].takes < 1.0
+        if several and key is None and (upstream.balance in BY_CHANCE or upstream.table is not None):
+            return -1, _CHANCE.get(upstream.balance, "it has nothing to be hashed by, so any, by weight")
+        found = choose(upstream, state, self.worker.draw, (), BalanceAsk(key, self.worker.clock()))
+        assert found is not None, "nothing was tried"
+        if key is not None:
+            return found.index, f"by the hash of its {upstream.hash_on}"
+        return found.index, "whose turn is next" if several else "the only one of its tier"
+
+    def _end(self, failure: Failure | None) -> Explanation:
+        worker, trial, live = self.worker, self.worker.trial, self.live
+        if failure is not None:
+            self._step("answer", f"{failure.status} ({failure.why}), by the gateway itself")
+        else:
+            self._step("answer", "what the upstream answers")
+        upstream = live.upstream.upstream if live is not None else None
+        return Explanation(
+            worker.number, self.installed.snapshot.version,
+            trial.candidate.snapshot.version if trial is not None else 0,
+            worker.verdict_version, worker.verdict_fallback, tuple(self.steps), self.routes, tuple(self.stages),
+            upstream.name if upstream is not None else "", upstream.balance if upstream is not None else "",
+            self.endpoints, failure.status if failure is not None else 0, failure.why if failure is not None else "",
+        )  # fmt: skip
+
+
+_CHANCE = {
+    "random": "any, by weight",
+    "least_request": "of two drawn by weight the one with fewer requests under way",
+    "ewma": "of two drawn by weight the one that is expected to be quicker",
+}
+
+
+def _about_client(peer: Peer, client: str, facts: ListenerFacts) -> str:
+    if client != peer.address:
+        field = "Forwarded" if facts.by_forwarded else "X-Forwarded-For"
+        return f"{client}, named in {field} by {peer.address}, which {peer.listener!r} trusts"
+    return f"{ip_address(client)}, on listener {peer.listener!r}"
+
+
+def _text(value: bytes) -> str:
+    return value.decode("latin-1")
