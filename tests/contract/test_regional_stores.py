@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+from tests.control.parts import probe
 from tests.etcd_cluster import EtcdCluster
 from tests.support import wait_until
 
@@ -30,7 +31,9 @@ async def running(plane: ControlPlane) -> AsyncIterator[None]:
 def build(name: str, region: str, world: Store, near: Store, keys: Keys) -> ControlPlane:
     identity = Identity(name, region, "1", ("192.0.2.1",))
     clock = asyncio.get_running_loop().time
-    return ControlPlane(world, keys, identity, Settings(limit_nodes=2), NoPeers(), clock=clock, regional=near)
+    return ControlPlane(
+        world, keys, identity, Settings(limit_nodes=2), NoPeers(), clock=clock, probe_endpoint=probe, regional=near
+    )
 
 
 def known(plane: ControlPlane) -> set[str]:

@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.control.parts import probe
+
 from meridian.control.driver import ControlPlane, Handlers, Identity, Settings
 from meridian.control.members import Endpoints
 from meridian.control.peers_grpc import GrpcPeers, PeerTls
@@ -57,6 +59,7 @@ async def main(plan: dict[str, Any]) -> None:
         Settings(),
         GrpcPeers(plan["peer"], PeerTls(ca, cert, key), clock),
         clock=clock,
+        probe_endpoint=probe,
         handlers=Handlers(on_verdict=on_verdict),
     )
     plane.set_regions(["eu", "us", "ap"])

@@ -3,8 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
+from meridian.control.probing import good_answer
+from meridian.core import model, snapshot, upstream_words
+from meridian.gateway.upstream_tls import UpstreamContexts
 from meridian.store.embedded import EmbeddedStore
 from meridian.store.keys import Keys
 from meridian.store.port import (
@@ -20,6 +24,15 @@ from meridian.store.port import (
 )
 
 KEYS = Keys("test")
+
+probe = partial(good_answer, context_of=UpstreamContexts().of)
+
+
+def compiled(*upstreams: upstream_words.Upstream) -> list[snapshot.Upstream]:
+    """As nodes hold them; none has files."""
+    listener = model.Listener(name="web", bind="0.0.0.0:80", protocols=("h1",))
+    document = model.Document(listeners=(listener,), upstreams=upstreams)
+    return list(snapshot.compile_snapshot(document, {}, 1).upstreams.values())
 
 
 class FlakyStore(EmbeddedStore):

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tests.control.parts import KEYS, FlakyStore, running
+from tests.control.parts import KEYS, FlakyStore, compiled, running
 from tests.control.test_grants import Memory
 from tests.simulation.virtual import run_virtual
 
@@ -119,7 +119,7 @@ def test_probes_of_endpoints_are_told_when_they_turn() -> None:
         endpoints = (Endpoint(address="10.0.0.1:81"), Endpoint(address="10.0.0.2:82"))
         upstream = Upstream(name="shop", endpoints=endpoints, health=Health(interval_seconds=1, fall=2, rise=2))
         async with running(node.plane.run()):
-            node.plane.set_upstreams([upstream])
+            node.plane.set_upstreams(compiled(upstream))
             await asyncio.sleep(3)
             assert node.told.down == []
             node.dead.add(82)

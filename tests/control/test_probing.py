@@ -9,12 +9,14 @@ from dataclasses import replace
 import grpc
 import pytest
 import trustme
+from tests.control.parts import compiled, probe
 from tests.support import free_port
 
 from meridian.control.members import Endpoints, MemberRecord
 from meridian.control.prober import Subject
-from meridian.control.probing import NODE_PATH, any_answer, endpoint_subjects, good_answer, node_subjects
+from meridian.control.probing import NODE_PATH, NODE_TLS, any_answer, endpoint_subjects, node_subjects
 from meridian.core.health import Policy
+from meridian.core.snapshot import UpstreamTls
 from meridian.core.upstream_words import Endpoint, Health, Upstream
 from meridian.core.verdicts import NodeVerdict, Standing, Verdict
 
@@ -22,7 +24,9 @@ POLICY = Policy(1.0, 0.2, 0.3, 2, 3)
 
 
 @asynccontextmanager
-async def server(answer: bytes | None, context: ssl.SSLContext | None = None) -> AsyncIterator[Subject]:
+async def server(
+    answer: bytes | None, context: ssl.SSLContext | None = None, tls: UpstreamTls = NODE_TLS
+) -> AsyncIterator[Subject]:
     """Answers every request so; None: never. Yields the subject to probe."""
     seen: list[bytes] = []
     handling: set[asyncio.Task[None]] = set()
@@ -30,7 +34,11 @@ async def server(answer: bytes | None, context: ssl.SSLContext | None = None) ->
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if (task := asyncio.current_task()) is not None:
             handling.add(task)
-        seen.append(await reader.readuntil(b"\r\n\r\n"))
+        try:
+            seen.append(await reader.readuntil(b"\r\n\r\n"))
+        except (OSError, asyncio.IncompleteReadError):  # it was only connected to, or not believed
+            writer.close()
+            return
         if answer is not None:
             writer.write(answer)
         else:
@@ -40,7 +48,7 @@ async def server(answer: bytes | None, context: ssl.SSLContext | None = None) ->
     listening = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
     async with listening:
         port = listening.sockets[0].getsockname()[1]
-        yield Subject("127.0.0.1", port, "/healthz", POLICY, tls=context is not None)
+        yield Subject("127.0.0.1", port, "/healthz", POLICY, tls=None if context is None else tls)
         await asyncio.gather(*handling)
         if answer is not None:
             assert seen[0].startswith(f"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n".encode())
@@ -63,7 +71,7 @@ async def server(answer: bytes | None, context: ssl.SSLContext | None = None) ->
 async def test_answers(answer: bytes | None, alive: bool, well: bool) -> None:
     async with server(answer) as subject:
         assert await any_answer(subject) is alive
-        assert await good_answer(subject) is well
+        assert await probe(subject) is well
 
 
 async def test_a_closed_port_is_no_answer() -> None:
@@ -72,9 +80,9 @@ async def test_a_closed_port_is_no_answer() -> None:
 
 async def test_what_is_a_good_status_is_the_operators_to_say() -> None:
     async with server(b"HTTP/1.1 401 Who\r\n\r\n") as subject:
-        assert not await good_answer(subject)
-        assert await good_answer(replace(subject, statuses=("2xx", "401")))
-        assert not await good_answer(replace(subject, statuses=("400", "5xx")))
+        assert not await probe(subject)
+        assert await probe(replace(subject, statuses=("2xx", "401")))
+        assert not await probe(replace(subject, statuses=("400", "5xx")))
 
 
 async def test_the_host_of_a_probe_is_the_operators_to_say() -> None:
@@ -87,7 +95,7 @@ async def test_the_host_of_a_probe_is_the_operators_to_say() -> None:
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
         port = listening.sockets[0].getsockname()[1]
-        assert await good_answer(Subject("127.0.0.1", port, "/", POLICY, authority="shop.example.com"))
+        assert await probe(Subject("127.0.0.1", port, "/", POLICY, authority="shop.example.com"))
     assert b"\r\nHost: shop.example.com\r\n" in heads[0]
 
 
@@ -100,9 +108,9 @@ async def test_a_connection_is_enough_for_tcp() -> None:
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
         port = listening.sockets[0].getsockname()[1]
-        assert await good_answer(Subject("127.0.0.1", port, "/", POLICY, kind="tcp"))
+        assert await probe(Subject("127.0.0.1", port, "/", POLICY, kind="tcp"))
         await asyncio.wait_for(taken.wait(), 5)
-    assert not await good_answer(Subject("127.0.0.1", free_port(), "/", POLICY, kind="tcp"))
+    assert not await probe(Subject("127.0.0.1", free_port(), "/", POLICY, kind="tcp"))
 
 
 async def test_grpc_is_asked_by_its_own_health_protocol() -> None:
@@ -128,20 +136,20 @@ async def test_grpc_is_asked_by_its_own_health_protocol() -> None:
     try:
         patient = replace(POLICY, timeout_seconds=5.0)
         subject = Subject("127.0.0.1", port, "/", patient, kind="grpc")
-        assert await good_answer(subject)
-        assert not await good_answer(replace(subject, service="shop"))
-        assert not await good_answer(replace(subject, service="none"))
-        assert not await good_answer(replace(subject, service="slow", policy=replace(POLICY, timeout_seconds=0.2)))
+        assert await probe(subject)
+        assert not await probe(replace(subject, service="shop"))
+        assert not await probe(replace(subject, service="none"))
+        assert not await probe(replace(subject, service="slow", policy=replace(POLICY, timeout_seconds=0.2)))
         assert asked[:2] == [b"", b"\x0a\x04shop"]
     finally:
         await grpc_server.stop(None)
-    assert not await good_answer(replace(subject, port=free_port()))
+    assert not await probe(replace(subject, port=free_port()))
 
 
 async def test_what_is_no_grpc_is_not_well() -> None:
     async with server(b"HTTP/1.1 200 OK\r\n\r\n") as subject:
-        assert await good_answer(subject)
-        assert not await good_answer(replace(subject, kind="grpc"))
+        assert await probe(subject)
+        assert not await probe(replace(subject, kind="grpc"))
 
 
 async def test_tls_is_asked_for_life_and_not_for_identity() -> None:
@@ -149,6 +157,49 @@ async def test_tls_is_asked_for_life_and_not_for_identity() -> None:
     trustme.CA().issue_cert("elsewhere.example").configure_cert(context)
     async with server(b"HTTP/1.1 200 OK\r\n\r\n", context) as subject:
         assert await any_answer(replace(subject, policy=replace(POLICY, timeout_seconds=2.0)))
+
+
+async def test_an_endpoint_that_traffic_would_not_believe_is_down() -> None:
+    ca, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("127.0.0.1", "app.example").configure_cert(context)
+    strict = UpstreamTls(ca_pem=ca.cert_pem.bytes())
+    async with server(b"HTTP/1.1 200 OK\r\n\r\n", context) as subject:
+        patient = replace(subject, policy=replace(POLICY, timeout_seconds=2.0))
+        for kind in ("http", "tcp"):
+            for tls, well in (
+                (strict, True),
+                (replace(strict, server_name="app.example"), True),
+                (replace(strict, server_name="other.example"), False),
+                (replace(strict, ca_pem=trustme.CA().cert_pem.bytes()), False),
+                (replace(NODE_TLS, server_name="other.example"), True),
+                (UpstreamTls(), False),  # the system knows nothing of this authority
+            ):
+                assert await probe(replace(patient, kind=kind, tls=tls)) is well, (kind, tls)
+
+
+async def test_grpc_is_asked_over_tls() -> None:
+    async def check(question: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        return b"\x08\x01"
+
+    ca = trustme.CA()
+    issued, root = ca.issue_cert("app.example"), ca.cert_pem.bytes()
+    pair = (issued.private_key_pem.bytes(), b"".join(pem.bytes() for pem in issued.cert_chain_pems))
+    handler = grpc.method_handlers_generic_handler(
+        "grpc.health.v1.Health", {"Check": grpc.unary_unary_rpc_method_handler(check)}
+    )
+    grpc_server = grpc.aio.server(handlers=[handler])
+    # It wants to see a certificate of its authority's.
+    port = grpc_server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair], root, True))
+    await grpc_server.start()
+    try:
+        tls = UpstreamTls(True, "app.example", root, pair[1], pair[0])
+        subject = Subject("127.0.0.1", port, "/", replace(POLICY, timeout_seconds=5.0), tls=tls, kind="grpc")
+        assert await probe(subject)
+        for bad in (replace(tls, chain_pem=None, key_pem=None), replace(tls, server_name="b.example")):
+            quick = replace(POLICY, timeout_seconds=0.5)
+            assert not await probe(replace(subject, tls=bad, policy=quick))
+    finally:
+        await grpc_server.stop(None)
 
 
 def test_endpoints_of_upstreams_with_a_policy_are_subjects() -> None:
@@ -160,7 +211,7 @@ def test_endpoints_of_upstreams_with_a_policy_are_subjects() -> None:
         Upstream(name="two", endpoints=(Endpoint(address="10.0.0.1:80"),)),
     ]
     policy = Policy(2, 0.2, 0.5, 1, 4)
-    assert endpoint_subjects(upstreams) == {
+    assert endpoint_subjects(compiled(*upstreams)) == {
         ("one", "10.0.0.1:80"): Subject("10.0.0.1", 80, "/up", policy),
         ("one", "[2001:db8::1]:81"): Subject("2001:db8::1", 81, "/up", policy),
     }
@@ -168,7 +219,8 @@ def test_endpoints_of_upstreams_with_a_policy_are_subjects() -> None:
 
 def test_how_endpoints_are_probed_is_as_the_document_says() -> None:
     asked = Health(kind="grpc", service="shop", host="shop.test", jitter=0.3, statuses=("204",))
-    (subject,) = endpoint_subjects([Upstream(name="one", endpoints=(Endpoint(address="a:80"),), health=asked)]).values()
+    upstream = Upstream(name="one", endpoints=(Endpoint(address="a:80"),), health=asked)
+    (subject,) = endpoint_subjects(compiled(upstream)).values()
     assert (subject.kind, subject.service, subject.authority, subject.statuses) == (
         "grpc", "shop", "shop.test", ("204",),
     )  # fmt: skip
@@ -186,8 +238,8 @@ def test_nodes_are_probed_on_the_address_that_dns_publishes() -> None:
     forgotten = {"e": NodeVerdict("e", "ap", ("192.0.2.5",), Standing.WITHDRAWN)}
     subjects = node_subjects(own, members, Verdict(1, 1, forgotten))
     assert {name: (s.host, s.port, s.path, s.tls) for name, s in subjects.items()} == {
-        "b": ("192.0.2.2", 8443, NODE_PATH, True),
-        "c": ("192.0.2.3", 8080, NODE_PATH, False),  # it says nothing yet: our own port
-        "e": ("192.0.2.5", 8080, NODE_PATH, False),
+        "b": ("192.0.2.2", 8443, NODE_PATH, NODE_TLS),
+        "c": ("192.0.2.3", 8080, NODE_PATH, None),  # it says nothing yet: our own port
+        "e": ("192.0.2.5", 8080, NODE_PATH, None),
     }
     assert node_subjects(replace(own, endpoints=Endpoints()), {"c": members["c"]}, Verdict()) == {}

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -76,8 +77,8 @@ def document(
         "routes": list(routes) if routes is not None else [{"name": "all", "upstream": upstreams[0]["name"]}],
         **more,
     }
-    version = text.pop("version", 1)
-    return compile_snapshot(model.Document.model_validate(text), {}, version)
+    version, files = text.pop("version", 1), text.pop("files", {})
+    return compile_snapshot(model.Document.model_validate(text), files, version)
 
 
 def upstream(*ports: int, name: str = "app", **more: Any) -> dict[str, Any]:
@@ -154,8 +155,9 @@ async def secure(
 
 
 @contextlib.asynccontextmanager
-async def origin(handler: Handler) -> AsyncIterator[int]:
-    """An upstream: `handler` speaks for each connection, which ends with it. Gives its port."""
+async def origin(handler: Handler, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    """An upstream: `handler` speaks for each connection, which ends with it; by TLS if there is a `context`. Gives its
+    port."""
     problems: list[BaseException] = []
 
     async def guarded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -169,7 +171,7 @@ async def origin(handler: Handler) -> AsyncIterator[int]:
         finally:
             writer.close()
 
-    server = await asyncio.start_server(guarded, "127.0.0.1", 0)
+    server = await asyncio.start_server(guarded, "127.0.0.1", 0, ssl=context)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:

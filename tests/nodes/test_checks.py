@@ -4,7 +4,7 @@ import pytest
 import trustme
 
 from meridian.core.document import load
-from meridian.nodes.checks import check_certificates, check_keys, check_zones
+from meridian.nodes.checks import check_certificates, check_keys, check_upstream_tls, check_zones
 
 DOCUMENT = """\
 listeners: [{name: secure, bind: "0.0.0.0:443", protocols: [h2]}]
@@ -34,6 +34,20 @@ def test_a_key_of_another_certificate_is_named_and_never_shown() -> None:
     assert place == ("certificates", 0)
     assert "a.key must be the key" in message
     assert "PRIVATE" not in message
+
+
+def test_files_of_an_upstream_are_tried_at_apply() -> None:
+    chain, key = issue()
+    tls = "tls: {ca_file: ca.pem, cert_file: a.pem, key_file: a.key}"
+    text = f"{DOCUMENT}upstreams: [{{name: app, endpoints: [{{address: 'a.example:443'}}], {tls}}}]\n"
+    files = {"a.pem": chain, "a.key": key, "ca.pem": chain}
+    assert list(check_upstream_tls(load(text), files)) == []
+    for wrong, said in (
+        (files | {"ca.pem": key}, "ca_file holds no"),
+        (files | {"a.key": issue()[1]}, "the key must be"),
+    ):
+        ((place, message),) = check_upstream_tls(load(text), wrong)
+        assert place == ("upstreams", 0, "tls") and said in message and "PRIVATE" not in message
 
 
 @pytest.mark.parametrize("fault", ["", "wrong order", "an issuer of others", "one missing between"])

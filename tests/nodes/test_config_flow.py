@@ -11,6 +11,7 @@ from tests.support import wait_until
 
 from meridian.control.bundle import Bundle, seal
 from meridian.core.rollout import Part
+from meridian.gateway.upstream_tls import UpstreamContexts
 from meridian.nodes.config_flow import ConfigFlow, Reading
 from meridian.nodes.crew import WorkerState
 from meridian.nodes.settings import Settings
@@ -39,7 +40,7 @@ class Scene:
             WorkerState("dns", 0, connected=True),
         ]
         self.flow = ConfigFlow(
-            settings, KEY, self, self.listen, adopted=self.adopted,
+            settings, KEY, self, self.listen, UpstreamContexts(), adopted=self.adopted,
             acknowledge=lambda version, refused: self.said.append(f"acknowledge {version} {refused}".strip()),
             checked=lambda version, refused: self.checked.append((version, refused)),
         )  # fmt: skip
@@ -165,11 +166,22 @@ async def test_each_kind_of_worker_gets_the_secrets_that_it_works_with() -> None
     certificate = {"hosts": ["a.example"], "cert_file": "a.pem", "key_file": "a.key"}
     tsig = {"name": "k", "secret_file": "k.secret"}
     files = {"a.pem": chain, "a.key": key, "k.secret": b"c2VjcmV0IG9mIDMyIGJ5dGVzLCBvZiBubyB3b3J0aCE="}
+    files |= {"own.pem": chain, "own.key": key, "ca.pem": chain}
+    tls = {"ca_file": "ca.pem", "cert_file": "own.pem", "key_file": "own.key"}
+    app = {"name": "app", "endpoints": [{"address": "a.example:443"}], "tls": tls}
     async with scene() as s:
-        s.flow.arrived(1, payload(81, files=files, certificates=[certificate], tsig_keys=[tsig]))
+        s.flow.arrived(1, payload(81, files=files, certificates=[certificate], tsig_keys=[tsig], upstreams=[app]))
         await s.heard(
-            "listen [81]", "gateway 1 a.key a.pem", "dns 1 k.secret", "adopted 1", "acknowledge 1", "listen [81]"
-        )
+            "listen [81]", "gateway 1 a.key a.pem ca.pem own.key own.pem", "dns 1 k.secret", "adopted 1",
+            "acknowledge 1", "listen [81]",
+        )  # fmt: skip
+
+
+async def test_an_upstream_whose_files_cannot_be_used_is_refused() -> None:
+    app = {"name": "app", "endpoints": [{"address": "a.example:443"}], "tls": {"ca_file": "ca.pem"}}
+    async with scene() as s:
+        s.flow.arrived(1, payload(81, files={"ca.pem": b"nonsense"}, upstreams=[app]))
+        await s.heard("acknowledge 1 upstream app: ca_file holds no certificate in PEM")
 
 
 async def test_a_candidate_that_is_dropped_while_it_is_read_leaves_nothing_behind() -> None:

@@ -2,7 +2,6 @@
 
 import sys
 from dataclasses import asdict
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,9 @@ def check_path(path: Path, origin: str) -> dict[str, list[dict[str, Any]]]:
 
     if path.suffix in _SUFFIXES:
         document = parse(path, read_text(path))
-        others = chain(document.certificate_files(), document.secret_files())
-        files = read_files(path, document, dict.fromkeys((name for _, name in others), b""))
+        ours = {name for _, name in document.zone_files()}
+        others = (name for _, name in document.files() if name not in ours)
+        files = read_files(path, document, dict.fromkeys(others, b""))
         found = check_document(document, files)
     else:
         try:

@@ -29,7 +29,7 @@ from meridian.control.membership import Membership
 from meridian.control.messages import decode_verdict
 from meridian.control.peers import PeerTransport
 from meridian.control.prober import Prober, Subject
-from meridian.control.probing import any_answer, endpoint_subjects, good_answer, node_subjects
+from meridian.control.probing import any_answer, endpoint_subjects, node_subjects
 from meridian.control.reporter import Reporter, known
 from meridian.control.rollout import NO_HANDLERS, RolloutHandlers, Rollouts
 from meridian.control.rosters import Rosters
@@ -40,8 +40,8 @@ from meridian.core.capacity import loads
 from meridian.core.granting.seats import Tell
 from meridian.core.granting.shares import Cut, Rule
 from meridian.core.health import Sight
+from meridian.core.snapshot import Upstream
 from meridian.core.speech import OWN, SHARES, Speaker, speaks
-from meridian.core.upstream_words import Upstream
 from meridian.core.verdicts import DARK_SECONDS, Case, Evidence, Member, Report, Verdict, merge
 from meridian.store.keys import Keys
 from meridian.store.mirror import mirror
@@ -127,8 +127,8 @@ class ControlPlane:
         disk: SnapshotDisk | None = None,
         draw: Callable[[], float] = random,
         load: Callable[[], float] = lambda: 0.0,
+        probe_endpoint: Callable[[Subject], Awaitable[bool]],
         probe_node: Callable[[Subject], Awaitable[bool]] = any_answer,
-        probe_endpoint: Callable[[Subject], Awaitable[bool]] = good_answer,
         regional: Store | None = None,
     ) -> None:
         """`load` gives the requests per second that this node serves; `regional` is where this region's members live,

@@ -13,6 +13,7 @@ from typing import Generic, Literal, TypeVar
 from meridian.control.waiting import signalled
 from meridian.core import health
 from meridian.core.health import Health, Policy, Sight
+from meridian.core.snapshot import UpstreamTls
 
 PROBES_MAX = 256  # open sockets of an agent for probing; with 0.5 s timeouts, 512 dead endpoints a second
 IDLE_SECONDS = 3600.0
@@ -22,14 +23,13 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Whom to ask, and how. `tls` without verification: a probe asks for life, not for identity. `kind` and what comes
-    after it are as in upstream_words.Health."""
+    """Whom to ask, and how. `tls`: None is without. `kind` and what comes after it are as in upstream_words.Health."""
 
     host: str
     port: int
     path: str
     policy: Policy
-    tls: bool = False
+    tls: UpstreamTls | None = None
     kind: Literal["http", "tcp", "grpc"] = "http"
     authority: str | None = None
     statuses: tuple[str, ...] = ("2xx", "3xx")

@@ -1,6 +1,9 @@
 """What a probe is: one HTTP/1.1 GET on a fresh connection, one that is only opened, or one call of gRPC's health
 checking protocol; and who is probed: endpoints, and the other nodes.
 
+Over TLS an endpoint is verified as its upstream's `tls` says; one that traffic would not believe is down. Of a node
+only life is asked, not identity.
+
 A fresh connection each time, because a service that no longer accepts is dead to new clients, however well its old
 connections do.
 """
@@ -8,7 +11,7 @@ connections do.
 import asyncio
 import functools
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import grpc
 
@@ -16,7 +19,7 @@ from meridian.control.members import Endpoints, MemberRecord
 from meridian.control.prober import Subject
 from meridian.core.addresses import split_host_port
 from meridian.core.health import Policy
-from meridian.core.upstream_words import Upstream
+from meridian.core.snapshot import Upstream, UpstreamTls
 from meridian.core.verdicts import Verdict
 from meridian_proto.v1.grpc_health_pb2 import HealthAnswer, HealthQuestion
 
@@ -27,27 +30,40 @@ NODE_PATH = "/.meridian/health"
 # Down after three misses: 0.5 s for the first and two quick ones, or 1.7 s if each runs into its timeout; silence takes
 # 1.5 s anyway. Up after eight in a row, 1.6 s at the quick pace: what a return within 10 s of the start leaves.
 NODE_POLICY = Policy(interval_seconds=0.5, suspect_interval_seconds=0.2, timeout_seconds=0.4, rise=8, fall=3)
+NODE_TLS = UpstreamTls(verify=False)
+
+ContextOf = Callable[[UpstreamTls], ssl.SSLContext]
 
 
 async def any_answer(subject: Subject) -> bool:
-    """Returns whether any well-formed answer came in time: a sign of life."""
-    return await _status(subject) is not None
+    """Returns whether any well-formed answer came in time, from whomever: a sign of life."""
+    return await _status(subject, lambda _: _unverified()) is not None
 
 
-async def good_answer(subject: Subject) -> bool:
-    """Returns whether the subject is well by the kind of probe that it wants: a good status, a connection, SERVING."""
+async def good_answer(subject: Subject, context_of: ContextOf) -> bool:
+    """Returns whether the subject is well by the kind of probe that it wants: a good status, a connection, SERVING.
+    `context_of` gives what TLS is spoken with."""
     if subject.kind == "tcp":
-        return await _connects(subject)
+        return await _connects(subject, context_of)
     if subject.kind == "grpc":
         return await _serves_grpc(subject)
-    status = await _status(subject)
+    status = await _status(subject, context_of)
     return status is not None and not {str(status), f"{status // 100}xx"}.isdisjoint(subject.statuses)
 
 
-async def _connects(subject: Subject) -> bool:
+async def _open(subject: Subject, context_of: ContextOf) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Raises OSError, also for TLS that does not come about."""
+    tls = subject.tls
+    return await asyncio.open_connection(
+        subject.host, subject.port, limit=STATUS_LINE_BYTES_MAX, ssl=context_of(tls) if tls is not None else None,
+        server_hostname=(tls.server_name or subject.host) if tls is not None else None,
+    )  # fmt: skip
+
+
+async def _connects(subject: Subject, context_of: ContextOf) -> bool:
     try:
         async with asyncio.timeout(subject.policy.timeout_seconds):
-            _, writer = await asyncio.open_connection(subject.host, subject.port)
+            _, writer = await _open(subject, context_of)
     except OSError:  # TimeoutError is one
         return False
     writer.transport.abort()
@@ -58,7 +74,14 @@ async def _serves_grpc(subject: Subject) -> bool:
     """Whether Check says SERVING (https://github.com/grpc/grpc/blob/master/doc/health-checking.md)."""
     host = f"[{subject.host}]" if ":" in subject.host else subject.host
     options = [*_GRPC_OPTIONS, *([("grpc.default_authority", subject.authority)] if subject.authority else [])]
-    async with grpc.aio.insecure_channel(f"{host}:{subject.port}", options=options) as channel:
+    target = f"{host}:{subject.port}"
+    if (tls := subject.tls) is not None:
+        options += [("grpc.ssl_target_name_override", tls.server_name)] if tls.server_name else []
+        credentials = grpc.ssl_channel_credentials(tls.ca_pem, tls.key_pem, tls.chain_pem)
+        made = grpc.aio.secure_channel(target, credentials, options=options)
+    else:
+        made = grpc.aio.insecure_channel(target, options=options)
+    async with made as channel:
         check = channel.unary_unary(
             "/grpc.health.v1.Health/Check", HealthQuestion.SerializeToString, HealthAnswer.FromString
         )
@@ -71,20 +94,18 @@ async def _serves_grpc(subject: Subject) -> bool:
         return answer.status == HealthAnswer.SERVING
 
 
-async def _status(subject: Subject) -> int | None:
+async def _status(subject: Subject, context_of: ContextOf) -> int | None:
     """Returns the status code, None for whatever else a peer may do."""
     try:
         async with asyncio.timeout(subject.policy.timeout_seconds):
-            return await _ask(subject)
+            return await _ask(subject, context_of)
     except (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
         return None
 
 
-async def _ask(subject: Subject) -> int:
+async def _ask(subject: Subject, context_of: ContextOf) -> int:
     """Returns the status code; raises ValueError for what is no HTTP (RFC 9112 section 4), OSError and its like."""
-    reader, writer = await asyncio.open_connection(
-        subject.host, subject.port, ssl=_unverified() if subject.tls else None, limit=STATUS_LINE_BYTES_MAX
-    )
+    reader, writer = await _open(subject, context_of)
     try:
         host = f"[{subject.host}]" if ":" in subject.host else subject.host
         authority = subject.authority or f"{host}:{subject.port}"
@@ -116,10 +137,9 @@ def endpoint_subjects(upstreams: Iterable[Upstream]) -> dict[tuple[str, str], Su
         quick = min(asked.interval_seconds, 0.2)
         policy = Policy(asked.interval_seconds, quick, asked.timeout_seconds, asked.rise, asked.fall, asked.jitter)
         for endpoint in upstream.endpoints:
-            host, port = split_host_port(endpoint.address)
             subjects[upstream.name, endpoint.address] = Subject(
-                host, port, asked.path, policy, kind=asked.kind, authority=asked.host, statuses=asked.statuses,
-                service=asked.service,
+                endpoint.host, endpoint.port, asked.path, policy, tls=upstream.tls, kind=asked.kind,
+                authority=asked.host, statuses=asked.statuses, service=asked.service,
             )  # fmt: skip
     return subjects
 
@@ -139,7 +159,7 @@ def node_subjects(own: MemberRecord, members: Mapping[str, MemberRecord], verdic
         where = endpoints.http or endpoints.https
         if addresses and where:
             _, port = split_host_port(where)
-            subjects[name] = Subject(addresses[0], port, NODE_PATH, NODE_POLICY, tls=not endpoints.http)
+            subjects[name] = Subject(addresses[0], port, NODE_PATH, NODE_POLICY, None if endpoints.http else NODE_TLS)
     return subjects
 
 

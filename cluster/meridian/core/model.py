@@ -145,6 +145,7 @@ class Document(Word):
     def files(self) -> Iterator[tuple[str, str]]:
         """Yields (place, name) of each file that the document names, to be read beside it."""
         yield from self.certificate_files()
+        yield from self.upstream_files()
         yield from self.secret_files()
         yield from self.zone_files()
 
@@ -153,6 +154,13 @@ class Document(Word):
         for i, certificate in enumerate(self.certificates):
             yield f"certificates[{i}].cert_file", certificate.cert_file
             yield f"certificates[{i}].key_file", certificate.key_file
+
+    def upstream_files(self) -> Iterator[tuple[str, str]]:
+        """Those of them that endpoints are spoken to with."""
+        for i, upstream in enumerate(self.upstreams):
+            for word in ("ca_file", "cert_file", "key_file"):
+                if (name := getattr(upstream.tls, word, None)) is not None:
+                    yield f"upstreams[{i}].tls.{word}", name
 
     def secret_files(self) -> Iterator[tuple[str, str]]:
         """Those of them that DNS alone knows."""
@@ -250,6 +258,9 @@ class Document(Word):
 
     def warnings(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """Yields (place, message) for what is accepted but does less than it says."""
+        for i, upstream in enumerate(self.upstreams):
+            if upstream.tls is not None and not upstream.tls.verify:
+                yield ("upstreams", i, "tls", "verify"), "endpoints are not verified: anybody on the way may read along"
         for i, route in enumerate(self.routes):
             for j, stage in enumerate(route.stages):
                 if stage.cache is not None:

@@ -96,6 +96,18 @@ class Breakers:
 
 
 @dataclass(frozen=True, slots=True)
+class UpstreamTls:
+    """See tls_words.UpstreamTls; PEM. No authorities: the system's."""
+
+    verify: bool = True
+    server_name: str | None = None
+    ca_pem: bytes | None = None
+    chain_pem: bytes | None = None
+    key_pem: bytes | None = field(default=None, repr=False)
+    min_version: str = "1.2"
+
+
+@dataclass(frozen=True, slots=True)
 class Upstream:
     """See upstream_words.Upstream."""
 
@@ -119,6 +131,7 @@ class Upstream:
     retry: Policy = retrying.USUAL
     retry_budget: Allowance = field(default_factory=Allowance)
     timeouts: Timeouts = field(default_factory=Timeouts)
+    tls: UpstreamTls | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +175,7 @@ class Snapshot:
 
 
 def compile_snapshot(document: model.Document, files: Mapping[str, bytes], version: int) -> Snapshot:
-    """Compiles a document. `files` maps the names of cert_file and key_file to their contents (PEM).
+    """Compiles a document. `files` maps the names of files to their contents.
 
     Raises SnapshotError where a reference leads nowhere or a file is missing.
     """
@@ -174,7 +187,7 @@ def compile_snapshot(document: model.Document, files: Mapping[str, bytes], versi
         version=version,
         listeners=tuple(_listener(listener) for listener in document.listeners),
         certificates=compile_certificates(document, files),
-        upstreams={upstream.name: _upstream(upstream) for upstream in document.upstreams},
+        upstreams={upstream.name: _upstream(upstream, files) for upstream in document.upstreams},
         gates={one.name: Gate.of(one) for one in document.authenticators},
         limits=limits,
         table=build_table(routes),
@@ -204,10 +217,14 @@ def _listener(listener: model.Listener) -> Listener:
 
 
 def _certificate(certificate: model.Certificate, files: Mapping[str, bytes]) -> Certificate:
-    for name in (certificate.cert_file, certificate.key_file):
-        if name not in files:
-            raise SnapshotError(f"certificates: the contents of {name} did not come with the document; apply it again")
-    return Certificate(certificate.hosts, files[certificate.cert_file], files[certificate.key_file])
+    chain = _file(certificate.cert_file, files, "certificates")
+    return Certificate(certificate.hosts, chain, _file(certificate.key_file, files, "certificates"))
+
+
+def _file(name: str, files: Mapping[str, bytes], place: str) -> bytes:
+    if name not in files:
+        raise SnapshotError(f"{place}: the contents of {name} did not come with the document; apply it again")
+    return files[name]
 
 
 def _limit(limit: limit_words.Limit) -> Limit:
@@ -237,7 +254,7 @@ def _l4_route(route: l4_words.L4Route) -> L4Route:
     return L4Route(route.name, route.listener, route.server_names, route.upstream, version, route.idle_timeout_seconds)
 
 
-def _upstream(upstream: upstream_words.Upstream) -> Upstream:
+def _upstream(upstream: upstream_words.Upstream, files: Mapping[str, bytes]) -> Upstream:
     endpoints = []
     for index, one in enumerate(upstream.endpoints):
         host, port = addresses.split_host_port(one.address)
@@ -270,7 +287,20 @@ def _upstream(upstream: upstream_words.Upstream) -> Upstream:
             total=upstream.timeout_seconds or inf,
             stream=upstream.stream_seconds_max or inf,
         ),
+        tls=compile_upstream_tls(upstream, files),
     )
+
+
+def compile_upstream_tls(upstream: upstream_words.Upstream, files: Mapping[str, bytes]) -> UpstreamTls | None:
+    """How its endpoints are spoken to. Raises SnapshotError if a file did not come."""
+    words = upstream.tls
+    if words is None:
+        return None
+    ca, chain, key = (
+        _file(name, files, f"upstreams: {upstream.name}") if name is not None else None
+        for name in (words.ca_file, words.cert_file, words.key_file)
+    )
+    return UpstreamTls(words.verify, words.server_name, ca, chain, key, words.min_version)
 
 
 def _ejection(words: upstream_words.Ejection) -> outliers.Policy:

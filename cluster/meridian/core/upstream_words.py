@@ -6,6 +6,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from meridian.core.addresses import checked_address
 from meridian.core.retry_words import Retry, RetryBudget, SweptSeconds
+from meridian.core.tls_words import UpstreamTls
 from meridian.core.words import Name, Seconds, Word
 
 Balance = Literal["round_robin", "random", "least_request", "ewma", "ring_hash", "maglev", "ip_hash"]
@@ -115,6 +116,7 @@ class Upstream(Word):
         default=0, ge=0, le=100, description="of usable endpoints, under which all are taken to be; 0 is when none is"
     )
     endpoints: tuple[Endpoint, ...] = Field(min_length=1, max_length=10_000)
+    tls: UpstreamTls | None = Field(default=None, description="to the endpoints; {} is all defaults")
     health: Health | None = Field(default=None, description="without it only outcomes of requests tell")
     connect_timeout_seconds: Seconds = 1.0
     response_timeout_seconds: SweptSeconds = Field(
@@ -134,6 +136,14 @@ class Upstream(Word):
     connections_max: int = Field(default=1024, ge=1, le=65_536, description="per endpoint and worker")
     ejection: Ejection = Ejection()
     breakers: Breakers = Breakers()
+
+    @model_validator(mode="after")
+    def _probe_fits(self) -> "Upstream":
+        if self.tls is not None and self.health is not None and self.health.kind == "grpc" and not self.tls.ca_file:
+            raise ValueError(
+                "health of kind grpc over TLS needs tls.ca_file: gRPC does not use the system's authorities"
+            )
+        return self
 
     @model_validator(mode="after")
     def _hash_fits(self) -> "Upstream":

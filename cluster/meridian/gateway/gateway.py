@@ -29,6 +29,7 @@ from meridian.gateway.proxy_door import ProxyDoor
 from meridian.gateway.stream import ANSWERED, Answered, DownstreamStream, Peer
 from meridian.gateway.tls import TlsContexts
 from meridian.gateway.trial import Counts
+from meridian.gateway.upstream_tls import UpstreamContexts
 from meridian.gateway.worker import Installed, Trial, Worker
 from meridian.telemetry.metrics import IN_FORCE, MERGED, Metrics, Series
 from meridian.wire.events import RequestHead
@@ -67,11 +68,12 @@ class Gateway:
         metrics: Metrics | None = None, quiet: bool = False, node: str = "",
         draw: Callable[[], float] = random.random, draw_bytes: Callable[[int], bytes] = os.urandom,
         clock: Callable[[], float] | None = None, unix_nanoseconds: Callable[[], int] = time.time_ns,
-        limits: Limits | None = None, meters: Meters | None = None,
+        limits: Limits | None = None, meters: Meters | None = None, contexts: UpstreamContexts | None = None,
     ) -> None:  # fmt: skip
         """`quiet`: ordinary exchanges (see outcome) are not reported, but for traced ones. `node` is the
         name that the health answer gives. `clock` gives seconds that only rise (default: CLOCK_BOOTTIME); `draw` chance
         in [0, 1). `limits` and `meters` are those of a worker among others (default: it is the only one).
+        `contexts` has been prepared for the upstreams of every snapshot that is given (default: made when needed).
 
         Raises tls.CertificateError if a certificate of the snapshot cannot be used.
         """
@@ -84,7 +86,7 @@ class Gateway:
         self._worker = Worker(
             region=region, number=worker, loop=loop, clock=clock, unix_nanoseconds=unix_nanoseconds, draw=draw,
             draw_bytes=draw_bytes, report=report, quiet=quiet, metrics=self._metrics, limits=self.limits,
-            meters=self.meters,
+            meters=self.meters, contexts=contexts or UpstreamContexts(),
         )  # fmt: skip
         self.clock = self._worker.clock
         self.coarse_now = self.clock()  # see connection.Host

@@ -12,6 +12,7 @@ from typing import Protocol
 from meridian.core.snapshot import Upstream
 from meridian.core.tiers import Load
 from meridian.gateway.upstream import UpstreamConnection, User
+from meridian.gateway.upstream_tls import RESUMING, Sessions, UpstreamContexts
 
 WAITING_MAX = 1024
 """Exchanges waiting for one endpoint. At 1,000 requests a second that is one second of queue: longer would time out."""
@@ -36,23 +37,37 @@ class Waiter(User, Protocol):
 
 
 class Pool:
-    """See the module's head. A new snapshot's `settings` take the place of the old ones."""
+    """See the module's head."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, host: str, port: int, settings: Upstream, load: Load, now: float
-    ) -> None:
-        """Opens nothing yet. `load` is of all endpoints of the upstream; what this one takes is counted there."""
+        self, loop: asyncio.AbstractEventLoop, host: str, port: int, settings: Upstream, load: Load, now: float,
+        contexts: UpstreamContexts,
+    ) -> None:  # fmt: skip
+        """Opens nothing yet. `load` is of all endpoints of the upstream; what this one takes is counted there.
+        `contexts` has what the upstream's `tls` needs."""
         self._loop = loop
         self._host = host
         self._port = port
         self.settings = settings
         self._load = load
+        self._contexts = contexts
+        self._sessions = Sessions()
         self.now = now  # of the last sweep
         self._idle: list[UpstreamConnection] = []  # the one used last at the end
         self._waiting: deque[Waiter] = deque()
         self._open: set[UpstreamConnection] = set()
         self._connecting: set[asyncio.Task[None]] = set()
         self.retired = False
+
+    def settle(self, settings: Upstream) -> None:
+        """Takes a new snapshot's words. What was connected under other words of TLS is used for no further exchange."""
+        before, self.settings = self.settings, settings
+        if settings.tls != before.tls:
+            self._sessions = Sessions()
+            for connection in self._open:
+                connection.outdated = True
+            while self._idle:
+                self._idle.pop().abort()
 
     @property
     def connections(self) -> int:
@@ -98,7 +113,7 @@ class Pool:
         """See upstream.Owner."""
         if self._waiting:
             self._next().on_connected(connection)
-        elif self.retired:
+        elif self.retired or connection.outdated:
             connection.abort()
         else:
             connection.idle_since = self.now
@@ -160,12 +175,18 @@ class Pool:
         task = asyncio.current_task()
         assert task is not None
         failure: Exception | None = None
+        tls = self.settings.tls
+        context = name = None
+        if tls is not None:
+            context, name = self._contexts.of(tls), tls.server_name or self._host
+            RESUMING.set(self._sessions)
         try:
             async with asyncio.timeout(self.settings.connect_timeout_seconds):
                 _, connection = await self._loop.create_connection(
-                    lambda: UpstreamConnection(self), self._host, self._port
+                    lambda: UpstreamConnection(self), self._host, self._port, ssl=context, server_hostname=name
                 )
-        except (OSError, UnicodeError) as error:  # TimeoutError is one; a host name that is none
+            connection.outdated = tls != self.settings.tls
+        except (OSError, UnicodeError) as error:  # TimeoutError and SSLError are; a host name that is none
             failure = error
         self._connecting.discard(task)
         if failure is None and not connection.usable():  # closed again before we came to it: `lost` was called already

@@ -15,6 +15,7 @@ from meridian.core.retrying import Budget, Cause
 from meridian.core.snapshot import Endpoint, Snapshot, Upstream
 from meridian.core.tiers import ALL, SLOW_STEPS, EndpointState, Load, UpstreamState, build_tiers, slow_part
 from meridian.gateway.pool import Pool
+from meridian.gateway.upstream_tls import UpstreamContexts
 from meridian.telemetry.metrics import Counter, Metrics
 
 CHECKED_IN_A_SWEEP = 1000
@@ -78,9 +79,12 @@ class LiveUpstream:
 class Health:
     """All upstreams of a worker, and what others say of their endpoints."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, region: str, metrics: Metrics, now: float) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, region: str, metrics: Metrics, now: float, contexts: UpstreamContexts
+    ) -> None:
         """Knows nothing yet."""
         self._loop = loop
+        self._contexts = contexts
         self._region = region
         self._metrics = metrics
         self._now = now  # of the last sweep
@@ -130,8 +134,8 @@ class Health:
         if live.pool is None:
             endpoint = upstream.upstream.endpoints[index]
             live.pool = Pool(
-                self._loop, endpoint.host, endpoint.port, upstream.upstream, upstream.load, self._now
-            )  # fmt: skip
+                self._loop, endpoint.host, endpoint.port, upstream.upstream, upstream.load, self._now, self._contexts
+            )
             if self._retired or self._known.get((upstream.upstream.name, endpoint.address)) is not live:
                 live.pool.retire()
             self._pools.add(live.pool)
@@ -335,7 +339,7 @@ class Health:
             live = self._known[upstream.name, endpoint.address] = LiveEndpoint(upstream.name)
             live.state.since = since
         elif live.pool is not None:
-            live.pool.settings = upstream
+            live.pool.settle(upstream)
         return live
 
     def _take_probes(self, upstream: LiveUpstream) -> None:

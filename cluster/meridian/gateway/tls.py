@@ -8,7 +8,8 @@ Keys are only held in memory: OpenSSL reads them through an anonymous file that 
 
 import os
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -18,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from meridian.core.snapshot import Certificate
 
 _ALPN = {"h2": "h2", "h1": "http/1.1", "dot": "dot"}  # in the order of preference; h3 is negotiated in QUIC
-_CIPHERS_TLS12 = "ECDHE+AESGCM:ECDHE+CHACHA20"  # forward secret and authenticated; RFC 9113 appendix A forbids others
+CIPHERS_TLS12 = "ECDHE+AESGCM:ECDHE+CHACHA20"  # forward secret and authenticated; RFC 9113 appendix A forbids others
 
 
 class CertificateError(Exception):
@@ -120,7 +121,7 @@ def _build(certificates: Sequence[Certificate], alpns: Sequence[tuple[str, ...]]
 def _bare_context(alpn: tuple[str, ...]) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(_CIPHERS_TLS12)
+    context.set_ciphers(CIPHERS_TLS12)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     if alpn:
         context.set_alpn_protocols(list(alpn))
@@ -130,17 +131,36 @@ def _bare_context(alpn: tuple[str, ...]) -> ssl.SSLContext:
 def _context(certificate: Certificate, alpn: tuple[str, ...]) -> ssl.SSLContext:
     """A context that holds the certificate. Raises CertificateError."""
     context = _bare_context(alpn)
+    try:
+        load_pair(context, certificate.chain_pem, certificate.key_pem)
+    except (ssl.SSLError, OSError, ValueError) as error:
+        raise CertificateError(f"{_name(certificate)}: {getattr(error, 'reason', None) or error}") from None
+    return context
+
+
+def load_pair(context: ssl.SSLContext, chain_pem: bytes, key_pem: bytes) -> None:
+    """Puts a chain and its key into a context. Raises ssl.SSLError, OSError or ValueError."""
+    with _as_file(chain_pem.rstrip() + b"\n" + key_pem) as path:
+        # An encrypted key asks for a password: an empty one fails, none at all would ask on the terminal.
+        context.load_cert_chain(path, password=b"")
+
+
+def load_authorities(context: ssl.SSLContext, pem: bytes) -> None:
+    """Makes a context trust these. Raises ssl.SSLError. As a file, because `cadata` keeps the interpreter to itself
+    while it reads, for some hundred milliseconds if there are many."""
+    with _as_file(pem) as path:
+        context.load_verify_locations(path)
+
+
+@contextmanager
+def _as_file(content: bytes) -> Iterator[str]:
     file = os.memfd_create("certificate")
     try:
         with os.fdopen(os.dup(file), "wb") as writer:
-            writer.write(certificate.chain_pem.rstrip() + b"\n" + certificate.key_pem)
-        # An encrypted key asks for a password: an empty one fails, none at all would ask on the terminal.
-        context.load_cert_chain(f"/proc/self/fd/{file}", password=b"")
-    except (ssl.SSLError, OSError, ValueError) as error:
-        raise CertificateError(f"{_name(certificate)}: {getattr(error, 'reason', None) or error}") from None
+            writer.write(content)
+        yield f"/proc/self/fd/{file}"
     finally:
         os.close(file)
-    return context
 
 
 def _parse(certificate: Certificate) -> QuicCertificate:

@@ -8,6 +8,7 @@ Invariants:
 """
 
 from asyncio import TimerHandle
+from ssl import SSLError
 
 from meridian.core.balancing import Ask, choose, observe
 from meridian.core.outliers import FRESH
@@ -22,6 +23,7 @@ from meridian.gateway.state import LiveUpstream
 from meridian.gateway.stream import DownstreamStream
 from meridian.gateway.tracing import Trace
 from meridian.gateway.upstream import UpstreamConnection
+from meridian.gateway.upstream_tls import tls_failure
 from meridian.gateway.worker import LiveRoute, Sweepable, Worker
 from meridian.wire.events import Event, Headers, RequestHead, ResponseHead
 
@@ -170,6 +172,8 @@ class Tries(Sweepable):
         if isinstance(error, TimeoutError):
             failure = answers.CONNECT_TIMEOUT
             self._upstream.health.too_late(self._upstream, "connect")
+        elif isinstance(error, SSLError):
+            failure = tls_failure(error)
         self._try_over(False, failure.why)
         self._again_or(failure, Cause.CONNECT)
 
@@ -217,7 +221,7 @@ class Tries(Sweepable):
         assert connection is not None
         silent, stale, malformed = connection.silent, connection.reused, connection.malformed
         self._leave_upstream(reuse=False)
-        failure = answers.UPSTREAM_MALFORMED if malformed else answers.UPSTREAM_LOST
+        failure = connection.fault or (answers.UPSTREAM_MALFORMED if malformed else answers.UPSTREAM_LOST)
         if self._response_status:
             self._try_over(False, failure.why)
             self._cut(reason)

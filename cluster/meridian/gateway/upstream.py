@@ -5,8 +5,11 @@ while nobody asked ends it.
 """
 
 import asyncio
+from ssl import SSLError
 from typing import Protocol, cast
 
+from meridian.gateway.answers import Failure
+from meridian.gateway.upstream_tls import tls_failure
 from meridian.wire.events import Event, Headers, RequestHead, Reset
 from meridian.wire.http1_client import Http1Client
 
@@ -36,9 +39,14 @@ class Owner(Protocol):
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """See the module's head. `reused`: it has served an exchange before, so it may be dead without our knowing."""
+    """See the module's head. `reused`: it has served an exchange before, so it may be dead without our knowing.
+    `outdated`: it was made as the document no longer wants it, so this exchange is its last. `fault`: why it ended,
+    where TLS says so."""
 
-    __slots__ = ("_codec", "_owner", "_read_paused", "_transport", "_user", "idle_since", "reused", "writable")
+    __slots__ = (
+        "_codec", "_owner", "_read_paused", "_transport", "_user", "fault", "idle_since", "outdated", "reused",
+        "writable",
+    )  # fmt: skip
 
     def __init__(self, owner: Owner) -> None:
         """Made by a pool for one attempt to connect."""
@@ -49,6 +57,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._read_paused = False
         self.idle_since = 0.0
         self.reused = False
+        self.outdated = False
+        self.fault: Failure | None = None
         self.writable = True
 
     # The transport's calls
@@ -74,7 +84,10 @@ class UpstreamConnection(asyncio.Protocol):
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Tells pool and exchange."""
+        """Tells pool and exchange. An endpoint that wants a certificate of ours may say so here (RFC 8446 section
+        4.4.2.4)."""
+        if isinstance(error, SSLError):
+            self.fault = tls_failure(error)
         self._owner.lost(self)
         user, self._user = self._user, None
         if user is not None:
@@ -157,7 +170,7 @@ class UpstreamConnection(asyncio.Protocol):
     def release(self) -> None:
         """The exchange is done with it: back to the pool, or closed."""
         self._user = None
-        if self._codec.is_reusable() and self.writable and not self._transport.is_closing():
+        if self._codec.is_reusable() and self.writable and not (self.outdated or self._transport.is_closing()):
             if self._read_paused:
                 self.resume_reading()
             self.reused = True

@@ -18,6 +18,7 @@ from meridian.gateway.outcome import Reports
 from meridian.gateway.state import Health, LiveUpstream
 from meridian.gateway.trial import Counts
 from meridian.gateway.trial_limits import TrialAdmission
+from meridian.gateway.upstream_tls import UpstreamContexts
 from meridian.telemetry.metrics import REQUESTS, Counter, Histogram, Metrics
 
 _CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
@@ -92,7 +93,7 @@ class Worker:
     def __init__(
         self, *, region: str, number: int, loop: asyncio.AbstractEventLoop, clock: Callable[[], float],
         unix_nanoseconds: Callable[[], int], draw: Callable[[], float], draw_bytes: Callable[[int], bytes],
-        report: Reports, quiet: bool, metrics: Metrics, limits: Limits, meters: Meters,
+        report: Reports, quiet: bool, metrics: Metrics, limits: Limits, meters: Meters, contexts: UpstreamContexts,
     ) -> None:  # fmt: skip
         """Needs `install` before use."""
         self.number = number
@@ -109,7 +110,8 @@ class Worker:
         self.set_date()
         self.loop = loop
         self._region = region
-        self.health = Health(loop, region, metrics, self.coarse_now)
+        self._contexts = contexts
+        self.health = Health(loop, region, metrics, self.coarse_now, contexts)
         self.limits = limits
         self.meters = meters
         self.admission = Admission(limits, meters, metrics, clock, self.unix_seconds)
@@ -135,7 +137,7 @@ class Worker:
     def begin_trial(self, candidate: Snapshot, share: float, generation: int) -> None:
         """Lets `share` of the exchanges take `candidate` from now on, and counts both apart from zero."""
         self.end_trial()
-        health = Health(self.loop, self._region, self.metrics, self.coarse_now)
+        health = Health(self.loop, self._region, self.metrics, self.coarse_now, self._contexts)
         health.replace(candidate)
         health.follow(self.health)
         # A worker that lives on loans tries limits whole: those in force hold all the same.

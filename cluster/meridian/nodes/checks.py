@@ -10,8 +10,9 @@ from cryptography.exceptions import InvalidSignature
 
 from meridian.core.document import Place
 from meridian.core.model import Document
-from meridian.core.snapshot import Certificate
+from meridian.core.snapshot import Certificate, compile_upstream_tls
 from meridian.gateway.tls import CertificateError, TlsContexts
+from meridian.gateway.upstream_tls import UpstreamContexts, UpstreamTlsError
 from meridian.nodes.dns_state import build_key, build_transfers, build_zones
 from meridian_dns.transfer import Transfers
 from meridian_dns.zone import ZoneError
@@ -58,6 +59,17 @@ def check_certificates(document: Document, files: Mapping[str, bytes]) -> Iterat
             )
 
 
+def check_upstream_tls(document: Document, files: Mapping[str, bytes]) -> Iterator[tuple[Place, str]]:
+    """Yields each upstream whose authorities or certificate cannot be used. Never shows a key."""
+    contexts = UpstreamContexts()
+    for i, upstream in enumerate(document.upstreams):
+        try:
+            if (words := compile_upstream_tls(upstream, files)) is not None:
+                contexts.of(words)
+        except UpstreamTlsError as error:
+            yield ("upstreams", i, "tls"), str(error)
+
+
 def _stranger(chain: Sequence[x509.Certificate]) -> str | None:
     """The subject of the first certificate that did not issue the one before it (RFC 5246 section 7.4.2; RFC 8446,
     section 4.4.2, forgives that, but not all clients do)."""
@@ -69,4 +81,4 @@ def _stranger(chain: Sequence[x509.Certificate]) -> str | None:
     return None
 
 
-CHECKS = (check_zones, check_keys, check_certificates)
+CHECKS = (check_zones, check_keys, check_certificates, check_upstream_tls)

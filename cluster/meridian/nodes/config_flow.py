@@ -17,6 +17,7 @@ from meridian.core import document, model
 from meridian.core.rollout import Part
 from meridian.core.snapshot import Snapshot, SnapshotError, compile_snapshot
 from meridian.gateway.tls import CertificateError, TlsContexts
+from meridian.gateway.upstream_tls import UpstreamContexts, UpstreamTlsError
 from meridian.nodes.crew import Crew, answered, candidate_frame, checked, config_frame, trial_frame
 from meridian.nodes.dns_state import build_transfers, build_zones, zone_ttls
 from meridian.nodes.settings import Settings
@@ -58,6 +59,7 @@ class ConfigFlow:
         cluster_key: bytes,
         crew: Crew,
         listen: Listen,
+        contexts: UpstreamContexts,
         *,
         adopted: Callable[[Reading], None],
         acknowledge: Callable[[int, str], None],
@@ -71,6 +73,7 @@ class ConfigFlow:
         self._cluster_key = cluster_key
         self._crew = crew
         self._listen = listen
+        self._contexts = contexts
         self._adopted = adopted
         self._acknowledge = acknowledge
         self._next: tuple[int, bytes] | None = None
@@ -130,7 +133,7 @@ class ConfigFlow:
                 await self._listen(self.current.sockets)
             return
         try:
-            reading = await asyncio.to_thread(read, version, payload, self._cluster_key, self._settings)
+            reading = await asyncio.to_thread(self._read, version, payload)
             if problems := await self._listen([*reading.sockets, *self._in_use()]):
                 raise Refused("; ".join(problems))
         except Refused as error:
@@ -140,6 +143,9 @@ class ConfigFlow:
         self._candidate = reading
         for kind in ("gateway", "dns"):
             self._crew.send(candidate_frame(version, reading.json, self._files_for(kind, reading)), kind)
+
+    def _read(self, version: int, payload: bytes) -> Reading:
+        return read(version, payload, self._cluster_key, self._settings, self._contexts)
 
     def _answer(self) -> None:
         """Says what the workers said to the candidate, when all have."""
@@ -155,7 +161,7 @@ class ConfigFlow:
     async def _begin(self, version: int, payload: bytes) -> None:
         try:
             # A thread: a large document takes seconds, and leases must be kept alive meanwhile.
-            reading = await asyncio.to_thread(read, version, payload, self._cluster_key, self._settings)
+            reading = await asyncio.to_thread(self._read, version, payload)
             if problems := await self._listen([*reading.sockets, *self._in_use()]):
                 self._again = (version, payload)
                 raise Refused("; ".join(problems))
@@ -180,7 +186,8 @@ class ConfigFlow:
         document = reading.document
         certificates = document.certificate_files() if kind == "gateway" or self._settings.dns_tls_port else ()
         of_dns = chain(document.secret_files(), document.zone_files()) if kind == "dns" else ()
-        return {name: reading.files[name] for _, name in chain(certificates, of_dns)}
+        of_gateway = document.upstream_files() if kind == "gateway" else ()
+        return {name: reading.files[name] for _, name in chain(certificates, of_gateway, of_dns)}
 
     async def _settle(self) -> None:
         given = self._given
@@ -203,16 +210,17 @@ class ConfigFlow:
             await self._listen([*self.current.sockets, *candidate])
 
 
-def read(version: int, payload: bytes, cluster_key: bytes, settings: Settings) -> Reading:
+def read(version: int, payload: bytes, cluster_key: bytes, settings: Settings, contexts: UpstreamContexts) -> Reading:
     """Opens and validates a document as this node's workers will. Raises Refused."""
     try:
         bundle = unseal(payload, cluster_key)
         found = document.load(bundle.text)
         snapshot = compile_snapshot(found, bundle.files, version)
         TlsContexts(snapshot.certificates)
+        contexts.prepare(snapshot.upstreams.values())
         zones = build_zones(found.zones, version, bundle.files)
         build_transfers(found, bundle.files, zones, Transfers())
-    except (BundleError, document.DocumentError, SnapshotError, CertificateError, ZoneError) as error:
+    except (BundleError, document.DocumentError, SnapshotError, CertificateError, UpstreamTlsError, ZoneError) as error:
         raise Refused(str(error)) from None
     if settings.witness:  # it reads the document to know the regions
         return Reading(version, found, b"", {}, snapshot, (), {})

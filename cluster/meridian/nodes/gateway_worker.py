@@ -23,6 +23,7 @@ from meridian.gateway.meters import Meters
 from meridian.gateway.outcome import Outcome
 from meridian.gateway.quic import QuicListener
 from meridian.gateway.tls import CertificateError, TlsContexts
+from meridian.gateway.upstream_tls import UpstreamContexts, UpstreamTlsError
 from meridian.nodes import clock, logs
 from meridian.nodes.child import Birth, run_child
 from meridian.nodes.compiling import Unfit, read_document
@@ -115,6 +116,7 @@ class GatewayDuties:
         self._meters.write_soon = partial(loop.call_soon, self._write_ledger)
         self._postbox = Postbox(self._limits, self._meters, loop.call_soon)
         self._spans_dropped = self._metrics.counter("meridian_spans_dropped_total", "Spans beyond what a tick takes.")
+        self._contexts = UpstreamContexts()
         self._gateway: Gateway | None = None
         self._sockets: BoundSockets = {}
         self._attached: dict[str, _Attached] = {}
@@ -131,29 +133,31 @@ class GatewayDuties:
 
     def compile(self, config: Config) -> Callable[[], None]:
         """Makes a snapshot. Raises Unfit."""
-        document = read_document(config.document, leave_out=("zones",))
-        try:
-            snapshot = compile_snapshot(document, config.files, config.version)
-            TlsContexts(snapshot.certificates)
-        except (SnapshotError, CertificateError) as error:
-            raise Unfit(str(error)) from None
+        snapshot = self._snapshot_of(config)
         return lambda: self._put_in_force(snapshot)
 
     def compile_candidate(self, config: Config) -> Callable[[], None]:
         """Makes a snapshot and keeps it for a trial; version 0 lets go of the one that is kept. Raises Unfit."""
         if not config.version:
             return lambda: self._hold(None)
+        snapshot = self._snapshot_of(config)
+        return lambda: self._hold(snapshot)
+
+    def _snapshot_of(self, config: Config) -> Snapshot:
+        """Runs in a thread. Raises Unfit."""
         document = read_document(config.document, leave_out=("zones",))
         try:
             snapshot = compile_snapshot(document, config.files, config.version)
             TlsContexts(snapshot.certificates)
-        except (SnapshotError, CertificateError) as error:
+            self._contexts.prepare(snapshot.upstreams.values())
+        except (SnapshotError, CertificateError, UpstreamTlsError) as error:
             raise Unfit(str(error)) from None
-        return lambda: self._hold(snapshot)
+        return snapshot
 
     def _hold(self, candidate: Snapshot | None) -> None:
         self._candidate = candidate
         self._try_out()
+        self._forget_contexts()
 
     def _try_out(self) -> None:
         """Makes the trial what the agent wants and what is held allows, whichever came last. A trial that runs is left
@@ -294,7 +298,7 @@ class GatewayDuties:
                 snapshot, region=self._settings.region, worker=self._slot, loop=asyncio.get_running_loop(),
                 report=self._sinks, metrics=self._metrics, clock=clock.now, unix_nanoseconds=clock.unix_nanoseconds,
                 node=self._settings.name, quiet=self._settings.access_log == 0.0,
-                limits=self._limits, meters=self._meters,
+                limits=self._limits, meters=self._meters, contexts=self._contexts,
             )  # fmt: skip
             state, self._state = self._state, {}
             for frame in state.values():
@@ -303,7 +307,14 @@ class GatewayDuties:
         else:
             self._gateway.swap(snapshot)
             self._try_out()
+        self._forget_contexts()
         self._changed.set()
+
+    def _forget_contexts(self) -> None:
+        """Keeps those of what is in force and of what is held. Compiling takes one document at a time, so that none is
+        on its way now."""
+        held = (self._gateway.snapshot if self._gateway is not None else None, self._candidate)
+        self._contexts.keep(upstream for one in held if one is not None for upstream in one.upstreams.values())
 
     def _retire_unserved(self, tasks: asyncio.TaskGroup) -> None:
         """Detaches what the snapshot has no more. After the attaching, so that a port is never without a listener."""

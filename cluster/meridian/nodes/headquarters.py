@@ -6,6 +6,7 @@ other only here: what one says is handed to the others by plain calls on the loo
 
 import asyncio
 import contextlib
+import functools
 import importlib
 import ipaddress
 import math
@@ -34,6 +35,7 @@ from meridian.control.driver import Settings as ControlSettings
 from meridian.control.fences import generation_of
 from meridian.control.members import Endpoints
 from meridian.control.peers import PeerTransport
+from meridian.control.probing import good_answer
 from meridian.control.rollout import RolloutHandlers
 from meridian.control.status import ControlStatus
 from meridian.control.upkeep import Defragmented
@@ -46,6 +48,7 @@ from meridian.core.rates import parse_rate
 from meridian.core.speech import GENERATIONS
 from meridian.core.verdicts import PUBLISHED, Standing, Verdict
 from meridian.gateway.limits import Told
+from meridian.gateway.upstream_tls import UpstreamContexts
 from meridian.nodes import clock
 from meridian.nodes.checks import CHECKS
 from meridian.nodes.child import BadStart
@@ -115,6 +118,7 @@ class Headquarters:
                 tried=lambda part: tried(self._crew.workers, part),
             ),
         )
+        self._contexts = UpstreamContexts()
         self.control = ControlPlane(
             store,
             keys,
@@ -127,6 +131,7 @@ class Headquarters:
             handlers=handlers,
             disk=disk,
             load=self._load,
+            probe_endpoint=functools.partial(good_answer, context_of=self._contexts.of),
             regional=regional,
         )
         self._store, self._keys = store, keys
@@ -175,6 +180,7 @@ class Headquarters:
             self._cluster_key,
             crew,
             self._listen,
+            self._contexts,
             adopted=self._on_adopted,
             acknowledge=self.control.acknowledge,
             checked=self.control.rollouts.checked,
@@ -369,7 +375,9 @@ class Headquarters:
 
     def _on_adopted(self, reading: Reading) -> None:
         document = reading.document
-        self.control.set_upstreams(() if self._settings.witness else document.upstreams)
+        upstreams = () if self._settings.witness else reading.snapshot.upstreams.values()
+        self.control.set_upstreams(upstreams)
+        self._contexts.keep(upstreams)
         limits = reading.snapshot.limits.values()
         rules = {one.name: Rule(one.rate_per_second, one.burst) for one in limits if one.kind == "rate"}
         self.control.set_limits(rules)
