@@ -23,6 +23,7 @@ from meridian.core import (
 )
 from meridian.core.authentication import Gate
 from meridian.core.hashing import Table, maglev_of, ring_of
+from meridian.core.hedging import Hedge
 from meridian.core.l4 import L4Route, L4Table, build_l4
 from meridian.core.rates import parse_rate
 from meridian.core.retrying import Allowance, Cause, Policy, Timeouts
@@ -118,6 +119,7 @@ class Upstream:
     retry: Policy = retrying.USUAL
     retry_budget: Allowance = field(default_factory=Allowance)
     timeouts: Timeouts = field(default_factory=Timeouts)
+    hedge: Hedge | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +289,7 @@ def _upstream(upstream: upstream_words.Upstream) -> Upstream:
             total=upstream.timeout_seconds or inf,
             stream=upstream.stream_seconds_max or inf,
         ),
+        hedge=_hedge(upstream.hedge) if upstream.hedge is not None else None,
     )
 
 
@@ -302,6 +305,10 @@ def _retry(words: retry_words.Retry) -> Policy:
         backoff_seconds_max=words.backoff.max_seconds,
         per_try_seconds=words.per_try_timeout_seconds or inf,
     )
+
+
+def _hedge(words: retry_words.Hedge) -> Hedge:
+    return Hedge(words.after_percentile / 100, words.after_seconds_min)
 
 
 def _ejection(words: upstream_words.Ejection) -> outliers.Policy:
