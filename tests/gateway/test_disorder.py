@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from typing import Any
 
 import pytest
 from tests.gateway.harness import (
@@ -21,6 +22,14 @@ from tests.gateway.harness import (
 from tests.scale import seeds
 from tests.support import free_port, wait_until
 
+EAGER: dict[str, Any] = {
+    "hedge": {"after_percentile": 50, "after_seconds_min": 0.001},
+    "retry": {"on": ["connect", "reset", "stale", "timeout", 503], "methods": ["GET", "PUT", "POST"], "tries": 5},
+    "retry_budget": {"ratio": 5},
+    "timeout_seconds": 5,
+}
+"""All that may be tried again is, and half of it twice at once."""
+
 
 @pytest.mark.parametrize("seed", seeds(4))
 async def test_nothing_is_left_behind(seed: int) -> None:
@@ -39,6 +48,9 @@ async def test_nothing_is_left_behind(seed: int) -> None:
                 body, _ = await read_chunked(reader)
             else:
                 body = await reader.readexactly(length_of(head))
+            if mood > 0.97:
+                writer.write(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")
+                continue
             answer = number + body
             if mood < 0.10:
                 writer.transport.abort()
@@ -100,14 +112,16 @@ async def test_nothing_is_left_behind(seed: int) -> None:
 
     async with origin(app) as one, origin(app) as two:
         ports = (one, two, free_port())
-        async with serving(lambda own: document(own, [upstream(*ports, balance="least_request")])) as running:
+        words = EAGER if seed % 2 else {"balance": "least_request"}
+        async with serving(lambda own: document(own, [upstream(*ports, **words)])) as running:
             async with asyncio.TaskGroup() as tasks:
                 for worker in range(24):
                     tasks.create_task(use(running.port, worker))
                 for turn in range(10):
                     await asyncio.sleep(0.02)
                     kept = ports if turn % 2 else ports[1:]
-                    running.gateway.swap(document(running.port, [upstream(*kept)], version=turn + 2))
+                    made = upstream(*kept, **words) if seed % 2 else upstream(*kept)
+                    running.gateway.swap(document(running.port, [made], version=turn + 2))
             assert len(whole) > 200
             await wait_until(
                 lambda: running.gateway.active == running.gateway.connections == 0, within_seconds=5, what="all to end"

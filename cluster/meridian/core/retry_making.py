@@ -3,6 +3,7 @@
 from math import inf
 
 from meridian.core import retry_words
+from meridian.core.hedging import Hedge
 from meridian.core.retrying import Cause, Policy
 
 
@@ -19,3 +20,8 @@ def make_retry(words: retry_words.Retry) -> Policy:
         backoff_seconds_max=words.backoff.max_seconds,
         per_try_seconds=words.per_try_timeout_seconds or inf,
     )
+
+
+def make_hedge(words: retry_words.Hedge) -> Hedge:
+    """When a second try begins, as the document says it."""
+    return Hedge(words.after_percentile / 100, words.after_seconds_min)

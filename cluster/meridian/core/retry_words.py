@@ -60,3 +60,12 @@ class Retry(Word):
             return self.on
         usual: tuple[Cause, ...] = ("connect", "reset", "stale", "unprocessed")
         return usual if self.per_try_timeout_seconds is None else (*usual, "timeout")
+
+
+class Hedge(Word):
+    """A second try on another endpoint beside one that is late; the first good answer wins, the other try is ended.
+    Only of methods that `retry` names, with a body that has come whole and has at most 64 KiB. Each takes of
+    `retry_budget`. The times that answers take are learned: the first hundred are not hedged."""
+
+    after_percentile: float = Field(default=95.0, ge=50, lt=100, description="of the times to the head of a response")
+    after_seconds_min: Seconds = Field(default=0.005, description="no sooner, however quick the answers are")

@@ -21,9 +21,10 @@ from meridian.core import (
 )
 from meridian.core.authentication import Gate
 from meridian.core.hashing import Table, maglev_of, ring_of
+from meridian.core.hedging import Hedge
 from meridian.core.l4 import L4Route, L4Table, build_l4
 from meridian.core.rates import parse_rate
-from meridian.core.retry_making import make_retry
+from meridian.core.retry_making import make_hedge, make_retry
 from meridian.core.retrying import Allowance, Policy, Timeouts
 from meridian.core.route_making import make_route
 from meridian.core.routing import Route, RouteTable, build_table
@@ -132,6 +133,7 @@ class Upstream:
     retry_budget: Allowance = field(default_factory=Allowance)
     timeouts: Timeouts = field(default_factory=Timeouts)
     tls: UpstreamTls | None = None
+    hedge: Hedge | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +290,7 @@ def _upstream(upstream: upstream_words.Upstream, files: Mapping[str, bytes]) -> 
             stream=upstream.stream_seconds_max or inf,
         ),
         tls=compile_upstream_tls(upstream, files),
+        hedge=make_hedge(upstream.hedge) if upstream.hedge is not None else None,
     )
 
 

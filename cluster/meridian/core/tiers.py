@@ -23,6 +23,7 @@ from itertools import accumulate
 from types import MappingProxyType
 
 from meridian.core.hashing import Table
+from meridian.core.hedging import Latencies
 from meridian.core.retrying import Budget
 from meridian.core.snapshot import Endpoint, Upstream
 
@@ -78,6 +79,7 @@ class Load:
     requests: int = 0  # that have come so far
     retrying: int = 0  # exchanges on a further try, or pausing before one
     budget: Budget = field(default_factory=Budget)
+    latencies: Latencies | None = None  # where tries are hedged
 
 
 @dataclass(slots=True)

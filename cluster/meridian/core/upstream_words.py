@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from meridian.core.addresses import checked_address
-from meridian.core.retry_words import Retry, RetryBudget, SweptSeconds
+from meridian.core.retry_words import Hedge, Retry, RetryBudget, SweptSeconds
 from meridian.core.tls_words import UpstreamTls
 from meridian.core.words import Name, Seconds, Word
 
@@ -132,6 +132,7 @@ class Upstream(Word):
     idle_timeout_seconds: Seconds = Field(default=30.0, description="how long an unused connection is kept")
     retry: Retry | None = Field(default=None, description="without it by the usual of its words")
     retry_budget: RetryBudget = RetryBudget()
+    hedge: Hedge | None = Field(default=None, description="without it there is one try at a time")
     retries: int | None = Field(default=None, ge=0, le=10, description="the older word for retry.tries, less one")
     connections_max: int = Field(default=1024, ge=1, le=65_536, description="per endpoint and worker")
     ejection: Ejection = Ejection()

@@ -21,7 +21,7 @@ from meridian.gateway.outcome import Outcome, is_ordinary
 from meridian.gateway.stages import Stages
 from meridian.gateway.stream import DownstreamStream, Peer
 from meridian.gateway.tries import FOREVER
-from meridian.gateway.upstream import UpstreamConnection
+from meridian.gateway.upstream import UpstreamConnection, User
 from meridian.gateway.worker import Worker
 from meridian.wire.events import Data, End, Event, Headers, Informational, RequestHead, Reset, ResponseHead, Trailers
 from meridian.wire.http1_parts import MalformedError
@@ -66,6 +66,7 @@ class Exchange(Stages):
         self._tries = 0
         self._retried = False
         self._pause = None
+        self._hedge = None
         self._limits = ()
         self._body = RequestBody() if head.has_body else None
         self._request_ended = not head.has_body
@@ -80,15 +81,10 @@ class Exchange(Stages):
 
     def _send(self, connection: UpstreamConnection) -> None:
         """The head, and what has come of the body."""
-        head = self.head
         traceparent = self._trace.begin_try() if self._trace is not None else self._traceparent
-        headers, lines = forwarding.request_fields(
-            head, self._fields, self._said, self.peer, self._facts, self.request_id, traceparent, self._consumer
-        )
-        authority = head.authority or self._upstream.upstream.endpoints[self._index].address.encode()
         self._connection = connection
         try:
-            connection.begin(self, head, authority, self._target, headers, lines)
+            self._begin_on(connection, self, self._index, traceparent)
         except MalformedError:
             self._leave_upstream(reuse=True)
             self._try_over(None, answers.BAD_FIELD.why)
@@ -98,6 +94,15 @@ class Exchange(Stages):
             self._send_body(connection, self._body)
         connection.flush()
         self._wait_for_upstream()
+
+    def _begin_on(self, connection: UpstreamConnection, user: User, index: int, traceparent: bytes | None) -> None:
+        """The head alone. Raises MalformedError."""
+        head = self.head
+        headers, lines = forwarding.request_fields(
+            head, self._fields, self._said, self.peer, self._facts, self.request_id, traceparent, self._consumer
+        )
+        authority = head.authority or self._upstream.upstream.endpoints[index].address.encode()
+        connection.begin(user, head, authority, self._target, headers, lines)
 
     def _send_body(self, connection: UpstreamConnection, body: RequestBody) -> None:
         """What has come of it so far."""
@@ -319,6 +324,8 @@ class Exchange(Stages):
         del self.stream  # which knows this exchange: as a cycle both would have to wait for the collector
         if self._retried:
             self._upstream.load.retrying -= 1
+        if self._hedge is not None:
+            self._hedge.cancel()
         if self._limits:
             for limit in self._limits:
                 limit.cancel()

@@ -292,8 +292,6 @@ class L4Connection(asyncio.Protocol, Sweepable):
     def _over(self, succeeded: bool | None) -> None:
         """The endpoint is done with."""
         if self._live is not None and self._index >= 0:
-            if succeeded is False:
-                self._live.failures.value += 1
             self._live.health.over(self._live, self._index, succeeded, self._worker.coarse_now)
             self._index = -1
 

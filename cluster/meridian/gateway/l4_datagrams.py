@@ -189,8 +189,6 @@ class Flow(asyncio.DatagramProtocol, Sweepable):
             self._opening.cancel()
         if self._transport is not None:
             self._transport.abort()
-        if succeeded is False:
-            self._live.failures.value += 1
         self._live.health.over(self._live, self._index, succeeded, self._worker.coarse_now)
         self._worker.exchanges.discard(self)
         self._owner.forget(self._key)

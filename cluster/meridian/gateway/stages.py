@@ -14,17 +14,18 @@ from meridian.core.snapshot import Limit
 from meridian.gateway import answers, forwarding
 from meridian.gateway.admission import Verdict
 from meridian.gateway.forwarding import GONE, ListenerFacts
+from meridian.gateway.hedging import Hedging
 from meridian.gateway.stream import Peer
 from meridian.gateway.tracing import begin_trace
-from meridian.gateway.tries import FOREVER, Tries
+from meridian.gateway.tries import FOREVER
 from meridian.wire.events import Headers
 
 
-class Stages(Tries):
+class Stages(Hedging):
     """The third of an exchange that comes before the upstream; gateway/exchange sets all of this when it begins."""
 
     __slots__ = (
-        "_consumer", "_facts", "_fields", "_held", "_said", "_stage", "_told", "_trace_id", "_traceparent", "peer",
+        "_consumer", "_facts", "_fields", "_held", "_said", "_stage", "_told", "_trace_id", "peer",
         "request_id",
     )  # fmt: skip
 
@@ -37,7 +38,6 @@ class Stages(Tries):
     _told: Headers  # of limits
     _held: tuple[tuple[Limit, str], ...]  # of limits, until the end
     _trace_id: bytes
-    _traceparent: bytes | None
     _stage: int  # the next one
 
     def start(self) -> None:

@@ -10,8 +10,10 @@ import asyncio
 from collections.abc import Mapping
 
 from meridian.core import outliers
+from meridian.core.balancing import observe
+from meridian.core.hedging import Latencies
 from meridian.core.outliers import FRESH, Outlier, Sample, Shown, State
-from meridian.core.retrying import Budget, Cause
+from meridian.core.retrying import Budget
 from meridian.core.snapshot import Endpoint, Snapshot, Upstream
 from meridian.core.tiers import ALL, SLOW_STEPS, EndpointState, Load, UpstreamState, build_tiers, slow_part
 from meridian.gateway.pool import Pool
@@ -61,7 +63,7 @@ class LiveUpstream:
         # Nothing of a request, an answer or the time matters but that the answer came.
         self.is_plain = not (
             upstream.table is not None or upstream.sticky is not None or self.is_timed or self.compares
-            or upstream.ejection.errors_in_a_row is not None
+            or upstream.ejection.errors_in_a_row is not None or upstream.hedge is not None
         )  # fmt: skip
         self.tries: Counter = metrics.counter(
             "meridian_upstream_tries_total", "Tries on endpoints.", upstream=upstream.name
@@ -120,6 +122,8 @@ class Health:
             since = self._now if load is not None else float("-inf")  # of those that are new among others
             endpoints = [self._endpoint(upstream, one, since) for one in upstream.endpoints]
             load = self._loads.setdefault(name, Load(budget=Budget(self._now)))
+            if upstream.hedge is not None:
+                load.latencies = load.latencies or Latencies()
             live = LiveUpstream(upstream, endpoints, load, self, self._metrics)
             self._upstreams[name] = live
             if live.compares:
@@ -184,6 +188,13 @@ class Health:
         outlier = endpoint.outlier
         if succeeded and outlier is FRESH:
             return
+        if succeeded is False:
+            upstream.failures.value += 1
+            if upstream.compares:
+                endpoint.sample.answers += 1
+                endpoint.sample.errors += 1
+            if upstream.is_timed:  # else one that refuses at once would look like the quickest
+                observe(endpoint.state, upstream.upstream.connect_timeout_seconds, now)
         if succeeded is not None:
             shown = Shown.WHOLE if succeeded else Shown.FAILED
             endpoint.outlier = outliers.step(outlier, shown, now, upstream.upstream.ejection)
@@ -240,8 +251,9 @@ class Health:
             upstream=upstream.upstream.name, what=what,
         ).value += 1  # fmt: skip
 
-    def allows_another(self, upstream: LiveUpstream, cause: Cause, now: float, *, retrying: bool) -> bool:
-        """Takes room for a further try: of the budget, and of the breaker where the exchange is not `retrying` yet."""
+    def allows_another(self, upstream: LiveUpstream, what: str, now: float, *, retrying: bool) -> bool:
+        """Takes room for a further try, `what` for: a cause, or to hedge. Of the budget, and of the breaker where the
+        exchange is not `retrying` yet."""
         load, settings, name = upstream.load, upstream.upstream, upstream.upstream.name
         refused = ""
         if not retrying and load.retrying >= settings.breakers.retries_max:
@@ -254,10 +266,15 @@ class Health:
                 upstream=name, by=refused,
             ).value += 1  # fmt: skip
             return False
-        self._metrics.counter(
-            "meridian_upstream_retries_total", "Further tries.", upstream=name, cause=cause.value
-        ).value += 1
+        self._metrics.counter("meridian_upstream_retries_total", "Further tries.", upstream=name, cause=what).value += 1
         return True
+
+    def hedged(self, upstream: LiveUpstream, how: str) -> None:
+        """What came of a second try beside a late one."""
+        self._metrics.counter(
+            "meridian_upstream_hedges_total", "Second tries beside late ones: won, lost or failed.",
+            upstream=upstream.upstream.name, outcome=how,
+        ).value += 1  # fmt: skip
 
     def too_late(self, upstream: LiveUpstream, what: str) -> None:
         """A time limit of an exchange has ended a try, or the exchange."""

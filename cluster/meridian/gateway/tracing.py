@@ -54,6 +54,14 @@ class Trace:
         self._try_start = self._worker.unix_nanoseconds()
         return context.format(self._try)
 
+    def beside(self) -> "Trace":
+        """For a try that is under way at the same time."""
+        return Trace(self._worker, self._parent, self.span)
+
+    def take_try(self, other: "Trace") -> None:
+        """The try of `other` is the one under way."""
+        self._try, self._try_start = other._try, other._try_start
+
     def end_try(self, method: bytes, endpoint: str, number: int, status: int | None, failure: str | None) -> None:
         """Ends it; `status` is the upstream's, None if it gave none."""
         if self._try is None:

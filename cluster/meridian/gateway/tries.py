@@ -9,6 +9,7 @@ Invariants:
 
 from asyncio import TimerHandle
 from ssl import SSLError
+from typing import TYPE_CHECKING
 
 from meridian.core.balancing import Ask, choose, observe
 from meridian.core.outliers import FRESH
@@ -22,10 +23,13 @@ from meridian.gateway.pool import PoolFullError
 from meridian.gateway.state import LiveUpstream
 from meridian.gateway.stream import DownstreamStream
 from meridian.gateway.tracing import Trace
-from meridian.gateway.upstream import UpstreamConnection
+from meridian.gateway.upstream import UpstreamConnection, User
 from meridian.gateway.upstream_tls import tls_failure
 from meridian.gateway.worker import LiveRoute, Sweepable, Worker
 from meridian.wire.events import Event, Headers, RequestHead, ResponseHead
+
+if TYPE_CHECKING:
+    from meridian.gateway.hedging import Beside
 
 QUEUE_SECONDS = 1.0
 """Beyond the connect timeout, how long an exchange waits for a connection of a full pool."""
@@ -40,9 +44,9 @@ class Tries(Sweepable):
     of this when it begins."""
 
     __slots__ = (
-        "_body", "_connection", "_ended", "_index", "_limits", "_pause", "_request_ended", "_response_status",
-        "_retried", "_target", "_timeouts", "_trace", "_tried", "_tries", "_try_began", "_upstream", "_waiting",
-        "client", "head", "live", "stream", "worker",
+        "_body", "_connection", "_ended", "_hedge", "_index", "_limits", "_pause", "_request_ended", "_response_status",
+        "_retried", "_target", "_timeouts", "_trace", "_traceparent", "_tried", "_tries", "_try_began", "_upstream",
+        "_waiting", "client", "head", "live", "stream", "worker",
     )  # fmt: skip
 
     worker: Worker
@@ -65,12 +69,35 @@ class Tries(Sweepable):
     _retried: bool
     _pause: TimerHandle | None  # before a further try
     _limits: tuple[TimerHandle, ...]  # of what may not last longer
+    _traceparent: bytes | None
+    _hedge: "TimerHandle | Beside | None"  # until a second try may begin, or that try
     _response_status: int  # of the upstream's final head, once it came
     _ended: bool
 
     # What the other half does
 
     def _send(self, connection: UpstreamConnection) -> None:
+        raise NotImplementedError
+
+    def _begin_on(self, connection: UpstreamConnection, user: User, index: int, traceparent: bytes | None) -> None:
+        raise NotImplementedError
+
+    def _send_request_end(self, connection: UpstreamConnection, body: RequestBody) -> None:
+        raise NotImplementedError
+
+    def _wait_for_upstream(self) -> None:
+        raise NotImplementedError
+
+    def _arm_hedge(self) -> None:
+        raise NotImplementedError
+
+    @property
+    def _is_hedged(self) -> bool:
+        """Whether a second try is under way."""
+        raise NotImplementedError
+
+    def _taken_over(self) -> bool:
+        """Whether another try is under way that takes the place of the one which is over."""
         raise NotImplementedError
 
     def _answer(self, failure: Failure, extra: Headers | None = None) -> None:
@@ -135,6 +162,8 @@ class Tries(Sweepable):
         """Where the algorithm wants to know more than who is there: of the request, or the time."""
         live, upstream, headers = self._upstream, self._upstream.upstream, self.head.headers
         self._try_began = now = self.worker.clock()
+        if upstream.hedge is not None and not self._tries:
+            self._arm_hedge()
         if upstream.sticky is not None:
             named = affinity.named_by(upstream.sticky, headers)
             if named is not None and named not in self._tried and live.state.is_good(named):
@@ -149,6 +178,11 @@ class Tries(Sweepable):
         live, index, upstream = self._upstream, self._index, self._upstream.upstream
         if not live.is_plain:
             seconds = now - self._try_began
+            if live.load.latencies is not None:
+                live.load.latencies.observe(seconds)
+                if self._hedge is not None:
+                    self._hedge.cancel()
+                    self._hedge = None
             if live.is_timed:
                 observe(live.endpoints[index].state, seconds, now)
             if live.compares:
@@ -199,15 +233,6 @@ class Tries(Sweepable):
     def _try_over(self, succeeded: bool | None, why: str | None) -> None:
         """Once for each try. None: it says nothing of the endpoint. A 5xx is a success here: the endpoint answers."""
         live = self._upstream
-        if succeeded is False:
-            live.failures.value += 1
-            if live.compares:
-                sample = live.endpoints[self._index].sample
-                sample.answers += 1
-                sample.errors += 1
-            if live.is_timed:  # else one that refuses at once would look like the quickest
-                now = self.worker.coarse_now
-                observe(live.endpoints[self._index].state, live.upstream.connect_timeout_seconds, now)
         live.health.over(live, self._index, succeeded, self.worker.coarse_now)
         if self._trace is not None:
             endpoint = live.upstream.endpoints[self._index].address
@@ -227,7 +252,8 @@ class Tries(Sweepable):
             self._cut(reason)
         elif malformed:
             self._try_over(False, failure.why)
-            self._answer(failure)
+            if self._hedge is None or not self._taken_over():
+                self._answer(failure)
         else:
             # A connection that was kept alive may have been closed at any time: that says nothing of the endpoint.
             cause = Cause.STALE if silent and stale else Cause.RESET
@@ -264,7 +290,8 @@ class Tries(Sweepable):
 
     def _answered_badly(self, head: ResponseHead, events: list[Event]) -> bool:
         """Whether this response is worth another try: then nobody sees it. `events` is the batch that it came in."""
-        if head.status not in self._live.retry.statuses or not self._may_go_again(Cause.STATUS):
+        hedged = self._is_hedged
+        if head.status not in self._live.retry.statuses or not (hedged or self._may_go_again(Cause.STATUS)):
             return False
         worker, live = self.worker, self._upstream
         if not live.is_plain or live.endpoints[self._index].outlier is not FRESH:
@@ -275,26 +302,30 @@ class Tries(Sweepable):
         self._response_status = head.status  # for the span of the try
         self._try_over(True, None)
         self._response_status = 0
-        self._go_again(Cause.STATUS, _retry_after(head.headers))
+        if not hedged or not self._taken_over():
+            self._go_again(Cause.STATUS, _retry_after(head.headers))
         return True
 
     # The one way back
 
     def _again_or(self, failure: Failure, cause: Cause) -> None:
         """Another try if policy, body and budget allow it, else the failure is the answer."""
+        if self._hedge is not None and self._taken_over():
+            return
         if self._may_go_again(cause):
             self._go_again(cause)
         else:
             self._answer(failure)
 
     def _may_go_again(self, cause: Cause) -> bool:
-        """Takes room for a further try."""
+        """Takes room for a further try, if there is to be one."""
+        return self._live.retry.allows(cause, self.head.method, self._tries) and self._take_room(cause.value)
+
+    def _take_room(self, what: str) -> bool:
         live, body = self._upstream, self._body
-        if not self._live.retry.allows(cause, self.head.method, self._tries):
-            return False
         if body is not None and body.kept is None:
             return False
-        if not live.health.allows_another(live, cause, self.worker.coarse_now, retrying=self._retried):
+        if not live.health.allows_another(live, what, self.worker.coarse_now, retrying=self._retried):
             return False
         if not self._retried:
             self._retried = True
@@ -304,7 +335,7 @@ class Tries(Sweepable):
     def _go_again(self, cause: Cause, asked_seconds: float = 0.0) -> None:
         """At once or after a pause; elsewhere while an endpoint is left that was not tried, unless the connection alone
         was at fault."""
-        if cause is not Cause.STALE:
+        if cause is not Cause.STALE and self._index not in self._tried:
             self._tried = (*self._tried, self._index)
         rests = len(self._tried) >= len(self._upstream.endpoints)
         if rests:  # all were tried: from the beginning, but for the last one
