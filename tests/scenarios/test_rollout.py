@@ -5,6 +5,7 @@ import asyncio
 import json
 import os
 import random
+import signal
 import time
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.local_cluster import LocalCluster
 from tests.nodes.node import show
 from tests.scale import TIMES
 from tests.scenarios.rollout_documents import BAD, HARMLESS, Change
+from tests.support import wait_until
 
 BACK_SECONDS = 10.0
 AFFECTED_MAX = 0.05
@@ -75,6 +77,30 @@ async def test_a_harmless_document_comes_into_force_and_fails_nothing(
     show(f"{change.name}: in force after {seconds:.1f} s, {tally.failed} of {tally.offered}")
     assert code == 0, said
     assert tally.failed == 0, shown(tally)
+
+
+async def test_a_worker_that_dies_while_it_tries_a_document_ends_the_rollout(
+    fresh: LocalCluster, tmp_path: Path
+) -> None:
+    cluster = fresh
+    document = tmp_path / "changed.yaml"
+    document.write_text(HARMLESS[0].edit(cluster.document.read_text()))
+    cluster.run("apply", "--timeout", "1", str(document), check=False)  # it holds for want of traffic
+    found = json.loads(cluster.run("rollout", "status", "--json").stdout)
+    assert found["stage"] == "canary"
+    victim = min(pid for node in cluster.nodes().values() for pid in node.pids if is_gateway(pid))
+    os.kill(victim, signal.SIGKILL)
+
+    def is_over() -> bool:
+        found.update(json.loads(cluster.run("rollout", "status", "--json").stdout))
+        return bool(found["stage"] == "undone")
+
+    await wait_until(is_over, within_seconds=BACK_SECONDS, what="the rollout is undone")
+    assert "ended while it tried it" in found["detail"] and "gateway-" in found["detail"]
+
+
+def is_gateway(pid: int) -> bool:
+    return b"gateway_worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 async def test_without_traffic_it_holds_and_an_operator_decides(fresh: LocalCluster, tmp_path: Path) -> None:
