@@ -1,7 +1,8 @@
-"""Documents rolled out in stages on the real cluster, under 500 requests a second: bad ones are undone by themselves,
-harmless ones are not, and no connection is cut by either."""
+"""Documents rolled out in stages on the real cluster, under 500 requests a second over HTTP/1.1 and HTTP/2: bad ones
+are undone by themselves, harmless ones are not, and no connection is cut by either."""
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -11,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from tests.load import offered_load, shown
+from tests.load import Load, offered_load, shown
 from tests.local_cluster import LocalCluster
 from tests.nodes.node import show
 from tests.scale import TIMES
@@ -23,7 +24,14 @@ AFFECTED_MAX = 0.05
 RATE = 500
 PATHS = ("/api/products", "/api/orders", "/", "/style.css")
 PICKED = random.Random(os.environ.get("GITHUB_RUN_ID", time.strftime("%Y-%m-%d")))  # a sample, no secret
-SAMPLE = (20, 20) if TIMES > 1 else (2, 1)
+SAMPLE = (20, 20) if TIMES > 1 else (4, 3)
+
+
+def loaded(cluster: LocalCluster) -> contextlib.AbstractContextManager[Load]:
+    """Half of the requests over each protocol, to all nodes, while the block runs."""
+    nodes = cluster.nodes().values()
+    targets = [f"{word}={place}" for node in nodes for word, place in (("h1", node.http), ("h2", node.https))]
+    return offered_load(targets, seconds=60, rate=RATE, paths=PATHS, mix="h1=1,h2=1", ca_file=cluster.ca_file)
 
 
 async def roll_out(cluster: LocalCluster, change: Change, folder: Path) -> tuple[int, str, float]:
@@ -48,8 +56,7 @@ def fresh(cluster: LocalCluster) -> LocalCluster:
 async def test_a_bad_document_is_undone_by_itself(fresh: LocalCluster, tmp_path: Path, change: Change) -> None:
     cluster = fresh
     before = cluster.status()["config_version"]
-    targets = [f"h1={node.http}" for node in cluster.nodes().values()]
-    with offered_load(targets, seconds=60, rate=RATE, paths=PATHS) as load:
+    with loaded(cluster) as load:
         await asyncio.sleep(1)  # the load runs evenly
         code, said, _ = await roll_out(cluster, change, tmp_path)
         await asyncio.sleep(0.5)  # what was on its way has ended, and whatever came after it is seen to be whole
@@ -70,8 +77,7 @@ async def test_a_harmless_document_comes_into_force_and_fails_nothing(
     fresh: LocalCluster, tmp_path: Path, change: Change
 ) -> None:
     cluster = fresh
-    targets = [f"h1={node.http}" for node in cluster.nodes().values()]
-    with offered_load(targets, seconds=60, rate=RATE, paths=PATHS) as load:
+    with loaded(cluster) as load:
         code, said, seconds = await roll_out(cluster, change, tmp_path)
         tally = load.stop()
     show(f"{change.name}: in force after {seconds:.1f} s, {tally.failed} of {tally.offered}")
