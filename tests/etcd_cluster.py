@@ -23,7 +23,7 @@ class EtcdCluster:
 
     def __init__(self, folder: Path, size: int = 3, *, mtls: bool = True, quota_bytes: int = 0) -> None:
         self._folder = folder
-        self._token = folder.name
+        self.token = folder.name
         # Of two flags of one name etcd takes the last.
         self._more = [f"--quota-backend-bytes={quota_bytes}"] if quota_bytes else []
         self.tls: EtcdTls | None = None
@@ -57,7 +57,7 @@ class EtcdCluster:
             environment = {name: value for name, value in os.environ.items() if not name.startswith("ETCD")}
             with (self._folder / f"m{i}.log").open("ab") as log:
                 self._processes[i] = subprocess.Popen(
-                    [*etcd_command(self.members[i], self.members, self._token), *self._more],
+                    [*etcd_command(self.members[i], self.members, self.token), *self._more],
                     stderr=log,
                     stdout=log,
                     env=environment,

@@ -110,6 +110,12 @@ def main() -> int:
     pytest = [sys.executable, "-m", "pytest", "-q", "--timeout", "3600"]
     parts = [
         run("Seeds and fuzzing", [*pytest, *BY_CHANCE], {"MERIDIAN_TIMES": str(options.times)}, hours),
+        run(
+            "Twenty bad documents and twenty harmless ones",
+            [*pytest, "-s", "tests/scenarios/test_rollout.py", "tests/scenarios/test_rollout_samples.py"],
+            {"MERIDIAN_TIMES": "2"},
+            hours,
+        ),
         kills(options.kills),
         run(
             "Whole regions die",

@@ -39,6 +39,7 @@ from meridian_dns.tcp import IDLE_SECONDS, Stream, TcpConnection, TcpDesk
 from meridian_dns.throttle import Judgement, Throttle
 from meridian_dns.tls import TlsDoor
 from meridian_dns.transfer import Transfers, brief, is_transfer, messages_of, permit, records_for
+from meridian_dns.trial import Trial
 from meridian_dns.tsig import Checked, MalformedSignature, check
 from meridian_dns.view import RegionView
 from meridian_dns.zone import ZoneSet
@@ -95,6 +96,7 @@ class DnsServer:
         self._wall_clock = wall_clock
         self._transfers = Transfers()
         self._transferring = 0
+        self._trial: Trial | None = None
         self.notifier = Notifier(clock, wall_clock)
         self._options = ServerOptions(server_id, cookies, idle_seconds)
         self._fast = FastPath(Holdings(zones, view, geo), self.counters.answers, payload_bytes, self._options)
@@ -154,6 +156,20 @@ class DnsServer:
             self._transfers = transfers
             self.notifier.announce(transfers)
 
+    @property
+    def trial(self) -> Trial | None:
+        """The candidate that is compared with what is in force."""
+        return self._trial
+
+    def try_out(self, zones: ZoneSet, view: RegionView, share: float) -> None:
+        """From now on `share` (0 to 1) of the questions are answered from these too, and compared, until `end_trial`.
+        The answer that is sent stays the one in force."""
+        self._trial = Trial(Holdings(zones, view, self._fast.holdings.geo), share, self._payload_bytes)
+
+    def end_trial(self) -> None:
+        """Compares no more."""
+        self._trial = None
+
     def limit(self, throttle: Throttle | None) -> None:
         """Replaces the rate limit over UDP; None: no limit."""
         self._throttle = throttle
@@ -168,7 +184,10 @@ class DnsServer:
                     return _slip(data) if judgement is Judgement.SLIP else None
             draw = self._draw()
             reply = self._fast.respond(data, source, draw, datagram=datagram)
-            return reply or self._respond_in_full(data, source, draw, datagram=datagram)
+            reply = reply or self._respond_in_full(data, source, draw, datagram=datagram)
+            if self._trial is not None and reply is not None:
+                self._trial.compare(data, source, draw, reply, self._draw())
+            return reply
         except Exception:
             self.counters.errors += 1
             if self.counters.errors & (self.counters.errors - 1) == 0:

@@ -201,6 +201,16 @@ async def test_a_watch_that_starts_in_the_future_waits_for_it(store: Store, pref
     assert [event.mod_revision for event in waiting.result()] == [last]
 
 
+async def test_a_watch_of_another_era_is_told_to_list_again(store: Store, prefix: str) -> None:
+    listing = await store.list(prefix)
+    assert listing.era == (await store.list(prefix)).era != 0
+    written = await store.put(f"{prefix}a", b"")
+    events = await take(store.watch(prefix, after_revision=listing.revision, era=listing.era), 1)
+    assert [event.mod_revision for event in events] == [written]
+    with pytest.raises(Compacted, match="another"):
+        await take(store.watch(prefix, after_revision=listing.revision, era=listing.era + 1), 1)
+
+
 async def test_a_history_of_many_megabytes_is_delivered_whole(store: Store, prefix: str) -> None:
     start = (await store.list(prefix)).revision
     values = [bytes([i]) * 700_000 for i in range(7)]

@@ -15,7 +15,7 @@ from meridian.control.configuration import ChangedMeanwhile, Configuration, NoRo
 from meridian.control.members import MemberRecord
 from meridian.control.rollout import RolloutHandlers, Rollouts, Word
 from meridian.control.rollout_record import RolloutDamaged, RolloutRecord
-from meridian.core.judging import Arms, Tally
+from meridian.core.judging import HANDSHAKES, Arms, Sample, Tally
 from meridian.core.rollout import Part, Stage
 from meridian.store import documents
 from meridian.store.port import Put
@@ -34,6 +34,7 @@ class Cluster:
         self.leader, self.fence = "one", 0
         self.failing, self.exchanges = False, 0
         self.refusing = ""
+        self.samples: dict[str, Sample] = {}
         self.parts: dict[str, Part] = {}
         self.members = {
             name: MemberRecord(name, f"{name}.1", region, ()) for name, region in (("one", "asia"), ("two", "europe"))
@@ -49,7 +50,8 @@ class Cluster:
             if not part.share:
                 return None
             seen = self.exchanges
-            return Arms(part.share, {"r": Tally(20 * seen)}, {"r": Tally(seen, failed=seen if self.failing else 0)})
+            failed = seen if self.failing else 0
+            return Arms(part.share, {"r": Tally(20 * seen)}, {"r": Tally(seen, failed=failed)}, self.samples)
 
         record = self.members[name]
         node = Rollouts(
@@ -195,6 +197,22 @@ async def test_a_canary_that_restarts_ends_it() -> None:
         await c.until(Stage.CANARY)
         c.members["two"] = MemberRecord("two", "two.2", "europe", ())
         assert "two left or restarted" in (await c.until(Stage.UNDONE)).detail
+
+
+async def test_a_worker_that_died_of_it_ends_it_although_it_is_back() -> None:
+    async with cluster(stage_seconds=60) as c:
+        await c.until(Stage.CANARY)
+        c.nodes["two"].checked(2, "gateway-0 ended while it tried it")
+        c.nodes["two"].checked(2, "")
+        assert (await c.until(Stage.UNDONE)).detail == "refused by two: gateway-0 ended while it tried it"
+        assert await c.current() == 1
+
+
+async def test_what_is_sampled_besides_exchanges_reaches_the_leader() -> None:
+    async with cluster(stage_seconds=60) as c:
+        c.exchanges = 20
+        c.samples = {HANDSHAKES: Sample(0.05, Tally(200), Tally(10, failed=10))}
+        assert "20 of 20 TLS handshakes (100.0 %) failed" in (await c.until(Stage.UNDONE)).detail
 
 
 async def test_a_witness_is_not_asked_whether_it_can_run_what_it_never_serves() -> None:

@@ -9,10 +9,14 @@ from tests.scale import seeds
 from meridian.core.judging import (
     ALARM,
     BOUNDS_SECONDS,
+    HANDSHAKES,
     KINDS,
     NOTHING,
+    PAIRED_SHARE,
+    QUESTIONS,
     ROUTES_MAX,
     Arms,
+    Sample,
     Tally,
     judge,
     log_evidence,
@@ -54,6 +58,26 @@ def test_one_route_of_many_is_found_where_all_together_hide_it() -> None:
     candidate = {"large": tally(5_000, refused=1_000), "small": tally(14, refused=14)}
     found = judge(Arms(SHARE, current, candidate))
     assert found is not None and found.route == "small"
+
+
+def sampled(of: str, current: Tally, candidate: Tally, share: float = SHARE) -> Arms:
+    return Arms(SHARE, {"r": tally(9_500)}, {"r": tally(500)}, {of: Sample(share, current, candidate)})
+
+
+def test_handshakes_that_fail_on_the_candidate_are_found_within_ten() -> None:
+    needed = next(n for n in range(1, 100) if judge(sampled(HANDSHAKES, tally(20 * n), tally(n, failed=n))))
+    assert 3 < needed <= 10
+    found = judge(sampled(HANDSHAKES, tally(200), tally(10, failed=10)))
+    assert str(found).startswith("10 of 10 TLS handshakes (100.0 %) failed, against 0 of 200 (0.0 %)")
+    assert judge(sampled(HANDSHAKES, tally(9_500, failed=950), tally(500, failed=55))) is None, "scanners come to both"
+
+
+def test_questions_that_only_the_candidate_leaves_open_are_found_and_as_many_on_both_sides_are_not() -> None:
+    found = judge(sampled(QUESTIONS, tally(1_000), tally(1_000, unrouted=40), PAIRED_SHARE))
+    assert str(found).startswith("40 of 1000 DNS questions (4.0 %) got no records")
+    assert judge(sampled(QUESTIONS, tally(1_000, unrouted=40), tally(1_000, unrouted=40), PAIRED_SHARE)) is None
+    assert judge(sampled(QUESTIONS, tally(10**5), tally(10**5, unrouted=400), PAIRED_SHARE)) is None, "under 1 %"
+    assert judge(sampled(QUESTIONS, tally(100), tally(100, failed=50), PAIRED_SHARE)) is not None
 
 
 def test_slower_answers_are_found_and_a_few_slow_ones_are_not() -> None:
@@ -103,6 +127,10 @@ def test_sums() -> None:
     assert both is not None
     assert total(both.current) == tally(2, failed=2)
     assert total(both.candidate) == tally(4, slow=2)
+    first = sampled(HANDSHAKES, tally(8), tally(2, failed=1))
+    again = merged([first, one, first])
+    assert again is not None
+    assert again.samples == {HANDSHAKES: Sample(SHARE, tally(16), tally(4, failed=2))}
     assert merged([]) is None
     assert total({}) == NOTHING
     assert 0 < ALARM < 0.01 and ROUTES_MAX > 0

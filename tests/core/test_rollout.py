@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from meridian.core.judging import Arms, Tally
+from meridian.core.judging import HANDSHAKES, Arms, Sample, Tally
 from meridian.core.machine import Step
 from meridian.core.rollout import (
     CHECK_SECONDS,
@@ -86,6 +86,23 @@ def test_a_bad_document_is_undone_at_once_and_says_what_was_seen() -> None:
 def test_with_too_little_traffic_it_holds_for_ever() -> None:
     held = look(canary(), counted(canary(), 4), 1e6)
     assert held.commands == () and held.state.detail == "too little traffic to judge: 12 of 200 exchanges"
+
+
+def test_changed_certificates_want_handshakes_for_as_long_again() -> None:
+    def shown(count: int) -> dict[str, NodeTrial]:
+        found = counted(canary(), 100)
+        sample = Sample(0.05, Tally(20 * count), Tally(count))
+        for name in ("a1", "e1"):
+            arms = found[name].arms
+            assert arms is not None
+            found[name] = replace(found[name], arms=replace(arms, samples={HANDSHAKES: sample}))
+        return found
+
+    few = look(canary(), shown(4), 11.0)
+    assert few.commands == () and few.state.detail.endswith("the changed certificates: 8 of 10")
+    assert look(canary(), shown(5), 11.0).commands == (Enter(),)
+    assert look(canary(), shown(4), 21.0).commands == (Enter(),), "and no longer"
+    assert look(canary(), counted(canary(), 100), 11.0).commands == (Enter(),), "none changed"
 
 
 def test_a_node_that_leaves_while_it_tries_ends_it() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 
 import pytest
 from h2.events import StreamEnded
@@ -213,6 +214,9 @@ class FaultyHost:
 
     def closed(self, connection: DownstreamConnection) -> None:
         self.connections.discard(connection)
+
+    def handshaken(self, connection: ssl.SSLObject) -> None:
+        raise AssertionError("there is no TLS here")
 
     def refused(self, status: int, reason: str) -> None:
         raise AssertionError(reason)

@@ -31,6 +31,7 @@ class Host:
     def __init__(self) -> None:
         self.connections: set[DownstreamConnection] = set()
         self.refusals: list[str] = []
+        self.handshakes: list[ssl.SSLObject] = []
 
     def opened(self, connection: DownstreamConnection) -> bool:
         self.connections.add(connection)
@@ -38,6 +39,9 @@ class Host:
 
     def closed(self, connection: DownstreamConnection) -> None:
         self.connections.discard(connection)
+
+    def handshaken(self, connection: ssl.SSLObject) -> None:
+        self.handshakes.append(connection)
 
     def refused(self, status: int, reason: str) -> None:
         self.refusals.append(reason)

@@ -13,10 +13,14 @@ import dns.message
 import pytest
 from tests.nodes.test_checks import issue
 
+from meridian.control.messages import verdict_to_proto
+from meridian.core.judging import QUESTIONS, Arms, Sample, Tally, judge
+from meridian.core.verdicts import Verdict
 from meridian.nodes.compiling import Unfit
 from meridian.nodes.dns_worker import DnsDuties
 from meridian.nodes.settings import Settings
-from meridian_proto.v1.channel_pb2 import Config, CookieSecrets, Frame
+from meridian.nodes.trials import arms_from_proto
+from meridian_proto.v1.channel_pb2 import Config, CookieSecrets, Frame, Trial
 
 HOST = "127.0.0.1"
 
@@ -102,6 +106,41 @@ async def serving(settings: dict[str, object]) -> AsyncIterator[tuple[DnsDuties,
             running.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await running
+
+
+async def test_a_candidate_answers_a_share_of_the_questions_beside_what_is_in_force_and_says_how() -> None:
+    duties, sent = DnsDuties(Settings("one", "eu", advertise=(HOST,))), list[Frame]()
+    duties.compile(config(1))()
+    other = [{"name": "gw.example.com", "nameservers": ["ns.example.net"], "records": []}]
+
+    def ask() -> bool:
+        query = dns.message.make_query("www.gw.example.com", "A")
+        reply = duties._server.respond(query.to_wire(), HOST, datagram=True)
+        assert reply is not None
+        return bool(dns.message.from_wire(reply).answer)
+
+    def told() -> Arms | None:
+        sent.clear()
+        duties.tick(sent.append)
+        return arms_from_proto(0.5, sent[0].tallies) if sent else None
+
+    assert ask() and told() is None
+    duties.on_state(Frame(trial=Trial(version=2, generation=7, share=1.0)))
+    assert ask() and told() is None, "there is no candidate yet"
+    duties.compile_candidate(config(2, zones=other))()
+    for _ in range(30):
+        assert ask(), "what is in force is answered"
+    found = told()
+    assert found is not None and sent[0].tallies.generation == 7
+    assert found.samples[QUESTIONS] == Sample(0.5, Tally(30), Tally(30, unrouted=30))
+    assert "30 of 30 DNS questions (100.0 %) got no records" in str(judge(found))
+    duties.on_state(Frame(verdict=verdict_to_proto(Verdict(1, 1), 0.0)))
+    assert ask() and told() != found, "its counts go on under the next verdict"
+    duties.on_state(Frame(trial=Trial(version=2, generation=8, share=0.5)))
+    again = told()
+    assert again is not None and again.samples[QUESTIONS].candidate.exchanges == 0, "each stage counts from nothing"
+    duties.compile_candidate(config(0))()
+    assert told() is None and ask()
 
 
 def test_certificates_are_wanted_only_where_tls_is_served() -> None:

@@ -91,10 +91,10 @@ class FaultyStore:
     async def put(self, key: str, value: bytes, *, lease: int = 0) -> int:
         return (await self.txn((), (Put(key, value, lease),))).revision
 
-    async def watch(self, prefix: str, *, after_revision: int) -> AsyncGenerator[Batch, None]:
+    async def watch(self, prefix: str, *, after_revision: int, era: int = 0) -> AsyncGenerator[Batch, None]:
         # A source of its own, so that a story does not depend on how many watches another prefix has.
         chance = random.Random(f"{self._world.seed} {self._node.name} {self._node.boot} {prefix} {after_revision}")
-        async with aclosing(self._world.store.watch(prefix, after_revision=after_revision)) as batches:
+        async with aclosing(self._world.store.watch(prefix, after_revision=after_revision, era=era)) as batches:
             async for batch in batches:
                 await asyncio.sleep(chance.uniform(*self._world.store_seconds))
                 await self._reconnect()

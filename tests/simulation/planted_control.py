@@ -345,10 +345,11 @@ class CompactedSkipped(ControlPlane):
     """Invariant 4, config watch: when the history is gone, the content is listed again."""
 
     class Bug(Between):
-        async def watch(self, prefix: str, *, after_revision: int) -> AsyncGenerator[Batch, None]:
+        async def watch(self, prefix: str, *, after_revision: int, era: int = 0) -> AsyncGenerator[Batch, None]:
             while True:
                 try:
-                    async with aclosing(self._store.watch(prefix, after_revision=after_revision)) as batches:
+                    watching = self._store.watch(prefix, after_revision=after_revision, era=era)
+                    async with aclosing(watching) as batches:
                         async for batch in batches:
                             after_revision = batch.revision
                             yield batch

@@ -35,10 +35,10 @@ class TroubledStore(EmbeddedStore):
             raise StoreUnavailable("away")
         return await super().list(prefix, keys_only=keys_only, limit=limit)
 
-    async def watch(self, prefix: str, *, after_revision: int) -> AsyncGenerator[Batch, None]:
+    async def watch(self, prefix: str, *, after_revision: int, era: int = 0) -> AsyncGenerator[Batch, None]:
         if self.away:
             raise StoreUnavailable("away")
-        async with aclosing(super().watch(prefix, after_revision=after_revision)) as batches:
+        async with aclosing(super().watch(prefix, after_revision=after_revision, era=era)) as batches:
             async for batch in batches:
                 if self.away:
                     raise StoreUnavailable("away")

@@ -98,7 +98,9 @@ class Rollouts:
                 tasks.create_task(work)
 
     def checked(self, version: int, refused: str) -> None:
-        """This node can run the candidate, or says why not."""
+        """This node can run the candidate, or says why not. A refusal stands: whoever died of it once may come back."""
+        if self._word.candidate == version and self._word.refused:
+            return
         self._word = replace(self._word, candidate=version, answered=not refused, refused=refused)
         self._changed.set()
 
@@ -157,7 +159,8 @@ class Rollouts:
             if not self._part.candidate:
                 written = Word(self._node_id)
                 continue
-            word = replace(self._word, generation=self._part.generation, arms=self._handlers.tried(self._part))
+            arms = self._handlers.tried(self._part)  # which may change what this node says
+            word = replace(self._word, generation=self._part.generation, arms=arms)
             if word == written:
                 continue
             try:
@@ -243,5 +246,8 @@ class Rollouts:
 
 def _comparable(arms: Arms | None) -> bool:
     """Whether a node counts as this one does: one of another version may know other bounds."""
-    tallies = (*arms.current.values(), *arms.candidate.values()) if arms is not None else ()
+    if arms is None:
+        return True
+    samples = [tally for sample in arms.samples.values() for tally in (sample.current, sample.candidate)]
+    tallies = (*arms.current.values(), *arms.candidate.values(), *samples)
     return all(len(tally.slower) == len(BOUNDS_SECONDS) for tally in tallies)

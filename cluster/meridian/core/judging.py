@@ -13,11 +13,14 @@ thousand at most, and a rollout, which has two stages that are judged, twice in 
 is that of the route's own exchanges where this is greater, since routes change what they take: there the bound is
 approximate. Latency is tested at fixed thresholds, which is a test of quantiles without any assumption on their
 distribution.
+
+What is sampled besides exchanges (`Sample`) is tested in the same way, each with a share of its own. Of DNS questions
+both versions answer the same ones, and those count where the two differ: the share is a half (McNemar's test).
 """
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 BOUNDS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ALARM = 1e-3
@@ -35,6 +38,14 @@ KINDS = {
     "unrouted": "found no route",
     "refused": "were answered with 4xx",
 }
+
+HANDSHAKES, QUESTIONS = "TLS handshakes", "DNS questions"
+SAMPLED = {
+    HANDSHAKES: {"failed": "failed"},
+    QUESTIONS: {"failed": "failed", "unrouted": "got no records"},
+}
+PAIRED_SHARE = 0.5  # of what both versions answer
+TESTS = (1 + ROUTES_MAX) * (len(KINDS) + len(BOUNDS_SECONDS)) + sum(len(kinds) for kinds in SAMPLED.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +74,34 @@ NOTHING = Tally()
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """What is no exchange and was tried at the same time. If nothing differs, one that goes wrong is the candidate's
+    with probability `share`. Of a tally only the counts that SAMPLED names are used."""
+
+    share: float
+    current: Tally = NOTHING
+    candidate: Tally = NOTHING
+
+    def __add__(self, other: "Sample") -> "Sample":
+        return Sample(self.share, self.current + other.current, self.candidate + other.candidate)
+
+
+@dataclass(frozen=True, slots=True)
 class Arms:
-    """What served at the same time where the candidate was drawn with one `share`. Tallies by route, "" for none."""
+    """What served at the same time where the candidate was drawn with one `share`. Tallies by route, "" for none.
+
+    `samples` by what they are of, a key of SAMPLED; there is none where both versions are alike.
+    """
 
     share: float
     current: Mapping[str, Tally]
     candidate: Mapping[str, Tally]
+    samples: Mapping[str, Sample] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A difference that chance does not explain. `route` is None where all exchanges are meant."""
+    """A difference that chance does not explain. `route` is None where all are meant; `of`: what was counted."""
 
     what: str
     route: str | None
@@ -81,13 +109,14 @@ class Finding:
     candidate_exchanges: int
     current_count: int
     current_exchanges: int
+    of: str = "exchanges"
 
     def __str__(self) -> str:
-        of = f"of route {self.route} " if self.route else ""
+        of = f"{self.of} of route {self.route}" if self.route else self.of
         ours = _percent(self.candidate_count, self.candidate_exchanges)
         theirs = _percent(self.current_count, self.current_exchanges)
         return (
-            f"{self.candidate_count} of {self.candidate_exchanges} exchanges {of}({ours}) {self.what},"
+            f"{self.candidate_count} of {self.candidate_exchanges} {of} ({ours}) {self.what},"
             f" against {self.current_count} of {self.current_exchanges} ({theirs}) with the version in force"
         )
 
@@ -100,13 +129,16 @@ def total(tallies: Mapping[str, Tally]) -> Tally:
 def merged(parts: Iterable[Arms]) -> Arms | None:
     """The sum of arms that have one share; None of none."""
     share, current, candidate = 0.0, dict[str, Tally](), dict[str, Tally]()
+    samples: dict[str, Sample] = {}
     for part in parts:
         assert share in (0.0, part.share), "arms of different shares are judged apart"
         share = part.share
         for into, tallies in ((current, part.current), (candidate, part.candidate)):
             for route, tally in tallies.items():
                 into[route] = into.get(route, NOTHING) + tally
-    return Arms(share, current, candidate) if share else None
+        for of, sample in part.samples.items():
+            samples[of] = samples.get(of, Sample(sample.share)) + sample
+    return Arms(share, current, candidate, samples) if share else None
 
 
 def judge(arms: Arms) -> Finding | None:
@@ -114,8 +146,9 @@ def judge(arms: Arms) -> Finding | None:
     named = sorted(arms.candidate, key=lambda route: -arms.candidate[route].exchanges)
     both = [route for route in named if arms.candidate[route].exchanges and arms.current.get(route, NOTHING).exchanges]
     routes = [route for route in both if route][:ROUTES_MAX]
-    threshold = math.log((1 + ROUTES_MAX) * (len(KINDS) + len(BOUNDS_SECONDS)) / ALARM)
+    threshold = math.log(TESTS / ALARM)
     finding = next(_compare(None, total(arms.current), total(arms.candidate), arms.share, threshold), None)
+    finding = finding or next(_compare_samples(arms.samples, threshold), None)
     for route in routes:
         if finding is not None:
             break
@@ -126,16 +159,29 @@ def judge(arms: Arms) -> Finding | None:
 
 
 def _compare(route: str | None, current: Tally, candidate: Tally, share: float, threshold: float) -> Iterator[Finding]:
-    for name, words in KINDS.items():
-        ours, theirs = getattr(candidate, name), getattr(current, name)
-        if ours >= FAILED_MIN * candidate.exchanges and log_evidence(ours, theirs, share) > threshold:
-            yield Finding(words, route, ours, candidate.exchanges, theirs, current.exchanges)
+    yield from _compare_counts(KINDS, Finding("", route, 0, 0, 0, 0), current, candidate, share, threshold)
     for bound, ours, theirs in zip(BOUNDS_SECONDS, candidate.slower, current.slower, strict=True):
         if bound < OPENED_SECONDS and candidate.exchanges < SLOWER_EXCHANGES_MIN:
             continue
         if ours >= SLOWER_MIN * candidate.exchanges and log_evidence(ours, theirs, share) > threshold:
             words = f"took more than {bound * 1000:g} ms"
             yield Finding(words, route, ours, candidate.exchanges, theirs, current.exchanges)
+
+
+def _compare_samples(samples: Mapping[str, Sample], threshold: float) -> Iterator[Finding]:
+    for of, kinds in SAMPLED.items():
+        if (found := samples.get(of)) is not None:
+            empty = Finding("", None, 0, 0, 0, 0, of)
+            yield from _compare_counts(kinds, empty, found.current, found.candidate, found.share, threshold)
+
+
+def _compare_counts(
+    kinds: Mapping[str, str], empty: Finding, current: Tally, candidate: Tally, share: float, threshold: float
+) -> Iterator[Finding]:
+    for name, words in kinds.items():
+        ours, theirs = getattr(candidate, name), getattr(current, name)
+        if ours >= FAILED_MIN * candidate.exchanges and log_evidence(ours, theirs, share) > threshold:
+            yield Finding(words, empty.route, ours, candidate.exchanges, theirs, current.exchanges, empty.of)
 
 
 def log_evidence(ours: int, theirs: int, share: float) -> float:

@@ -13,14 +13,16 @@ What it watches is told by nodes (`NodeTrial`); the comparison is core/judging. 
 this leader saw it: a new leader waits a stage's time again.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from meridian.core.judging import NOTHING, Arms, Finding, Tally, judge, merged, total
+from meridian.core.judging import HANDSHAKES, NOTHING, Arms, Finding, Tally, judge, merged, total
 from meridian.core.machine import Step
 
 CHECK_SECONDS = 30.0  # to compile a candidate; the largest document takes ten
+HANDSHAKES_MIN = 10  # of changed certificates, where connections live long; a stage lasts up to twice as long for them
 REGION_SHARE = 0.5  # of the region's exchanges: of two halves a difference is seen soonest
 
 
@@ -188,9 +190,14 @@ def _watch(rollout: Rollout, nodes: Mapping[str, NodeTrial], now: float) -> Step
         return Step(replace(rollout, detail=f"too little traffic to judge: {seen} of {wanted} exchanges"))
     if now < rollout.since + rollout.rules.stage_seconds:
         return Step(replace(rollout, detail=f"no worse in {seen} exchanges so far"))
+    shown = _handshakes(rollout, nodes)
+    if shown < HANDSHAKES_MIN and now < rollout.since + 2 * rollout.rules.stage_seconds:
+        few = f"too few TLS handshakes to judge the changed certificates: {shown} of {HANDSHAKES_MIN}"
+        return Step(replace(rollout, detail=few))
     if rollout.stage is Stage.CANARY and any(node.region == rollout.region for node in nodes.values()):
         return _enter(rollout, Stage.REGION, nodes, now)
-    done = replace(rollout, stage=Stage.DONE, detail=f"no worse in {seen} exchanges")
+    unseen = f"; of changed certificates only {shown} TLS handshakes were seen" if shown < HANDSHAKES_MIN else ""
+    done = replace(rollout, stage=Stage.DONE, detail=f"no worse in {seen} exchanges{unseen}")
     return Step(done, (Finish(),))
 
 
@@ -213,6 +220,13 @@ def _undo(rollout: Rollout, why: str) -> Step[Rollout, Command]:
 def _finding(rollout: Rollout, nodes: Mapping[str, NodeTrial]) -> Finding | None:
     arms = merged(_arms(rollout, nodes))
     return judge(arms) if arms is not None else None
+
+
+def _handshakes(rollout: Rollout, nodes: Mapping[str, NodeTrial]) -> float:
+    """How many were shown certificates of the candidate that differ; without end if none differ."""
+    arms = merged(_arms(rollout, nodes))
+    sample = arms.samples.get(HANDSHAKES) if arms is not None else None
+    return sample.candidate.exchanges if sample is not None else math.inf
 
 
 def _arms(rollout: Rollout, nodes: Mapping[str, NodeTrial]) -> Iterable[Arms]:

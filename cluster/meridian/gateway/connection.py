@@ -9,6 +9,7 @@ All calls come from the loop and none awaits. Output is collected by the codec a
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections.abc import Callable
 from typing import Protocol, cast
@@ -68,6 +69,9 @@ class Host(Protocol):
     def closed(self, connection: "DownstreamConnection") -> None:
         """Counts it out."""
 
+    def handshaken(self, connection: ssl.SSLObject) -> None:
+        """A client has taken the certificate that it was shown."""
+
     def refused(self, status: int, reason: str) -> None:
         """A codec has answered bad input itself."""
 
@@ -113,6 +117,8 @@ class DownstreamConnection(asyncio.Protocol):
         """Chooses the codec by ALPN. The handshake is over."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
         tls_object = transport.get_extra_info("ssl_object") if self._tls else None
+        if tls_object is not None:
+            self._host.handshaken(tls_object)
         h2 = tls_object is not None and tls_object.selected_alpn_protocol() == "h2"
         if h2:
             self.codec = Http2Server(self._host.clock)

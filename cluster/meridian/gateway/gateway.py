@@ -8,11 +8,13 @@ import asyncio
 import os
 import random
 import socket
+import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
+from meridian.core.judging import HANDSHAKES, Arms
 from meridian.core.snapshot import Listener, Snapshot
 from meridian.core.tiers import ALL
 from meridian.gateway import answers
@@ -20,6 +22,7 @@ from meridian.gateway.connection import DownstreamConnection
 from meridian.gateway.exchange import Exchange
 from meridian.gateway.explaining import Explanation, Question, explain
 from meridian.gateway.forwarding import ListenerFacts
+from meridian.gateway.handshakes import HandshakeTrial
 from meridian.gateway.l4 import L4Connection
 from meridian.gateway.l4_datagrams import L4Datagrams
 from meridian.gateway.limits import Limits
@@ -118,15 +121,22 @@ class Gateway:
         """
         if snapshot.certificates != self.snapshot.certificates:
             self.tls.replace(snapshot.certificates)
+        self.tls.end_trial()
         self._worker.install(snapshot)
 
     def begin_trial(self, candidate: Snapshot, share: float, generation: int) -> None:
         """From now on `share` (0 to 1) of the exchanges take `candidate`, by draw, until `end_trial` or `swap`; what
-        both do is counted apart. Listeners and certificates stay those in force. No connection is touched."""
+        both do is counted apart. As many handshakes are shown its certificates, where they differ. Listeners stay those
+        in force. No connection is touched.
+
+        Raises tls.CertificateError and changes nothing."""
+        if candidate.certificates != self.snapshot.certificates:
+            self.tls.try_out(candidate.certificates, HandshakeTrial(share, self._worker.draw, self.clock))
         self._worker.begin_trial(candidate, share, generation)
 
     def end_trial(self) -> None:
-        """New exchanges take the snapshot in force again; those on the candidate end on it."""
+        """New exchanges and handshakes take what is in force again; exchanges on the candidate end on it."""
+        self.tls.end_trial()
         self._worker.end_trial()
 
     @property
@@ -134,9 +144,16 @@ class Gateway:
         """The candidate that is tried beside the snapshot in force."""
         return self._worker.trial
 
-    def counted(self, installed: Installed) -> Counts:
-        """What one side of the trial has served, with what it keeps waiting."""
-        assert installed.counts is not None, "only what is tried is counted"
+    def arms(self) -> Arms:
+        """What both sides of the trial have served, with what they keep waiting. There must be a trial."""
+        trial = self._worker.trial
+        assert trial is not None, "only what is tried is counted"
+        sides = [self._counted(installed).tallies() for installed in (trial.current, trial.candidate)]
+        samples = {HANDSHAKES: self.tls.trial.sample()} if self.tls.trial is not None else {}
+        return Arms(trial.share, sides[0], sides[1], samples)
+
+    def _counted(self, installed: Installed) -> Counts:
+        assert installed.counts is not None
         return installed.counts.with_waiting(self._worker.waiting(installed.counts))
 
     def set_verdict(
@@ -320,6 +337,11 @@ class Gateway:
     def l4_closed(self, connection: L4Connection) -> None:
         """See l4.Host."""
         self._l4.discard(connection)
+
+    def handshaken(self, connection: ssl.SSLObject) -> None:
+        """See connection.Host."""
+        if self.tls.trial is not None:
+            self.tls.trial.succeeded(connection)
 
     def refused(self, status: int, reason: str) -> None:
         """See connection.Host."""

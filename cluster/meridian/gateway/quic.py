@@ -16,6 +16,7 @@ import asyncio
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from aioquic._buffer import Buffer
 from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE
@@ -202,7 +203,7 @@ class QuicListener:
             configuration=replace(self._configuration, certificate=certificate.leaf, private_key=certificate.key),
             original_destination_connection_id=original_id,
             retry_source_connection_id=retry_id,
-            choose_certificate=self._certificates.quic_certificate,
+            choose_certificate=partial(self._certificates.quic_certificate, handshake=address[0][:2]),
             slot=self._slot,
             key=self._key,
         )
@@ -272,6 +273,8 @@ class QuicListener:
     def handshaken(self, connection: QuicDownstream) -> None:
         """The client's address is proved."""
         self.stats.half_open -= 1
+        if (trial := self._certificates.trial) is not None:
+            trial.succeeded((connection.peer.address, connection.peer.port))
         if self._draining:
             connection.shut_down()
 

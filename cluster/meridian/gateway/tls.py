@@ -1,14 +1,15 @@
 """Certificates by host name, for TLS over TCP and for QUIC, replaceable while connections live.
 
 Invariant: a listener's `ssl.SSLContext` is made once and never changes; what changes is the table that its
-server-name callback looks into. A handshake under way ends with the certificate it began with, an established
-connection never notices, and session tickets (their keys live in the listener's context) outlive a replacement.
+server-name callback looks into (the two tables, while a candidate is tried: gateway/handshakes). A handshake under way
+ends with the certificate it began with, an established connection never notices, and session tickets (their keys live
+in the listener's context) outlive a replacement.
 Keys are only held in memory: OpenSSL reads them through an anonymous file that has no name and is closed at once.
 """
 
 import os
 import ssl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from meridian.core.snapshot import Certificate
+from meridian.gateway.handshakes import HandshakeTrial
 
 _ALPN = {"h2": "h2", "h1": "http/1.1", "dot": "dot"}  # in the order of preference; h3 is negotiated in QUIC
 CIPHERS_TLS12 = "ECDHE+AESGCM:ECDHE+CHACHA20"  # forward secret and authenticated; RFC 9113 appendix A forbids others
@@ -60,18 +62,35 @@ class _Table:
                 return entry
         return self.default
 
+    def entries(self) -> list[_Entry]:
+        """All of them; those of several hosts several times."""
+        return [*self.by_host.values(), *([self.default] if self.default else [])]
+
 
 class TlsContexts:
     """The certificates of one worker. Not thread-safe; all calls on the worker's loop."""
 
     def __init__(self, certificates: Sequence[Certificate]) -> None:
         """Raises CertificateError."""
+        self.trial: HandshakeTrial | None = None
         self._listeners: dict[tuple[str, ...], ssl.SSLContext] = {}
-        self._table = _build(certificates, (), _Table({}, None))
+        self._table = _build(certificates, ())
+        self._tried = _Table({}, None)  # of the candidate
 
     def replace(self, certificates: Sequence[Certificate]) -> None:
         """Puts these certificates in the place of all others. Raises CertificateError and changes nothing."""
-        self._table = _build(certificates, tuple(self._listeners), self._table)
+        self._table = _build(certificates, tuple(self._listeners), self._table, self._tried)
+        self.end_trial()
+
+    def try_out(self, certificates: Sequence[Certificate], trial: HandshakeTrial) -> None:
+        """Shows some handshakes these certificates, as `trial` draws, until `end_trial` or `replace`. Raises
+        CertificateError and changes nothing."""
+        self._tried = _build(certificates, tuple(self._listeners), self._table, self._tried)
+        self.trial = trial
+
+    def end_trial(self) -> None:
+        """All handshakes from now on are shown what is in force."""
+        self.trial, self._tried = None, _Table({}, None)
 
     def context_for(self, protocols: Sequence[str]) -> ssl.SSLContext:
         """The context of a listener with these protocols ("h1", "h2", "h3", "dot"); the same object each time."""
@@ -85,26 +104,30 @@ class TlsContexts:
             self._listeners[alpn] = context
         return context
 
-    def quic_certificate(self, host: str | None) -> QuicCertificate | None:
-        """The certificate for a QUIC handshake that names `host`; None if there is none at all."""
-        entry = self._table.find(host)
+    def quic_certificate(self, host: str | None, handshake: Hashable = None) -> QuicCertificate | None:
+        """The certificate for a QUIC handshake that names `host`; None if there is none at all. `handshake` is who it
+        is for; without, no candidate is tried on it."""
+        entry = self._table.find(host) if handshake is None else self._find(host, handshake)
         return entry.quic if entry else None
 
     def _entries(self) -> list[_Entry]:
-        default = self._table.default
-        return [*self._table.by_host.values(), *([default] if default else [])]
+        return [*self._table.entries(), *self._tried.entries()]
+
+    def _find(self, host: str | None, handshake: Hashable) -> _Entry | None:
+        entry = self._table.find(host)
+        return entry if self.trial is None else self.trial.take(handshake, entry, self._tried.find(host))
 
     def _choose(self, connection: ssl.SSLObject, host: str | None, alpn: tuple[str, ...]) -> int | None:
-        entry = self._table.find(host)
+        entry = self._find(host, connection)
         if entry is None:
             return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
         connection.context = entry.contexts[alpn]
         return None
 
 
-def _build(certificates: Sequence[Certificate], alpns: Sequence[tuple[str, ...]], old: _Table) -> _Table:
-    """Builds a table; entries whose certificate has not changed are taken over from the old one."""
-    known = {entry.certificate: entry for entry in (*old.by_host.values(), *([old.default] if old.default else []))}
+def _build(certificates: Sequence[Certificate], alpns: Sequence[tuple[str, ...]], *others: _Table) -> _Table:
+    """Builds a table; entries whose certificate is in one of the others are taken over, from the first."""
+    known = {entry.certificate: entry for table in reversed(others) for entry in table.entries()}
     by_host: dict[str, _Entry] = {}
     default: _Entry | None = None
     for certificate in certificates:

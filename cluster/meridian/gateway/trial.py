@@ -8,7 +8,7 @@ stays with it: a bad candidate ejects nobody's endpoint but its own.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from meridian.core.judging import BOUNDS_SECONDS
+from meridian.core.judging import BOUNDS_SECONDS, Tally
 from meridian.gateway import answers
 
 ROUTES_MAX = 100  # counted one by one: those that are met first; the rest are counted together
@@ -65,6 +65,13 @@ class Counts:
                     found.exchanges += 1
                     _add(found.slower, seconds)
         return together
+
+    def tallies(self) -> dict[str, Tally]:
+        """As they are judged, by route."""
+        return {
+            route: Tally(one.exchanges, one.failed, one.rejected, one.unrouted, one.refused, tuple(one.slower))
+            for route, one in self.routes.items()
+        }
 
     def _of(self, route: str) -> RouteCount:
         found = self.routes.get(route)

@@ -96,7 +96,7 @@ class ConfigFlow:
             self._proposed = (0, b"")
             self._news.set()
         self._part = part
-        self._crew.send(trial_frame(part), "gateway")
+        self._crew.send(trial_frame(part))
 
     def arrived(self, version: int, payload: bytes) -> None:
         """A version came from the store or from disk. Of several that come quickly, the last is taken."""

@@ -4,6 +4,7 @@ Invariant: every worker that is connected holds, or is about to get, the latest 
 comes (again) gets all of it anew. Nothing here waits for a worker.
 """
 
+import math
 import os
 import socket
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,9 +17,10 @@ from meridian.control.messages import verdict_to_proto
 from meridian.core.judging import Arms, merged
 from meridian.core.rollout import Part
 from meridian.core.verdicts import Verdict
+from meridian.nodes import clock
 from meridian.nodes.channel import Channel
 from meridian.nodes.reports import metrics_from_proto, spans_from_proto
-from meridian.nodes.trials import tallies_from_proto
+from meridian.nodes.trials import arms_from_proto
 from meridian.telemetry.metrics import Series
 from meridian.telemetry.spans import SpanRecord
 from meridian_proto.v1.channel_pb2 import (
@@ -39,12 +41,16 @@ _log = structlog.get_logger("meridian.crew")
 
 @dataclass(slots=True)
 class WorkerState:
-    """What is known of one worker. `refused` is why it keeps `config_version` instead of `answered`."""
+    """What is known of one worker. `refused` is why it keeps `config_version` instead of `answered`.
+
+    `heard`: when it said something last, by the node's clock; one in this process needs not to be listened for.
+    """
 
     kind: str
     slot: int
     connected: bool = False
     pid: int = 0
+    heard: float = math.inf
     config_version: int = 0
     answered: int = 0
     refused: str = ""
@@ -158,7 +164,7 @@ class _Link:
         self._reporting = reporting
 
     def on_hello(self, hello: Hello) -> None:
-        self.state.connected, self.state.pid = True, hello.pid
+        self.state.connected, self.state.pid, self.state.heard = True, hello.pid, clock.now()
         # What it serves now; it will answer to the document that is sent anew, and only then counts as having it.
         self.state.config_version, self.state.answered, self.state.refused = hello.config_version, 0, ""
         if self.state.kind == "gateway":
@@ -172,6 +178,7 @@ class _Link:
         self._reporting.on_crew_changed()
 
     def on_frame(self, frame: Frame) -> None:
+        self.state.heard = clock.now()
         match frame.WhichOneof("body"):
             case "config_ack":
                 self.state.acknowledge(frame.config_ack)
@@ -261,7 +268,7 @@ def checked(workers: Sequence[WorkerState], version: int) -> str | None:
 def tried(workers: Sequence[WorkerState], part: Part) -> Arms | None:
     """What this node's workers have counted in the trial that `part` is of; None before they counted anything."""
     return merged(
-        Arms(part.share, tallies_from_proto(one.tallies.current), tallies_from_proto(one.tallies.candidate))
+        arms_from_proto(part.share, one.tallies)
         for one in workers
         if part.share and one.tallies.generation == part.generation
     )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from meridian.control.messages import verdict_from_proto
 from meridian.core import dns_words, model
+from meridian.core.judging import PAIRED_SHARE, QUESTIONS, Arms, Sample, Tally
 from meridian.core.snapshot import Certificate, SnapshotError, compile_certificates
 from meridian.core.verdicts import NodeVerdict, Standing, Verdict
 from meridian.gateway.tls import CertificateError, TlsContexts
@@ -19,6 +20,7 @@ from meridian.nodes.child import Birth, run_child
 from meridian.nodes.compiling import Unfit, read_document
 from meridian.nodes.dns_state import build_throttle, build_transfers, build_view, build_zones, doubt_ends
 from meridian.nodes.settings import Settings
+from meridian.nodes.trials import arms_to_proto
 from meridian.nodes.worker import BoundSockets, run_worker
 from meridian.nodes.zone_signing import key_sets_from, sign_zones
 from meridian.telemetry.metrics import IN_FORCE, MERGED, Series
@@ -28,9 +30,13 @@ from meridian_dns.records import RCODE_NAMES, TYPE_NAMES
 from meridian_dns.server import DnsServer
 from meridian_dns.signing import KeySet, KeyUnfit, Signatures
 from meridian_dns.transfer import Transfers
+from meridian_dns.trial import Compared
 from meridian_dns.view import RegionView
 from meridian_dns.zone import ZoneError, ZoneSet
 from meridian_proto.v1.channel_pb2 import Config, Frame
+from meridian_proto.v1.channel_pb2 import Trial as ProtoTrial
+
+Candidate = tuple[int, model.Document, ZoneSet]
 
 KEYS_SECONDS = 5.0  # an agent with a store or a disk sends the keys at once, many times quicker than this
 
@@ -62,6 +68,9 @@ class DnsDuties:
         self._zones: Sequence[dns_words.Zone] = ()
         self._keys: Mapping[bytes, KeySet] = {}
         self._keyed = asyncio.Event()
+        self._candidate: Candidate | None = None
+        self._trial = ProtoTrial()
+        self._tried = 0  # generation of the trial that runs
         self._sockets: BoundSockets = {}
         self._documented = asyncio.Event()
         self._bound = asyncio.Event()
@@ -71,6 +80,17 @@ class DnsDuties:
 
     def compile(self, config: Config) -> Callable[[], None]:
         """Builds the zones, and what secondaries get of them; checks certificates, if it needs any. Raises Unfit."""
+        document, signed, transfers, certificates = self._build(config)
+        return lambda: self._put_in_force(document, signed, transfers, certificates)
+
+    def compile_candidate(self, config: Config) -> Callable[[], None]:
+        """Builds the same and keeps the zones for a trial; version 0 lets go of them. Raises Unfit."""
+        if not config.version:
+            return lambda: self._hold(None)
+        document, signed, *_ = self._build(config)
+        return lambda: self._hold((config.version, document, signed))
+
+    def _build(self, config: Config) -> tuple[model.Document, ZoneSet, Transfers, Sequence[Certificate]]:
         document = read_document(config.document, leave_out=("routes", "upstreams"))
         try:
             zones = build_zones(document.zones, config.version, config.files)
@@ -79,14 +99,23 @@ class DnsDuties:
             TlsContexts(certificates)
         except (ZoneError, SnapshotError, CertificateError) as error:
             raise Unfit(str(error)) from None
-        signed = sign_zones(zones, document.zones, self._keys, self._signatures)
-        return lambda: self._put_in_force(document, signed, transfers, certificates)
+        return document, sign_zones(zones, document.zones, self._keys, self._signatures), transfers, certificates
 
-    def compile_candidate(self, config: Config) -> Callable[[], None]:
-        """Builds the zones only to know that they can be: a server answers from one set of zones."""
-        if config.version:
-            self.compile(config)
-        return lambda: None
+    def _hold(self, candidate: Candidate | None) -> None:
+        self._candidate = candidate
+        self._try_out()
+
+    def _try_out(self) -> None:
+        """Makes the trial what the agent wants and what is held allows, whichever came last. One that runs goes on."""
+        candidate, wanted = self._candidate, self._trial
+        if candidate is None or candidate[0] != wanted.version or not wanted.share:
+            self._tried = 0
+            self._server.end_trial()
+        elif self._tried != wanted.generation:
+            _, document, zones = candidate
+            view = self._view_of(document.regions, document.steering)
+            self._server.try_out(zones, view, wanted.share)
+            self._tried = wanted.generation
 
     def _put_in_force(
         self,
@@ -128,24 +157,37 @@ class DnsDuties:
         await self._server.serve(udp, tcp, tls, self._tls.context_for(["dot"]) if tls else None)
 
     def on_state(self, frame: Frame) -> None:
-        """Only the verdict, the zones' keys and the secrets of cookies concern DNS."""
-        if frame.WhichOneof("body") == "zone_keys":
-            self._take_keys(frame)
-        elif frame.WhichOneof("body") == "cookie_secrets":
-            self._take_cookie_secrets(frame)
-        elif frame.WhichOneof("body") == "verdict":
-            self._verdict = verdict_from_proto(frame.verdict, clock.now())
-            try:
-                self._server.swap(view=self._view(self._regions, self._steering))
-            except ValueError as error:  # an address that is none, from a node of another version
-                logs.log("error", "verdict not understood, answering by the one before", reason=str(error))
+        """Only the verdict, the zones' keys, the secrets of cookies and a trial concern DNS."""
+        match frame.WhichOneof("body"):
+            case "zone_keys":
+                self._take_keys(frame)
+            case "cookie_secrets":
+                self._take_cookie_secrets(frame)
+            case "trial":
+                self._trial = frame.trial
+                self._try_out()
+            case "verdict":
+                self._verdict = verdict_from_proto(frame.verdict, clock.now())
+                try:
+                    self._look_again()
+                except ValueError as error:  # an address that is none, from a node of another version
+                    logs.log("error", "verdict not understood, answering by the one before", reason=str(error))
+
+    def _look_again(self) -> None:
+        """The verdict changed, or time ended a doubt. Raises ValueError."""
+        self._server.swap(view=self._view(self._regions, self._steering))
+        if self._candidate is not None and self._server.trial is not None:
+            _, document, _ = self._candidate
+            self._server.trial.swap(self._view_of(document.regions, document.steering))
 
     def _view(self, regions: Sequence[model.Region], steering: dns_words.Steering) -> RegionView:
         """What the server answers from now on; notes when it must be made again because a doubt ends by itself."""
-        now = clock.now()
-        self._doubt_ends = doubt_ends(self._verdict, now, steering)
-        self._in_force = build_view(regions, self._verdict, self._own, now, steering)
+        self._doubt_ends = doubt_ends(self._verdict, clock.now(), steering)
+        self._in_force = self._view_of(regions, steering)
         return self._in_force
+
+    def _view_of(self, regions: Sequence[model.Region], steering: dns_words.Steering) -> RegionView:
+        return build_view(regions, self._verdict, self._own, clock.now(), steering)
 
     def _take_keys(self, frame: Frame) -> None:
         try:
@@ -173,9 +215,11 @@ class DnsDuties:
         """Nothing: a server that leaves answers to the end, with what the verdict says, itself left out."""
 
     def tick(self, send: Callable[[Frame], None]) -> None:
-        """Ends a doubt whose time is over."""
+        """Ends a doubt whose time is over; what a trial has compared goes out."""
         if self._doubt_ends is not None and clock.now() >= self._doubt_ends:
-            self._server.swap(view=self._view(self._regions, self._steering))
+            self._look_again()
+        if (trial := self._server.trial) is not None:
+            send(arms_to_proto(self._tried, Arms(self._trial.share, {}, {}, {QUESTIONS: sample_of(trial.compared)})))
 
     def series(self) -> Sequence[Series]:
         """The server's counters, and the verdict that it answers by."""
@@ -199,6 +243,16 @@ def open_geo(path: str | None) -> GeoData | None:
     except GeoError as error:
         logs.log("error", "no geo data", reason=str(error))
         return None
+
+
+def sample_of(compared: Compared) -> Sample:
+    """What a trial has compared, as it is judged."""
+    asked = compared.questions
+    return Sample(
+        PAIRED_SHARE,
+        Tally(asked, unrouted=compared.unanswered_in_force),
+        Tally(asked, failed=compared.failed, unrouted=compared.unanswered),
+    )
 
 
 def series_of(server: DnsServer) -> Sequence[Series]:

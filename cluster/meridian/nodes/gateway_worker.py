@@ -33,7 +33,7 @@ from meridian.nodes.request_telling import explained_frame
 from meridian.nodes.settings import Settings
 from meridian.nodes.sockets import sockets_of_listener
 from meridian.nodes.spending import Postbox, portion_of, told_from_proto
-from meridian.nodes.trials import tallies_to_proto
+from meridian.nodes.trials import arms_to_proto
 from meridian.nodes.worker import BoundSockets, run_worker
 from meridian.telemetry.access_log import AccessLog, AccessRecord, path_of, write_without_waiting
 from meridian.telemetry.metrics import Metrics, Series
@@ -233,8 +233,7 @@ class GatewayDuties:
     def tick(self, send: Callable[[Frame], None]) -> None:
         """Spans, the access log and what a trial has counted go out."""
         if self._gateway is not None and (trial := self._gateway.trial) is not None:
-            counted = self._gateway.counted
-            send(tallies_to_proto(trial.generation, counted(trial.current), counted(trial.candidate)))
+            send(arms_to_proto(trial.generation, self._gateway.arms()))
         spans, self._sinks.spans = self._sinks.spans, []
         for start in range(0, len(spans), SPANS_PER_FRAME):
             send(spans_to_proto(spans[start : start + SPANS_PER_FRAME]))

@@ -43,8 +43,10 @@ from meridian.control.zone_keys import NotSigned, ZoneKeeper
 from meridian.core.granting.drift import WATCHED_SECONDS, Drift
 from meridian.core.granting.seats import Tell
 from meridian.core.granting.shares import CLOCK_DRIFT_MAX, Cut, Rule
+from meridian.core.judging import Arms
 from meridian.core.keyrolls import Role
 from meridian.core.rates import parse_rate
+from meridian.core.rollout import Part
 from meridian.core.speech import GENERATIONS
 from meridian.core.verdicts import PUBLISHED, Standing, Verdict
 from meridian.gateway.limits import Told
@@ -60,6 +62,7 @@ from meridian.nodes.node_status import build_status
 from meridian.nodes.request_explainer import RequestExplainer
 from meridian.nodes.settings import Settings, speaker_of
 from meridian.nodes.spending import spenders_frame, told_to_proto
+from meridian.nodes.vigil import Vigil
 from meridian.nodes.zone_keys import keys_status, wishes_of, zone_id, zone_keys_frame
 from meridian.store.keys import Keys
 from meridian.store.port import Store
@@ -115,7 +118,7 @@ class Headquarters:
             rollout=RolloutHandlers(
                 on_candidate=lambda version, payload: self._flow.propose(version, payload),
                 on_part=lambda part: self._flow.take_part(part),
-                tried=lambda part: tried(self._crew.workers, part),
+                tried=self._tried,
             ),
         )
         self._contexts = UpstreamContexts()
@@ -155,6 +158,7 @@ class Headquarters:
             changed=lambda secrets: self._crew.send(Frame(cookie_secrets=CookieSecrets(secrets=secrets)), "dns"),
         )
         self._meter = LoadMeter(clock.now)
+        self._vigil = Vigil()
         self.configuration = Configuration(store, keys, cluster_key, CHECKS)
         self.export = SpanExport(
             node=settings.name, region=settings.region, version=_version(), draw=random, endpoint=None
@@ -369,6 +373,11 @@ class Headquarters:
         slot = letter.to.rpartition("/")[2]
         if slot.isdecimal():
             self._crew.send_to("gateway", int(slot), Frame(letters=Letters(letters=[letter])))
+
+    def _tried(self, part: Part) -> Arms | None:
+        if found := self._vigil.look(part, self._crew.workers, clock.now()):
+            self.control.rollouts.checked(part.candidate, found)
+        return tried(self._crew.workers, part)
 
     def _load(self) -> float:
         return self._meter.read({worker.label: worker.series for worker in self._crew.workers})

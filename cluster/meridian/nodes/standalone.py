@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,9 @@ class LocalCrew:
         """There is one of each kind."""
         self.send(frame, kind)
 
-    def take_tallies(self, tallies: Tallies) -> None:
-        """What the gateway counted in a trial."""
-        self._states["gateway"].tallies = tallies
+    def take_tallies(self, kind: str, tallies: Tallies) -> None:
+        """What one of them counted in a trial."""
+        self._states[kind].tallies = tallies
 
     async def run(self) -> None:
         """Compiles what comes, one after the other, until cancelled."""
@@ -128,7 +129,7 @@ class Standalone:
             self._duties["dns"] = DnsDuties(settings)
         self._crew = LocalCrew(self._duties, self._headquarters.on_crew_changed)
         self._headquarters.employ(self._crew, lambda: ())
-        self._gateway.join(self._take_report)
+        self._gateway.join(partial(self._take_report, "gateway"))
         self._headquarters.on_spender(0)
         self._reload = asyncio.Event()
         self._stop = asyncio.Event()
@@ -226,14 +227,14 @@ class Standalone:
     async def _tick_for_ever(self) -> None:
         while True:
             await asyncio.sleep(TICK_SECONDS)
-            for duties in self._duties.values():
-                duties.tick(self._take_report)
+            for kind, duties in self._duties.items():
+                duties.tick(partial(self._take_report, kind))
 
-    def _take_report(self, frame: Frame) -> None:
+    def _take_report(self, kind: str, frame: Frame) -> None:
         if frame.WhichOneof("body") == "spans":
             self._headquarters.on_spans(spans_from_proto(frame.spans))
         elif frame.WhichOneof("body") == "tallies":
-            self._crew.take_tallies(frame.tallies)
+            self._crew.take_tallies(kind, frame.tallies)
         elif frame.WhichOneof("body") == "explained":
             self._headquarters.on_explained(frame.explained)
         else:

@@ -42,6 +42,7 @@ from meridian.store.port import (
 
 # Of a store without any change, as in etcd: the first change is revision 2.
 FIRST_REVISION = 1
+ERA = 1  # a store in memory is never another one
 # A watch that lags further behind must list again, as with etcd's periodic compaction. Bounds the memory of history.
 HISTORY_REVISIONS_MAX = 10_000
 
@@ -81,7 +82,7 @@ class EmbeddedStore:
         found = [self._items[key] for key in (keys[:limit] if limit else keys)]
         if keys_only:
             found = [Item(i.key, b"", i.create_revision, i.mod_revision, i.lease) for i in found]
-        return Listing(tuple(found), self._revision)
+        return Listing(tuple(found), self._revision, ERA)
 
     async def txn(self, when: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op] = ()) -> TxnResult:
         check_txn(when, then, otherwise)
@@ -93,8 +94,10 @@ class EmbeddedStore:
     async def put(self, key: str, value: bytes, *, lease: int = 0) -> int:
         return (await self.txn((), (Put(key, value, lease),))).revision
 
-    async def watch(self, prefix: str, *, after_revision: int) -> AsyncGenerator[Batch, None]:
+    async def watch(self, prefix: str, *, after_revision: int, era: int = 0) -> AsyncGenerator[Batch, None]:
         prefix_end(prefix)
+        if era not in (0, ERA):
+            raise Compacted(f"the embedded store is another one than {era}: list again", self._revision)
         changed = asyncio.Event()
         self._waiting[changed] = None
         try:

@@ -87,7 +87,7 @@ class EtcdStore:
             key=encode_key(prefix), range_end=prefix_end(prefix), keys_only=keys_only, limit=limit
         )
         answer: pb.RangeResponse = await self._call(lambda member: member.kv.Range, request)
-        return Listing(tuple(messages.item(kv) for kv in answer.kvs), answer.header.revision)
+        return Listing(tuple(messages.item(kv) for kv in answer.kvs), answer.header.revision, answer.header.cluster_id)
 
     async def txn(self, when: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op] = ()) -> TxnResult:
         check_txn(when, then, otherwise)
@@ -99,8 +99,8 @@ class EtcdStore:
     async def put(self, key: str, value: bytes, *, lease: int = 0) -> int:
         return (await self.txn((), (Put(key, value, lease),))).revision
 
-    def watch(self, prefix: str, *, after_revision: int) -> AsyncGenerator[Batch, None]:
-        return etcd_watch.watch(self._search(), self._metadata, prefix, after_revision)
+    def watch(self, prefix: str, *, after_revision: int, era: int = 0) -> AsyncGenerator[Batch, None]:
+        return etcd_watch.watch(self._search(), self._metadata, prefix, after_revision, era)
 
     async def grant_lease(self, ttl_seconds: int) -> Lease:
         check_lease(ttl_seconds)

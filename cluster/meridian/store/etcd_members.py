@@ -170,6 +170,11 @@ class Search:
         self._pause_seconds = PAUSE_FIRST_SECONDS
         self._failures = 0
 
+    @property
+    def all_failed(self) -> bool:
+        """Whether every member was asked in vain since one has helped."""
+        return len(self._reasons) == len(self._members)
+
     async def member(self) -> Member:
         """Returns a member whose connection is up; raises StoreUnavailable when there is none before the deadline."""
         while True:

@@ -7,9 +7,11 @@ events still to come; parts of one answer are joined before they are delivered; 
 A watch is opened with require-leader, so that a member cut off from its quorum ends it. A member that hangs, or a
 machine that vanished, ends nothing: hence we ask for progress each second and leave when even that is not answered.
 
-A store that was lost and begun anew has lower revisions than those that were seen, and a watch above them would wait
-for years. A member that merely lags says a low revision too, but not a second later: so two such answers in a row end
-the watch as a compaction does, and the caller lists again.
+Another store may stand in the place of the one that was listed, and a watch would miss what it holds. Three signs end
+a watch as a compaction does, so that the caller lists again. Another cluster id: a store that was restored, or begun
+under another token. A lower revision than was seen, twice: a member that merely lags says one too, but not a second
+later. And, for who names the era, that every member was away before one answered: a store begun anew under the same
+token has the same id, and may have any revision.
 """
 
 import asyncio
@@ -43,8 +45,9 @@ class _TokenRefused(_Ended):
 
 
 async def watch(
-    search: Search, authorize: Callable[[Metadata | None], Awaitable[Metadata]], prefix: str, after_revision: int
-) -> AsyncGenerator[Batch, None]:
+    search: Search, authorize: Callable[[Metadata | None], Awaitable[Metadata]], prefix: str, after_revision: int,
+    era: int,
+) -> AsyncGenerator[Batch, None]:  # fmt: skip
     """Yields batches as `Store.watch` promises. `authorize` gives the metadata, other than the refused."""
     position = after_revision
     refused: Metadata | None = None
@@ -60,8 +63,8 @@ async def watch(
                     answer = await _read(call)
                     _raise_if_cancelled(answer, member, position)
                     behind = behind + 1 if answer.header.revision < position else 0
-                    if behind == BEHIND_MAX:
-                        raise _another_store(answer.header.revision, member, position)
+                    if behind == BEHIND_MAX or (era and (search.all_failed or answer.header.cluster_id != era)):
+                        raise _another_store(answer.header, member, position, era)
                     search.restart()
                     refused = None
                     parts += messages.events(answer.events)
@@ -83,11 +86,14 @@ def _batch(events: Sequence[Event]) -> Batch:
     return Batch(tuple(events), events[-1].mod_revision)
 
 
-def _another_store(revision: int, member: Member, position: int) -> Compacted:
-    return Compacted(
-        f"{member.endpoint} is at revision {revision}, and {position} was seen: another store in its place; list again",
-        revision,
-    )
+def _another_store(header: pb.ResponseHeader, member: Member, position: int, era: int) -> Compacted:
+    if era and header.cluster_id != era:
+        why = f"has the id {header.cluster_id:x}, and {era:x} was listed: another store in its place"
+    elif header.revision < position:
+        why = f"is at revision {header.revision}, and {position} was seen: another store in its place"
+    else:
+        why = "answers after all members were away: it may be another store"
+    return Compacted(f"{member.endpoint} {why}; list again", header.revision)
 
 
 def _raise_if_cancelled(answer: pb.WatchResponse, member: Member, position: int) -> None:

@@ -3,7 +3,8 @@
 Invariant: each view yielded is what the prefix held at one revision, and after the store's last change the last view
 yielded is the store's content. What keeps it: a watch starts at its listing's revision; when it ends, for whatever
 reason, and in any case each `compare_every_seconds`, the prefix is listed again and the watch begins anew. So nothing
-that a watch might ever miss (an older store put back from a backup, a bug in a server) stays missed.
+that a watch might ever miss (a bug in a server) stays missed. A watch belongs to the era of its listing: when another
+store stands in the place of the one before (restored, begun anew), it ends, whatever the revisions say.
 """
 
 import asyncio
@@ -39,7 +40,7 @@ async def mirror(
                 shown = view
                 yield view
             compare_at = loop.time() + compare_every_seconds
-            async with aclosing(store.watch(prefix, after_revision=listing.revision)) as batches:
+            async with aclosing(store.watch(prefix, after_revision=listing.revision, era=listing.era)) as batches:
                 while (batch := await _next(batches, compare_at)) is not None:
                     shown = _applied(view, batch)
                     view = shown

@@ -64,10 +64,15 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """All items under a prefix, in order of key, as they were at `revision`: the place to start a watch after."""
+    """All items under a prefix, in order of key, as they were at `revision`: the place to start a watch after.
+
+    `era` is which store this is, not 0. Of two eras, as when one was begun anew or restored, revisions say nothing to
+    each other.
+    """
 
     items: tuple[Item, ...]
     revision: int
+    era: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,11 +196,13 @@ class Store(Protocol):
         """Writes without a condition, for a key's sole owner. Returns the revision; raises as `txn`."""
         ...
 
-    def watch(self, prefix: str, *, after_revision: int) -> AsyncGenerator[Batch, None]:
+    def watch(self, prefix: str, *, after_revision: int, era: int = 0) -> AsyncGenerator[Batch, None]:
         """Yields every change under `prefix` with a greater revision, across lost members, until closed.
 
-        Raises Compacted when that history is gone, StoreUnavailable when no member was found in time: a new watch after
-        the last batch's revision then goes on without loss. Close it with `contextlib.aclosing`.
+        Raises Compacted when that history is gone, for the store is of another era than `era` (0: of any), or may be:
+        all its members were away at once. Raises StoreUnavailable when no member was found in time: a new watch after
+        the last batch's revision then goes on without loss, if it is the same store. Close it with
+        `contextlib.aclosing`.
         """
         ...
 

@@ -241,14 +241,28 @@ class Trial(_message.Message):
     def __init__(self, version: _Optional[int] = ..., generation: _Optional[int] = ..., share: _Optional[float] = ...) -> None: ...
 
 class Tallies(_message.Message):
-    __slots__ = ("generation", "current", "candidate")
+    __slots__ = ("generation", "current", "candidate", "samples")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     CURRENT_FIELD_NUMBER: _ClassVar[int]
     CANDIDATE_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
     generation: int
     current: _containers.RepeatedCompositeFieldContainer[Tally]
     candidate: _containers.RepeatedCompositeFieldContainer[Tally]
-    def __init__(self, generation: _Optional[int] = ..., current: _Optional[_Iterable[_Union[Tally, _Mapping]]] = ..., candidate: _Optional[_Iterable[_Union[Tally, _Mapping]]] = ...) -> None: ...
+    samples: _containers.RepeatedCompositeFieldContainer[Sample]
+    def __init__(self, generation: _Optional[int] = ..., current: _Optional[_Iterable[_Union[Tally, _Mapping]]] = ..., candidate: _Optional[_Iterable[_Union[Tally, _Mapping]]] = ..., samples: _Optional[_Iterable[_Union[Sample, _Mapping]]] = ...) -> None: ...
+
+class Sample(_message.Message):
+    __slots__ = ("of", "share", "current", "candidate")
+    OF_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    CURRENT_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_FIELD_NUMBER: _ClassVar[int]
+    of: str
+    share: float
+    current: Tally
+    candidate: Tally
+    def __init__(self, of: _Optional[str] = ..., share: _Optional[float] = ..., current: _Optional[_Union[Tally, _Mapping]] = ..., candidate: _Optional[_Union[Tally, _Mapping]] = ...) -> None: ...
 
 class Tally(_message.Message):
     __slots__ = ("route", "exchanges", "failed", "rejected", "unrouted", "refused", "slower")
