@@ -7,7 +7,7 @@ from tests.support import ROOT
 
 from meridian.cli.errors import Mistake
 from meridian.cli.local_components import components
-from meridian.cli.local_state import LocalPaths, load_cluster, plan_cluster, save_cluster
+from meridian.cli.local_state import LocalPaths, load_cluster, parse_sizes, plan_cluster, save_cluster
 from meridian.core.document import load
 
 SHOP = load((ROOT / "examples/shop.yaml").read_text())
@@ -67,3 +67,29 @@ def test_without_etcd_the_message_says_what_to_type(tmp_path: Path, monkeypatch:
     with pytest.raises(Mistake, match="etcd is not installed") as caught:
         components(LocalPaths(tmp_path), cluster)
     assert "apt-get install etcd-server" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("3", {"eu-west": 1, "us-east": 1, "ap-south": 1}),
+        ("5", {"eu-west": 2, "us-east": 2, "ap-south": 1}),
+        ("us-east=3", {"eu-west": 1, "us-east": 3, "ap-south": 1}),
+    ],
+)
+def test_sizes_are_said_by_number_or_by_region(text: str, wanted: dict[str, int]) -> None:
+    assert parse_sizes(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["2", "28", "x", "mars=1", "eu-west=0", "eu-west=10", "eu-west", ""])
+def test_sizes_that_cannot_be_are_a_mistake(text: str) -> None:
+    with pytest.raises(Mistake, match="--nodes"):
+        parse_sizes(text)
+
+
+def test_a_change_of_size_moves_nobody() -> None:
+    small = plan_cluster(SHOP, Path("shop.yaml"), None, 1)
+    large = plan_cluster(SHOP, Path("shop.yaml"), None, 1, sizes=parse_sizes("27"))
+    assert large.nodes[: len(small.nodes)] == small.nodes
+    assert len({node.address for node in large.nodes}) == len({node.name for node in large.nodes}) == 27
+    assert large.sizes == parse_sizes("27") and large.etcd == small.etcd

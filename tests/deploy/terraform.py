@@ -22,7 +22,7 @@ def terraform(
         [program, *arguments], cwd=folder, env=own, capture_output=True, text=True, timeout=timeout_seconds, check=False
     )
     assert done.returncode in codes, f"terraform {' '.join(arguments)}: {done.returncode}\n{done.stdout}{done.stderr}"
-    return done.stdout
+    return done.stdout + (done.stderr if done.returncode else "")
 
 
 def rendered(folder: Path, template: Path, values: str) -> str:

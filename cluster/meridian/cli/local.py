@@ -30,15 +30,22 @@ def up(
     document: Annotated[Path | None, typer.Option("--document", help="By default examples/shop.yaml.")] = None,
     services: Annotated[Path | None, typer.Option("--services", help="By default examples/shop_services.py.")] = None,
     workers: Annotated[int, typer.Option("--workers", min=1, max=256, help="Gateway workers of each node.")] = 2,
+    nodes: Annotated[
+        str | None, typer.Option("--nodes", metavar="N", help="Of all regions, or REGION=N,...; by default as it was.")
+    ] = None,
+    limit_nodes: Annotated[
+        int | None, typer.Option("--limit-nodes", min=1, max=27, help="How many nodes there may ever be, for limits.")
+    ] = None,
     witness: Annotated[
         bool | None, typer.Option("--witness/--no-witness", help="Also a fourth node, which votes and serves nobody.")
     ] = None,
     foreground: Annotated[bool, typer.Option("--foreground", help="Stay, follow the logs, end it on Ctrl-C.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Start it, wait until everything serves, apply the document. Again: start what is missing."""
+    """Start it, wait until everything serves, apply the document. Again: start what is missing, drain what is more."""
     from meridian.cli import local_cluster
     from meridian.cli.local_components import demo_file
+    from meridian.cli.local_state import parse_sizes
 
     paths = _paths()
     for file in (document, services):
@@ -50,6 +57,8 @@ def up(
         (services or demo_file("shop_services.py")).absolute(),
         workers,
         (lambda _: None) if as_json else note,
+        sizes=parse_sizes(nodes) if nodes is not None else None,
+        limit_nodes=limit_nodes,
         witness=witness,
     )
     if as_json:
@@ -61,11 +70,14 @@ def up(
 
 
 @local.command()
-def down(as_json: Json = False) -> None:
+def down(
+    forget: Annotated[bool, typer.Option("--forget", help="Remove its state too: keys, data, logs.")] = False,
+    as_json: Json = False,
+) -> None:
     """End all of it, and wait for that. Its state stays for the next start."""
     from meridian.cli import local_cluster
 
-    ended = local_cluster.down(_paths())
+    ended = local_cluster.down(_paths(), forget=forget)
     if as_json:
         show_json({"ended": ended})
     else:

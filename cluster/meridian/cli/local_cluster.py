@@ -7,17 +7,19 @@ since `up` applied it last, so that what an operator applied by hand meanwhile i
 import contextlib
 import fcntl
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 from meridian.cli import local_ca, processes
 from meridian.cli.documents import read_document
 from meridian.cli.errors import Failed, Mistake
 from meridian.cli.local_components import Component, components
 from meridian.cli.local_ready import Applying, missing, missing_one
-from meridian.cli.local_state import LocalCluster, LocalPaths, load_cluster, plan_cluster, save_cluster
+from meridian.cli.local_state import PLACES, LocalCluster, LocalPaths, load_cluster, plan_cluster, save_cluster
 
 UP_SECONDS = 60.0
 REFUSAL_SECONDS = 3.0
@@ -49,10 +51,14 @@ def up(
     workers: int,
     report: Report,
     *,
+    sizes: Mapping[str, int] | None = None,
+    limit_nodes: int | None = None,
     witness: bool | None = None,
 ) -> LocalCluster:
-    """Makes the local cluster run and serve `document`, with a witness or without (None: as it was). Raises Mistake, or
-    Failed with what explains it.
+    """Makes the local cluster run and serve `document`, with so many nodes in each region, with a witness or without
+    (None: as it was). Nodes that are too many leave first. `limit_nodes` counts when the cluster begins.
+
+    Raises Mistake, or Failed with what explains it.
     """
     deadline = monotonic() + UP_SECONDS
     content = read_document(document, paths)
@@ -60,9 +66,13 @@ def up(
         before = load_cluster(paths)
         known = before.witnesses if before is not None else ()
         wanted = bool(known) if witness is None else witness
-        cluster = plan_cluster(content.document, document.absolute(), services_file, workers, witness=wanted)
-        marks = [processes.read_mark(paths.mark(one.name)) for one in known if one not in cluster.witnesses]
-        processes.end([mark for mark in marks if mark is not None], within_seconds=STOP_SECONDS)
+        shape: dict[str, Any] = {"sizes": sizes, "limit_nodes": limit_nodes or len(PLACES)}
+        if before is not None:
+            # How limits are cut is settled once, and every node must say the same.
+            shape = {"sizes": sizes or before.sizes, "limit_nodes": before.limit_nodes}
+        cluster = plan_cluster(content.document, document.absolute(), services_file, workers, witness=wanted, **shape)
+        if before is not None:
+            _let_go(paths, [name for name in before.names() if name not in cluster.names()], report)
         if before is not None and before.workers != workers and _runs(paths, before):
             report(f"nodes that run keep {before.workers} workers; for {workers} in all: meridian local down, then up")
         local_ca.prepare_secrets(paths, cluster)
@@ -88,8 +98,18 @@ def up(
         return cluster
 
 
-def down(paths: LocalPaths) -> list[str]:
-    """Ends everything and waits for it: nodes first, so that they can say goodbye to the store. Returns the names."""
+def down(paths: LocalPaths, *, forget: bool = False) -> list[str]:
+    """Ends everything and waits for it: nodes first, so that they can say goodbye to the store. Returns the names.
+
+    With `forget` the state goes too: keys, data and logs of a folder that holds a local cluster, and of no other.
+    """
+    ended = _down(paths)
+    if forget and load_cluster(paths) is not None:
+        shutil.rmtree(paths.root)
+    return ended
+
+
+def _down(paths: LocalPaths) -> list[str]:
     with locked(paths):
         cluster = load_cluster(paths)
         if cluster is None:
@@ -132,6 +152,18 @@ def stop_one(paths: LocalPaths, name: str) -> bool:
             raise Failed(f"{name} had to be killed after {STOP_SECONDS:g} s", f"see {paths.log(name)}")
         paths.mark(name).unlink(missing_ok=True)
         return True
+
+
+def _let_go(paths: LocalPaths, names: list[str], report: Report) -> None:
+    """Lets parts leave, all at once: a node drains, and those that stay serve on. Their state goes with them, so that a
+    node of this name that comes one day is a new one."""
+    marks = [mark for name in names if (mark := processes.read_mark(paths.mark(name))) is not None]
+    if names:
+        report(f"leaving: {', '.join(names)}")
+    processes.end(marks, within_seconds=STOP_SECONDS)
+    for name in names:
+        paths.mark(name).unlink(missing_ok=True)
+        shutil.rmtree(paths.data(name), ignore_errors=True)
 
 
 def _runs(paths: LocalPaths, cluster: LocalCluster) -> bool:

@@ -95,7 +95,7 @@ def _node_component(paths: LocalPaths, cluster: LocalCluster, node: LocalNode) -
         "advertise": node.address,
         "workers": str(cluster.workers),
         "dns-port": str(DNS_PORT),
-        "limit-nodes": str(len(cluster.nodes)),
+        "limit-nodes": str(cluster.limit_nodes),
     }
     if geo_file().exists():
         flags["geo-file"] = str(geo_file())

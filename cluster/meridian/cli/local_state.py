@@ -1,11 +1,12 @@
 """What the local cluster consists of, and where its state lies. Pure words and paths; nothing is started here.
 
 Three nodes in three regions on 127.0.0.11 to .13 with the same ports, three etcd members on the same addresses, and
-the demo's services of each region on 127.0.0.21 to .23.
+the demo's services of each region on 127.0.0.21 to .23. More nodes of a region stand on 127.0.REGION.N.
 """
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ ETCD_CLIENT_PORT = 23790
 ETCD_PEER_PORT = 23800
 WITNESS = ("witness-1", "witness", "127.0.0.14")  # name, region, address
 SERVICE_PORTS = (7001, 7002, 7003)  # of examples/shop_services.py
+NODES_MAX = 9  # of one region: a machine for trials carries no more
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +114,17 @@ class LocalCluster:
     services_file: str
     workers: int
     witnesses: tuple[LocalWitness, ...] = ()
+    limit_nodes: int = len(PLACES)
 
     @property
     def agents(self) -> tuple[LocalNode | LocalWitness, ...]:
         """Everyone who speaks to the others, whether it serves or not."""
         return (*self.nodes, *self.witnesses)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How many nodes each region has."""
+        return dict(Counter(node.region for node in self.nodes))
 
     def names(self) -> list[str]:
         """Of all parts, each one process (a node: one and its children)."""
@@ -194,16 +202,45 @@ class LocalPaths:
         return self.root / "lock"
 
 
+def parse_sizes(text: str) -> dict[str, int]:
+    """How many nodes in which region: a number for all of them together, or REGION=N,.... Raises Mistake."""
+    regions = [place.region for place in PLACES]
+    try:
+        if text.isdigit():
+            found = {region: (int(text) + 2 - i) // 3 for i, region in enumerate(regions)}
+        else:
+            found = dict.fromkeys(regions, 1) | {
+                region.strip(): int(count) for region, count in (pair.split("=") for pair in text.split(","))
+            }
+    except ValueError:
+        raise Mistake(f"--nodes {text}: this is no number of nodes", "write 5, or eu-west=2,us-east=2") from None
+    if found.keys() != set(regions) or not all(1 <= count <= NODES_MAX for count in found.values()):
+        remedy = f"each of {', '.join(regions)} has 1 to {NODES_MAX} nodes"
+        raise Mistake(f"--nodes {text}: the local cluster cannot be so", remedy)
+    return found
+
+
+def _nodes(sizes: Mapping[str, int], http: int, https: int) -> Iterator[LocalNode]:
+    """The first of each region as ever, then the others, so that a change of size moves nobody."""
+    for place in PLACES:
+        yield _node(place.node, place.region, place.address, http, https)
+    for number, place in enumerate(PLACES, 1):
+        for more in range(2, sizes[place.region] + 1):
+            yield _node(f"{place.region}-{more}", place.region, f"127.0.{number}.{more}", http, https)
+
+
+def _node(name: str, region: str, address: str, http: int, https: int) -> LocalNode:
+    return LocalNode(name, region, address, _host_port(address, http), _host_port(address, https))
+
+
 def plan_cluster(
-    document: "Document", document_path: Path, services_file: Path | None, workers: int, *, witness: bool = False
-) -> LocalCluster:
-    """Lays out the local cluster for a document."""
+    document: "Document", document_path: Path, services_file: Path | None, workers: int, *,
+    sizes: Mapping[str, int] | None = None, witness: bool = False, limit_nodes: int = len(PLACES),
+) -> LocalCluster:  # fmt: skip
+    """Lays out the local cluster for a document, with one node in each region if `sizes` does not say more."""
     http, https = _listener_ports(document)
     return LocalCluster(
-        nodes=tuple(
-            LocalNode(p.node, p.region, p.address, _host_port(p.address, http), _host_port(p.address, https))
-            for p in PLACES
-        ),
+        nodes=tuple(_nodes(sizes or {place.region: 1 for place in PLACES}, http, https)),
         etcd=tuple(LocalEtcd(f"etcd-{i}", place.address) for i, place in enumerate(PLACES, 1)),
         services=tuple(LocalServices(f"services-{place.region}", place.region, place.services) for place in PLACES)
         if services_file
@@ -212,6 +249,7 @@ def plan_cluster(
         services_file=str(services_file or ""),
         workers=workers,
         witnesses=(LocalWitness(*WITNESS),) if witness else (),
+        limit_nodes=limit_nodes,
     )
 
 
@@ -252,6 +290,7 @@ def load_cluster(paths: LocalPaths) -> LocalCluster | None:
             services_file=found["services_file"],
             workers=found["workers"],
             witnesses=tuple(LocalWitness(**witness) for witness in found.get("witnesses", ())),
+            limit_nodes=found.get("limit_nodes", len(PLACES)),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -1,0 +1,4 @@
+terraform {
+  # terraform_data and cross-variable validation; no provider is needed.
+  required_version = ">= 1.9, < 2.0"
+}
