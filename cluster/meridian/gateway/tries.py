@@ -22,7 +22,7 @@ from meridian.gateway.pool import PoolFullError
 from meridian.gateway.state import LiveUpstream
 from meridian.gateway.stream import DownstreamStream
 from meridian.gateway.tracing import Trace
-from meridian.gateway.upstream import UpstreamConnection
+from meridian.gateway.upstream import UpstreamStream
 from meridian.gateway.upstream_tls import tls_failure
 from meridian.gateway.worker import LiveRoute, Sweepable, Worker
 from meridian.wire.events import Event, Headers, RequestHead, ResponseHead
@@ -56,7 +56,7 @@ class Tries(Sweepable):
     _trace: Trace | None
     _body: RequestBody | None  # None: the request has none
     _request_ended: bool
-    _connection: UpstreamConnection | None
+    _connection: UpstreamStream | None
     _waiting: bool  # for a connection
     _index: int  # of the endpoint that takes the present try, -1 before the first
     _tried: tuple[int, ...]
@@ -70,7 +70,7 @@ class Tries(Sweepable):
 
     # What the other half does
 
-    def _send(self, connection: UpstreamConnection) -> None:
+    def _send(self, connection: UpstreamStream) -> None:
         raise NotImplementedError
 
     def _answer(self, failure: Failure, extra: Headers | None = None) -> None:
@@ -160,7 +160,7 @@ class Tries(Sweepable):
                 head.headers.append(affinity.set_cookie(upstream.sticky, index))
         live.health.answered(live, index, head.status, now)
 
-    def on_connected(self, connection: UpstreamConnection) -> None:
+    def on_connected(self, connection: UpstreamStream) -> None:
         """See pool.Waiter."""
         self._waiting = False
         self._send(connection)
@@ -225,6 +225,9 @@ class Tries(Sweepable):
         if self._response_status:
             self._try_over(False, failure.why)
             self._cut(reason)
+        elif connection.unprocessed:
+            self._try_over(None, failure.why)
+            self._again_or(failure, Cause.UNPROCESSED)
         elif malformed:
             self._try_over(False, failure.why)
             self._answer(failure)
