@@ -167,7 +167,7 @@ async def test_a_body_that_nobody_wants_is_read_to_its_end_or_ends_its_connectio
         else:
             live = running.gateway._worker.health.upstream("app")
             await wait_until(
-                lambda: all(one.pool is None or len(one.pool._idle) == one.pool.connections for one in live.endpoints),
+                lambda: all(one.pool is None or one.pool.idle == one.pool.connections for one in live.endpoints),
                 within_seconds=5, what="the connection is back",
             )  # fmt: skip
         assert await statuses(running, get(), 2) == {200: 2}

@@ -33,7 +33,8 @@ from meridian.wire.events import (
     Trailers,
     Writable,
 )
-from meridian.wire.http2 import CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES, Http2Server
+from meridian.wire.http2 import CONNECTION_WINDOW_BYTES, Http2Server
+from meridian.wire.http2_streams import STREAM_WINDOW_BYTES
 
 GET: Headers = [(b":method", b"GET"), (b":scheme", b"https"), (b":authority", b"Shop.Example.com"), (b":path", b"/a?b")]
 POST: Headers = [(b":method", b"POST"), *GET[1:]]

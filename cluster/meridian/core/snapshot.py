@@ -134,6 +134,8 @@ class Upstream:
     timeouts: Timeouts = field(default_factory=Timeouts)
     tls: UpstreamTls | None = None
     hedge: Hedge | None = None
+    protocol: Literal["h1", "h2"] = "h1"
+    streams_max: int = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +283,8 @@ def _upstream(upstream: upstream_words.Upstream, files: Mapping[str, bytes]) -> 
         panic_below=upstream.panic_below_percent / 100,
         ejection=_ejection(upstream.ejection),
         breakers=Breakers(**upstream.breakers.model_dump(exclude_none=True)),
+        protocol=upstream.protocol,
+        streams_max=upstream.streams_max,
         retry=make_retry(upstream.retry_words),
         retry_budget=Allowance(upstream.retry_budget.ratio, upstream.retry_budget.minimum_per_second),
         timeouts=Timeouts(

@@ -97,6 +97,9 @@ class Upstream(Word):
     """A named set of endpoints that serve the same thing."""
 
     name: Name
+    protocol: Literal["h1", "h2"] = Field(
+        default="h1", description="that its endpoints speak; h2 without TLS, by prior knowledge: what gRPC needs"
+    )
     balance: Balance = "round_robin"
     hash_on: Annotated[str, Field(pattern=f"^(client_ip|path|(header|cookie):{_TOKEN})$")] | None = Field(
         default=None, description="client_ip (the default), path, header:X or cookie:X; of ring_hash and maglev"
@@ -135,6 +138,12 @@ class Upstream(Word):
     hedge: Hedge | None = Field(default=None, description="without it there is one try at a time")
     retries: int | None = Field(default=None, ge=0, le=10, description="the older word for retry.tries, less one")
     connections_max: int = Field(default=1024, ge=1, le=65_536, description="per endpoint and worker")
+    streams_max: int = Field(
+        default=100,
+        ge=1,
+        le=1000,
+        description="requests at once on one connection of h2; fewer if the endpoint says so",
+    )
     ejection: Ejection = Ejection()
     breakers: Breakers = Breakers()
 
@@ -144,6 +153,8 @@ class Upstream(Word):
             raise ValueError(
                 "health of kind grpc over TLS needs tls.ca_file: gRPC does not use the system's authorities"
             )
+        if self.protocol == "h2" and self.health is not None and self.health.kind == "http":
+            raise ValueError("probes of kind: http speak HTTP/1.1; where protocol is h2 say health.kind: grpc or tcp")
         return self
 
     @model_validator(mode="after")

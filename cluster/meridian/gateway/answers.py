@@ -12,9 +12,9 @@ from meridian.wire.events import Headers
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """`why` is for logs, metrics and spans: few values, one word each. `grpc_status` is what gRPC calls it where its
-    clients would not guess that from the status (they take 429 for UNAVAILABLE). `error` is what proxy-status says of
-    it (RFC 9209 section 2.3), empty where the request or a limit is the reason."""
+    """`why` is for logs, metrics and spans: few values, one word each. `grpc_status` is what gRPC calls it where that
+    does not follow from the status. `error` is what proxy-status says of it (RFC 9209 section 2.3), empty where the
+    request or a limit is the reason."""
 
     status: int
     why: str
@@ -25,11 +25,11 @@ class Failure:
 
 BAD_TARGET = Failure(400, "bad_target", b"The path of this request is not valid.")
 BAD_FIELD = Failure(400, "bad_field", b"A field of this request is not valid.")
-UNAUTHENTICATED = Failure(401, "unauthenticated", b"This request does not say who asks.", grpc_status=16)
+UNAUTHENTICATED = Failure(401, "unauthenticated", b"This request does not say who asks.")
 NO_ROUTE = Failure(404, "no_route", b"There is no such host or path here.")
 METHOD_NOT_ALLOWED = Failure(405, "method_not_allowed", b"This path does not take this method.")
 BODY_TIMEOUT = Failure(408, "body_timeout", b"The body of this request did not come in time.")
-LIMITED = Failure(429, "limited", b"Too many requests.", grpc_status=8)  # RESOURCE_EXHAUSTED
+LIMITED = Failure(429, "limited", b"Too many requests.", grpc_status=8)  # RESOURCE_EXHAUSTED, whatever its status
 UPSTREAM_REFUSED = Failure(502, "upstream_refused", b"The service cannot be reached.", error=b"connection_refused")
 UPSTREAM_LOST = Failure(502, "upstream_lost", b"The service gave no complete answer.", error=b"connection_terminated")
 UPSTREAM_MALFORMED = Failure(
@@ -56,6 +56,8 @@ UPSTREAM_TIMEOUT = _too_late("upstream", b"http_response_timeout")  # it was sil
 TOTAL_TIMEOUT = _too_late("total", b"http_response_timeout")
 STREAM_TIMEOUT = _too_late("stream", b"http_response_timeout")
 """See core.retrying.Timeouts."""
+DEADLINE = replace(_too_late("deadline", b"http_response_timeout"), grpc_status=4)
+"""DEADLINE_EXCEEDED: see gateway/grpc."""
 
 CUT = "cut"
 """Begins each `why` of an exchange whose response was cut: by its upstream, or by `_idle`, `_total` or `_stream` time,
@@ -91,30 +93,6 @@ def answer(failure: Failure, request_id: bytes, date: bytes, extra: Headers) -> 
 def proxy_status(failure: Failure) -> Headers:
     """The field that says what went wrong behind this proxy, if anything did (RFC 9209)."""
     return [(b"proxy-status", b"meridian; error=" + failure.error)] if failure.error else []
-
-
-def grpc_answer(failure: Failure, request_id: bytes, date: bytes, extra: Headers) -> Headers:
-    """The fields of a trailers-only answer: HTTP 200, no body, and the status among the fields (gRPC over HTTP/2,
-    "Responses"). `retry-after` is said to gRPC's own retries too (gRFC A6, server pushback)."""
-    assert failure.grpc_status is not None
-    headers = [
-        (b"date", date),
-        (b"content-type", b"application/grpc"),
-        (b"content-length", b"0"),
-        (b"grpc-status", b"%d" % failure.grpc_status),
-        (b"grpc-message", b"%b request %b" % (failure.text, request_id)),
-    ]
-    pushback = [(b"grpc-retry-pushback-ms", value + b"000") for name, value in extra if name == b"retry-after"]
-    return headers + extra + pushback
-
-
-def is_grpc(headers: Headers) -> bool:
-    """Whether the request is a gRPC call: application/grpc, application/grpc+proto and so on, not grpc-web."""
-    for name, value in headers:
-        if name == b"content-type":
-            kind = value.partition(b";")[0].strip().lower()
-            return kind == b"application/grpc" or kind.startswith(b"application/grpc+")
-    return False
 
 
 def health(node: str, version: int, date: bytes, *, draining: bool) -> tuple[Headers, bytes]:

@@ -6,14 +6,14 @@ cheaper then.
 
 import asyncio
 
-from meridian.gateway.upstream import UpstreamConnection
+from meridian.gateway.upstream import UpstreamStream
 from meridian.wire.events import Data, End, Event, Reset
 
 DROPPED_BYTES_MAX = 64 * 1024
 DROPPED_SECONDS = 1.0
 
 
-def drop(connection: UpstreamConnection, came: list[Event]) -> None:
+def drop(connection: UpstreamStream, came: list[Event]) -> None:
     """`came` is what has come of the response, its head included."""
     dropping = _Dropping(connection)
     dropping.on_events(came)
@@ -27,7 +27,7 @@ class _Dropping:
 
     __slots__ = ("_connection", "_left", "over", "timer")
 
-    def __init__(self, connection: UpstreamConnection) -> None:
+    def __init__(self, connection: UpstreamStream) -> None:
         self._connection = connection
         self._left = DROPPED_BYTES_MAX
         self.over = False

@@ -14,14 +14,14 @@ Invariants:
 """
 
 from meridian.core.outliers import FRESH
-from meridian.gateway import answers, forwarding
+from meridian.gateway import answers, forwarding, grpc
 from meridian.gateway.answers import CLIENT_GONE_STATUS, Failure
 from meridian.gateway.body import RequestBody
 from meridian.gateway.outcome import Outcome, is_ordinary
 from meridian.gateway.stages import Stages
 from meridian.gateway.stream import DownstreamStream, Peer
 from meridian.gateway.tries import FOREVER
-from meridian.gateway.upstream import UpstreamConnection, User
+from meridian.gateway.upstream import UpstreamStream, User
 from meridian.gateway.worker import Worker
 from meridian.wire.events import Data, End, Event, Headers, Informational, RequestHead, Reset, ResponseHead, Trailers
 from meridian.wire.http1_parts import MalformedError
@@ -79,7 +79,7 @@ class Exchange(Stages):
 
     # The upstream: choose, connect, send
 
-    def _send(self, connection: UpstreamConnection) -> None:
+    def _send(self, connection: UpstreamStream) -> None:
         """The head, and what has come of the body."""
         traceparent = self._trace.begin_try() if self._trace is not None else self._traceparent
         self._connection = connection
@@ -95,7 +95,7 @@ class Exchange(Stages):
         connection.flush()
         self._wait_for_upstream()
 
-    def _begin_on(self, connection: UpstreamConnection, user: User, index: int, traceparent: bytes | None) -> None:
+    def _begin_on(self, connection: UpstreamStream, user: User, index: int, traceparent: bytes | None) -> None:
         """The head alone. Raises MalformedError."""
         head = self.head
         headers, lines = forwarding.request_fields(
@@ -104,7 +104,7 @@ class Exchange(Stages):
         authority = head.authority or self._upstream.upstream.endpoints[index].address.encode()
         connection.begin(user, head, authority, self._target, headers, lines)
 
-    def _send_body(self, connection: UpstreamConnection, body: RequestBody) -> None:
+    def _send_body(self, connection: UpstreamStream, body: RequestBody) -> None:
         """What has come of it so far."""
         for piece in body.kept or ():
             connection.send_data(piece, end=False)
@@ -112,13 +112,13 @@ class Exchange(Stages):
             self._send_request_end(connection, body)
         self._credit(connection, body)
 
-    def _send_request_end(self, connection: UpstreamConnection, body: RequestBody) -> None:
+    def _send_request_end(self, connection: UpstreamStream, body: RequestBody) -> None:
         if body.trailers:
             connection.send_trailers(body.trailers)
         else:
             connection.send_data(b"", end=True)
 
-    def _credit(self, connection: UpstreamConnection, body: RequestBody) -> None:
+    def _credit(self, connection: UpstreamStream, body: RequestBody) -> None:
         """After body was sent: the client may send as much again, unless the upstream is slower."""
         connection.flush()
         body.went()
@@ -128,6 +128,7 @@ class Exchange(Stages):
             self.stream.consumed(body.take_credit())
             if not self._request_ended:
                 self.stream.resume_body()
+            self.stream.flush()  # over HTTP/2 credit is a frame, and it may be the upstream's turn
 
     def _wait_for_upstream(self) -> None:
         """Sets the deadline: whose turn is it?"""
@@ -299,9 +300,8 @@ class Exchange(Stages):
         stream = self.stream
         extra = [*(extra or []), *self._told, *answers.proxy_status(failure)]
         status = failure.status
-        if failure.grpc_status is not None and answers.is_grpc(self.head.headers):
-            status = 200
-            stream.respond(status, answers.grpc_answer(failure, self.request_id, self.worker.date, extra), end=True)
+        if grpc.is_call(self.head.headers):
+            stream.respond(200, grpc.answer(failure, self.request_id, self.worker.date, extra), end=True)
         else:
             headers, body = answers.answer(failure, self.request_id, self.worker.date, extra)
             if self.head.method == b"HEAD":

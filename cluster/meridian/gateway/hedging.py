@@ -12,7 +12,7 @@ from meridian.gateway.dropping import drop
 from meridian.gateway.pool import PoolFullError
 from meridian.gateway.tracing import Trace
 from meridian.gateway.tries import FOREVER, Tries
-from meridian.gateway.upstream import UpstreamConnection
+from meridian.gateway.upstream import UpstreamStream
 from meridian.wire.events import Event, Reset, ResponseHead
 from meridian.wire.http1_parts import MalformedError
 
@@ -106,10 +106,10 @@ class Beside:
         self._number = exchange._tries
         self.index = index
         self.began = began
-        self.connection: UpstreamConnection | None = None
+        self.connection: UpstreamStream | None = None
         self.trace: Trace | None = exchange._trace.beside() if exchange._trace is not None else None
 
-    def on_connected(self, connection: UpstreamConnection) -> None:
+    def on_connected(self, connection: UpstreamStream) -> None:
         """See pool.Waiter."""
         exchange, self.connection = self._exchange, connection
         traceparent = self.trace.begin_try() if self.trace is not None else exchange._traceparent

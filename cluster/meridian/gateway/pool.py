@@ -1,17 +1,18 @@
-"""The connections to one endpoint, kept alive between exchanges and shared by all of them, whatever their protocol.
+"""The connections to one endpoint, kept alive between exchanges and shared by all of them, whatever their protocol:
+what is the same for endpoints that speak HTTP/1.1 (gateway/pool_h1) and HTTP/2 (gateway/pool_h2).
 
 Invariant: connections in use, idle and in the making are together at most `connections_max`, and at most `WAITING_MAX`
-exchanges wait for one. Last in, first out: the connection used last is the least likely to have been closed by the
-endpoint, and those beyond the present load grow old and end.
+exchanges wait for one.
 """
 
 import asyncio
 from collections import deque
-from typing import Protocol
+from ssl import SSLContext
+from typing import Generic, Protocol, TypeVar
 
 from meridian.core.snapshot import Upstream
 from meridian.core.tiers import Load
-from meridian.gateway.upstream import UpstreamConnection, User
+from meridian.gateway.upstream import UpstreamStream, User
 from meridian.gateway.upstream_tls import RESUMING, Sessions, UpstreamContexts
 
 WAITING_MAX = 1024
@@ -29,15 +30,34 @@ class PoolFullError(Exception):
 class Waiter(User, Protocol):
     """An exchange that needs a connection."""
 
-    def on_connected(self, connection: UpstreamConnection) -> None:
+    def on_connected(self, connection: UpstreamStream) -> None:
         """Here is one."""
 
     def on_connect_failed(self, error: Exception) -> None:
         """The endpoint refused, could not be reached, or did not answer in time."""
 
 
-class Pool:
+class Connection(Protocol):
+    """What every pool may do to its connections. `outdated`: made as the document no longer wants it, so it takes no
+    further exchange."""
+
+    outdated: bool
+
+    def usable(self) -> bool:
+        """Whether it looks alive."""
+
+    def abort(self) -> None:
+        """Ends it at once."""
+
+
+C = TypeVar("C", bound=Connection)
+
+
+class Pool(Generic[C]):
     """See the module's head."""
+
+    streams_expected = 1
+    """How many exchanges a connection that is being made will serve at once."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, host: str, port: int, settings: Upstream, load: Load, now: float,
@@ -53,9 +73,8 @@ class Pool:
         self._contexts = contexts
         self._sessions = Sessions()
         self.now = now  # of the last sweep
-        self._idle: list[UpstreamConnection] = []  # the one used last at the end
         self._waiting: deque[Waiter] = deque()
-        self._open: set[UpstreamConnection] = set()
+        self._open: set[C] = set()
         self._connecting: set[asyncio.Task[None]] = set()
         self.retired = False
 
@@ -66,8 +85,37 @@ class Pool:
             self._sessions = Sessions()
             for connection in self._open:
                 connection.outdated = True
-            while self._idle:
-                self._idle.pop().abort()
+            self._end_idle()
+
+    def retire(self) -> None:
+        """The endpoint has left the document: no connection is kept once its exchanges are over."""
+        self.retired = True
+        self._end_idle()
+
+    # What each protocol does in its own way
+
+    def take(self, waiter: Waiter, *, idle_seconds_max: float) -> UpstreamStream | None:
+        """Returns a connection, unless it has been idle for longer than that; else None, and the waiter hears of one
+        later. Raises PoolFullError."""
+        raise NotImplementedError
+
+    def sweep(self, now: float) -> None:
+        """Ends connections that were idle for too long."""
+        raise NotImplementedError
+
+    def _end_idle(self) -> None:
+        """Ends all that nobody uses."""
+        raise NotImplementedError
+
+    async def _dial(self, context: SSLContext | None, name: str | None) -> C:
+        """A new connection, ready for requests; by TLS to a server of that name if there is a context."""
+        raise NotImplementedError
+
+    def _serve(self, connection: C) -> None:
+        """Those who wait may have it."""
+        raise NotImplementedError
+
+    # What all do alike
 
     @property
     def connections(self) -> int:
@@ -75,33 +123,14 @@ class Pool:
         return len(self._open)
 
     @property
+    def idle(self) -> int:
+        """Those of them that nobody uses."""
+        raise NotImplementedError
+
+    @property
     def empty(self) -> bool:
         """Whether there is no connection, and nobody who waits for one."""
         return not (self._open or self._connecting or self._waiting)
-
-    def take(self, waiter: Waiter, *, idle_seconds_max: float) -> UpstreamConnection | None:
-        """Returns an idle connection, unless it has been idle for longer than that; else None, and the waiter hears
-        of one later. Raises PoolFullError."""
-        idle = self._idle
-        while idle:
-            connection = idle.pop()
-            if not connection.usable():
-                continue  # `lost` follows
-            if self.now - connection.idle_since > idle_seconds_max:
-                idle.append(connection)
-                break
-            return connection
-        breakers, load = self.settings.breakers, self._load
-        if len(self._waiting) >= WAITING_MAX or load.pending >= breakers.pending_max:
-            raise PoolFullError("pending")
-        if load.connections >= breakers.connections_max and not self._open and not self._connecting:
-            raise PoolFullError("connections")  # nobody would ever give one back here
-        self._waiting.append(waiter)
-        load.pending += 1
-        self._fill()
-        if self._idle and not self._connecting:  # no room: an idle one that was not wanted makes it
-            self._idle.pop(0).abort()
-        return None
 
     def forget(self, waiter: Waiter) -> None:
         """The waiter no longer wants a connection. One that is on its way for it goes to the next, or is kept."""
@@ -109,37 +138,12 @@ class Pool:
             self._waiting.remove(waiter)
             self._load.pending -= 1
 
-    def give_back(self, connection: UpstreamConnection) -> None:
-        """See upstream.Owner."""
-        if self._waiting:
-            self._next().on_connected(connection)
-        elif self.retired or connection.outdated:
-            connection.abort()
-        else:
-            connection.idle_since = self.now
-            self._idle.append(connection)
-
-    def lost(self, connection: UpstreamConnection) -> None:
-        """See upstream.Owner."""
+    def lost(self, connection: C) -> None:
+        """See Owner."""
         if connection in self._open:
             self._open.discard(connection)
             self._load.connections -= 1
-        if connection in self._idle:
-            self._idle.remove(connection)
         self._fill()
-
-    def sweep(self, now: float) -> None:
-        """Ends connections that were idle for too long."""
-        self.now = now
-        oldest = now - self.settings.idle_timeout_seconds
-        while self._idle and self._idle[0].idle_since < oldest:
-            self._idle.pop(0).abort()
-
-    def retire(self) -> None:
-        """The endpoint has left the document: no connection is kept once its exchange is over."""
-        self.retired = True
-        while self._idle:
-            self._idle.pop().abort()
 
     async def close(self) -> None:
         """Ends everything at once."""
@@ -152,15 +156,26 @@ class Pool:
         for connection in tuple(self._open):
             connection.abort()
 
+    def _wait(self, waiter: Waiter) -> None:
+        """Takes a place in the queue."""
+        breakers, load = self.settings.breakers, self._load
+        if len(self._waiting) >= WAITING_MAX or load.pending >= breakers.pending_max:
+            raise PoolFullError("pending")
+        if load.connections >= breakers.connections_max and not self._open and not self._connecting:
+            raise PoolFullError("connections")  # nobody would ever give one back here
+        self._waiting.append(waiter)
+        load.pending += 1
+        self._fill()
+
     def _next(self) -> Waiter:
         """Who has waited longest."""
         self._load.pending -= 1
         return self._waiting.popleft()
 
     def _fill(self) -> None:
-        """As many attempts as exchanges wait, within the limit."""
+        """As many attempts as exchanges wait for, within the limit."""
         while (
-            len(self._connecting) < len(self._waiting)
+            len(self._connecting) * self.streams_expected < len(self._waiting)
             and len(self._connecting) + len(self._open) < self.settings.connections_max
             and self._load.connections < self.settings.breakers.connections_max
         ):
@@ -178,13 +193,11 @@ class Pool:
         tls = self.settings.tls
         context = name = None
         if tls is not None:
-            context, name = self._contexts.of(tls), tls.server_name or self._host
+            context, name = self._contexts.of(tls, self.settings.protocol), tls.server_name or self._host
             RESUMING.set(self._sessions)
         try:
             async with asyncio.timeout(self.settings.connect_timeout_seconds):
-                _, connection = await self._loop.create_connection(
-                    lambda: UpstreamConnection(self), self._host, self._port, ssl=context, server_hostname=name
-                )
+                connection = await self._dial(context, name)
             connection.outdated = tls != self.settings.tls
         except (OSError, UnicodeError) as error:  # TimeoutError and SSLError are; a host name that is none
             failure = error
@@ -193,9 +206,9 @@ class Pool:
             failure = ConnectionResetError("the upstream closed the connection at once")
         if failure is None:
             self._open.add(connection)
-            self.give_back(connection)
+            self._serve(connection)
             return
         self._load.connections -= 1
-        if self._waiting:
+        for _ in range(min(self.streams_expected, len(self._waiting))):
             self._next().on_connect_failed(failure)
-            self._fill()
+        self._fill()

@@ -11,7 +11,7 @@ from functools import partial
 from meridian.core.limit_keys import key_of
 from meridian.core.routing import NoRoute, Route, route
 from meridian.core.snapshot import Limit
-from meridian.gateway import answers, forwarding
+from meridian.gateway import answers, forwarding, grpc
 from meridian.gateway.admission import Verdict
 from meridian.gateway.forwarding import GONE, ListenerFacts
 from meridian.gateway.hedging import Hedging
@@ -85,6 +85,8 @@ class Stages(Hedging):
         self._timeouts = live.timeouts
         if live.timeouts.bounded:
             self._bound()
+        if live.upstream.upstream.protocol == "h2" and (seconds := grpc.timeout_seconds(head.headers)) is not None:
+            self._limit_to(seconds, answers.DEADLINE, "deadline")
         return True
 
     def _walk(self) -> None:

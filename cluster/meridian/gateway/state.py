@@ -1,13 +1,14 @@
 """What a worker knows of upstreams and their endpoints: health, load, connections.
 
-`LiveEndpoint` belongs to an upstream's name and an address and outlives snapshots; `LiveUpstream` belongs to one
-snapshot and holds the endpoints in its order. Both are made when they are first used, so that a swap costs what is in
-use and not what the document holds: the loop must not stall. Tiers are rebuilt here and only here, when health or
+`LiveEndpoint` belongs to an upstream's name, an address and a protocol, and outlives snapshots; `LiveUpstream` belongs
+to one snapshot and holds the endpoints in its order. Both are made when they are first used, so that a swap costs what
+is in use and not what the document holds: the loop must not stall. Tiers are rebuilt here and only here, when health or
 verdict change.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from meridian.core import outliers
 from meridian.core.balancing import observe
@@ -17,6 +18,8 @@ from meridian.core.retrying import Budget
 from meridian.core.snapshot import Endpoint, Snapshot, Upstream
 from meridian.core.tiers import ALL, SLOW_STEPS, EndpointState, Load, UpstreamState, build_tiers, slow_part
 from meridian.gateway.pool import Pool
+from meridian.gateway.pool_h1 import Http1Pool
+from meridian.gateway.pool_h2 import Http2Pool
 from meridian.gateway.upstream_tls import UpstreamContexts
 from meridian.telemetry.metrics import Counter, Metrics
 
@@ -32,7 +35,7 @@ class LiveEndpoint:
     def __init__(self, upstream: str) -> None:
         """Taken to be well until something says otherwise."""
         self.upstream = upstream
-        self.pool: Pool | None = None
+        self.pool: Pool[Any] | None = None
         self.state = EndpointState()
         self.outlier: Outlier = FRESH
         self.sample = Sample()  # of this interval, where endpoints are compared
@@ -82,21 +85,23 @@ class Health:
     """All upstreams of a worker, and what others say of their endpoints."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, region: str, metrics: Metrics, now: float, contexts: UpstreamContexts
-    ) -> None:
+        self, loop: asyncio.AbstractEventLoop, region: str, metrics: Metrics, clock: Callable[[], float], now: float,
+        contexts: UpstreamContexts,
+    ) -> None:  # fmt: skip
         """Knows nothing yet."""
         self._loop = loop
+        self._clock = clock
         self._contexts = contexts
         self._region = region
         self._metrics = metrics
         self._now = now  # of the last sweep
         self._snapshot: Snapshot | None = None
         self._upstreams: dict[str, LiveUpstream] = {}  # of the present snapshot
-        self._known: dict[tuple[str, str], LiveEndpoint] = {}
+        self._known: dict[tuple[str, str, str], LiveEndpoint] = {}  # by upstream, address, protocol
         self._loads: dict[str, Load] = {}  # by upstream
         self._warming: dict[str, float] = {}  # upstreams with a slow start under way, and when its next step is due
-        self._to_check: list[tuple[str, str]] = []  # keys of `_known`
-        self._pools: set[Pool] = set()  # also of endpoints that have left, until their last exchange is over
+        self._to_check: list[tuple[str, str, str]] = []  # keys of `_known`
+        self._pools: set[Pool[Any]] = set()  # also of endpoints that have left, until their last exchange is over
         self._ejected: set[LiveEndpoint] = set()  # they wait until they may be probed
         self._comparing: dict[str, float] = {}  # upstreams whose endpoints are compared, and when next
         self._withdrawn: frozenset[str] = frozenset()
@@ -132,15 +137,15 @@ class Health:
             self._rebuild(live)
         return live
 
-    def pool(self, upstream: LiveUpstream, index: int) -> Pool:
+    def pool(self, upstream: LiveUpstream, index: int) -> Pool[Any]:
         """The connections to an endpoint."""
         live = upstream.endpoints[index]
         if live.pool is None:
             endpoint = upstream.upstream.endpoints[index]
-            live.pool = Pool(
-                self._loop, endpoint.host, endpoint.port, upstream.upstream, upstream.load, self._now, self._contexts
-            )
-            if self._retired or self._known.get((upstream.upstream.name, endpoint.address)) is not live:
+            one = upstream.upstream
+            has = (self._loop, endpoint.host, endpoint.port, one, upstream.load, self._now, self._contexts)
+            live.pool = Http2Pool(*has, self._clock) if one.protocol == "h2" else Http1Pool(*has)
+            if self._retired or self._known.get(_key(one, endpoint)) is not live:
                 live.pool.retire()
             self._pools.add(live.pool)
         return live.pool
@@ -317,12 +322,12 @@ class Health:
         """Lets go of endpoints that have left the document, `CHECKED_IN_A_SWEEP` at a time."""
         assert self._snapshot is not None
         keys, self._to_check = self._to_check[:CHECKED_IN_A_SWEEP], self._to_check[CHECKED_IN_A_SWEEP:]
-        name, addresses = "", set[str]()
+        name, present = "", set[tuple[str, str, str]]()
         for key in keys:
             if key[0] != name:  # endpoints of an upstream stand together
                 name, upstream = key[0], self._snapshot.upstreams.get(key[0])
-                addresses = {endpoint.address for endpoint in upstream.endpoints} if upstream else set()
-            if key[1] in addresses:
+                present = {_key(upstream, endpoint) for endpoint in upstream.endpoints} if upstream else set()
+            if key in present:
                 continue
             live = self._known.pop(key)
             self._ejected.discard(live)
@@ -351,9 +356,10 @@ class Health:
         await asyncio.gather(*(pool.close() for pool in self._pools))
 
     def _endpoint(self, upstream: Upstream, endpoint: Endpoint, since: float) -> LiveEndpoint:
-        live = self._known.get((upstream.name, endpoint.address))
+        key = _key(upstream, endpoint)
+        live = self._known.get(key)
         if live is None:
-            live = self._known[upstream.name, endpoint.address] = LiveEndpoint(upstream.name)
+            live = self._known[key] = LiveEndpoint(upstream.name)
             live.state.since = since
         elif live.pool is not None:
             live.pool.settle(upstream)
@@ -376,6 +382,11 @@ class Health:
         seconds = present.upstream.slow_start_seconds
         if seconds and any(slow_part(present.upstream, one.since, self._now) < 1.0 for one in present.state.endpoints):
             self._warming[present.upstream.name] = self._now + seconds / SLOW_STEPS
+
+
+def _key(upstream: Upstream, endpoint: Endpoint) -> tuple[str, str, str]:
+    """One that now speaks another protocol is another service at the same address."""
+    return upstream.name, endpoint.address, upstream.protocol
 
 
 def _ejected_of(upstream: LiveUpstream) -> int:

@@ -23,7 +23,7 @@ from meridian.gateway.pool import PoolFullError
 from meridian.gateway.state import LiveUpstream
 from meridian.gateway.stream import DownstreamStream
 from meridian.gateway.tracing import Trace
-from meridian.gateway.upstream import UpstreamConnection, User
+from meridian.gateway.upstream import UpstreamStream, User
 from meridian.gateway.upstream_tls import tls_failure
 from meridian.gateway.worker import LiveRoute, Sweepable, Worker
 from meridian.wire.events import Event, Headers, RequestHead, ResponseHead
@@ -60,7 +60,7 @@ class Tries(Sweepable):
     _trace: Trace | None
     _body: RequestBody | None  # None: the request has none
     _request_ended: bool
-    _connection: UpstreamConnection | None
+    _connection: UpstreamStream | None
     _waiting: bool  # for a connection
     _index: int  # of the endpoint that takes the present try, -1 before the first
     _tried: tuple[int, ...]
@@ -76,13 +76,13 @@ class Tries(Sweepable):
 
     # What the other half does
 
-    def _send(self, connection: UpstreamConnection) -> None:
+    def _send(self, connection: UpstreamStream) -> None:
         raise NotImplementedError
 
-    def _begin_on(self, connection: UpstreamConnection, user: User, index: int, traceparent: bytes | None) -> None:
+    def _begin_on(self, connection: UpstreamStream, user: User, index: int, traceparent: bytes | None) -> None:
         raise NotImplementedError
 
-    def _send_request_end(self, connection: UpstreamConnection, body: RequestBody) -> None:
+    def _send_request_end(self, connection: UpstreamStream, body: RequestBody) -> None:
         raise NotImplementedError
 
     def _wait_for_upstream(self) -> None:
@@ -194,7 +194,7 @@ class Tries(Sweepable):
                 head.headers.append(affinity.set_cookie(upstream.sticky, index))
         live.health.answered(live, index, head.status, now)
 
-    def on_connected(self, connection: UpstreamConnection) -> None:
+    def on_connected(self, connection: UpstreamStream) -> None:
         """See pool.Waiter."""
         self._waiting = False
         self._send(connection)
@@ -250,6 +250,9 @@ class Tries(Sweepable):
         if self._response_status:
             self._try_over(False, failure.why)
             self._cut(reason)
+        elif connection.unprocessed:
+            self._try_over(None, failure.why)
+            self._again_or(failure, Cause.UNPROCESSED)
         elif malformed:
             self._try_over(False, failure.why)
             if self._hedge is None or not self._taken_over():

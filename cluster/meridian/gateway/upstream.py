@@ -1,4 +1,5 @@
-"""One connection to an endpoint: transport, HTTP/1.1 codec, and the exchange that uses it now.
+"""One connection to an endpoint that speaks HTTP/1.1: transport, codec, and the exchange that uses it now; and the seam
+between an exchange and its upstream, whatever the protocol. HTTP/2: gateway/upstream_h2.
 
 Invariant: it serves one exchange at a time and goes back to its pool only if the codec calls it reusable. What comes
 while nobody asked ends it.
@@ -28,6 +29,65 @@ class User(Protocol):
         """The upstream takes request body again."""
 
 
+class UpstreamStream(Protocol):
+    """What an exchange may do to its upstream: one request, one response."""
+
+    @property
+    def writable(self) -> bool:
+        """False: stop the client until `User.on_upstream_writable`."""
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing has come for this request."""
+
+    @property
+    def malformed(self) -> bool:
+        """Whether something came that is no HTTP."""
+
+    @property
+    def unprocessed(self) -> bool:
+        """Whether the upstream said that it has done nothing for this request: any may be repeated."""
+
+    @property
+    def fault(self) -> Failure | None:
+        """Why the connection ended, where TLS says so."""
+
+    @property
+    def reused(self) -> bool:
+        """Whether the connection had served before this request, so that it may have been dead without our knowing."""
+
+    def begin(self, user: User, head: RequestHead, authority: bytes, target: bytes, headers: Headers,
+              lines: bytes) -> None:  # fmt: skip
+        """Takes a request: `head` with another authority, target and fields; `lines` are fields that are lines already.
+
+        Raises MalformedError if it cannot be written as HTTP/1.1; nothing is sent then.
+        """
+
+    def hand_to(self, user: User) -> None:
+        """What comes from now on is for `user`."""
+
+    def send_data(self, data: bytes, *, end: bool) -> None:
+        """Sends a piece of the request body."""
+
+    def send_trailers(self, headers: Headers) -> None:
+        """Sends trailers and ends the request."""
+
+    def flush(self) -> None:
+        """What was sent goes out."""
+
+    def pause_reading(self) -> None:
+        """The client does not take the response."""
+
+    def resume_reading(self) -> None:
+        """It does again."""
+
+    def release(self) -> None:
+        """The exchange is done with it: back to the pool, or closed."""
+
+    def abort(self) -> None:
+        """Gives it up at once, whatever is under way."""
+
+
 class Owner(Protocol):
     """A pool, as its connections see it."""
 
@@ -39,9 +99,10 @@ class Owner(Protocol):
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """See the module's head. `reused`: it has served an exchange before, so it may be dead without our knowing.
-    `outdated`: it was made as the document no longer wants it, so this exchange is its last. `fault`: why it ended,
-    where TLS says so."""
+    """See the module's head; it is its own one UpstreamStream. `outdated`: it was made as the document no longer wants
+    it, so this exchange is its last."""
+
+    unprocessed = False  # HTTP/1.1 has no word for it
 
     __slots__ = (
         "_codec", "_owner", "_read_paused", "_transport", "_user", "fault", "idle_since", "outdated", "reused",
@@ -111,20 +172,17 @@ class UpstreamConnection(asyncio.Protocol):
 
     @property
     def silent(self) -> bool:
-        """Whether not a byte has come since the last request."""
+        """See UpstreamStream."""
         return self._codec.silent
 
     @property
     def malformed(self) -> bool:
-        """Whether something came that is no HTTP."""
+        """See UpstreamStream."""
         return self._codec.malformed
 
     def begin(self, user: User, head: RequestHead, authority: bytes, target: bytes, headers: Headers,
               lines: bytes) -> None:  # fmt: skip
-        """Takes a request: `head` with another authority, target and fields; `lines` are fields that are lines already.
-
-        Raises MalformedError if it cannot be written as HTTP/1.1; nothing is sent then.
-        """
+        """See UpstreamStream."""
         self._codec.request(
             1,
             head.method,
@@ -138,37 +196,37 @@ class UpstreamConnection(asyncio.Protocol):
         self._user = user
 
     def hand_to(self, user: User) -> None:
-        """What comes from now on is for `user`."""
+        """See UpstreamStream."""
         self._user = user
 
     def send_data(self, data: bytes, *, end: bool) -> None:
-        """See ClientCodec."""
+        """See UpstreamStream."""
         self._codec.send_data(1, data, end=end)
 
     def send_trailers(self, headers: Headers) -> None:
-        """See ClientCodec."""
+        """See UpstreamStream."""
         self._codec.send_trailers(1, headers)
 
     def flush(self) -> None:
-        """Writes what was sent."""
+        """See UpstreamStream."""
         output = self._codec.take_output()
         if output and not self._transport.is_closing():  # uvloop raises; `connection_lost` is on its way
             self._transport.write(output)
 
     def pause_reading(self) -> None:
-        """The client does not take the response."""
+        """See UpstreamStream."""
         if not self._read_paused and not self._transport.is_closing():
             self._read_paused = True
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """It does again."""
+        """See UpstreamStream."""
         if self._read_paused and not self._transport.is_closing():
             self._read_paused = False
             self._transport.resume_reading()
 
     def release(self) -> None:
-        """The exchange is done with it: back to the pool, or closed."""
+        """See UpstreamStream."""
         self._user = None
         if self._codec.is_reusable() and self.writable and not (self.outdated or self._transport.is_closing()):
             if self._read_paused:
@@ -179,6 +237,6 @@ class UpstreamConnection(asyncio.Protocol):
             self._transport.abort()
 
     def abort(self) -> None:
-        """Ends it at once, whatever is under way."""
+        """See UpstreamStream."""
         self._user = None
         self._transport.abort()

@@ -13,7 +13,7 @@ from meridian.core.snapshot import Upstream, UpstreamTls
 from meridian.gateway.answers import Failure
 from meridian.gateway.tls import CIPHERS_TLS12, load_authorities, load_pair
 
-_ALPN = ("http/1.1",)
+_ALPN = {"h1": ["http/1.1"], "h2": ["h2"]}
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
@@ -72,35 +72,35 @@ class UpstreamContexts:
 
     def __init__(self) -> None:
         """Empty."""
-        self._made: dict[UpstreamTls, ssl.SSLContext] = {}
+        self._made: dict[tuple[UpstreamTls, str], ssl.SSLContext] = {}
 
     def prepare(self, upstreams: Iterable[Upstream]) -> None:
         """Makes what these upstreams need and is not there yet. Raises UpstreamTlsError."""
         for upstream in upstreams:
             if upstream.tls is not None:
                 try:
-                    self.of(upstream.tls)
+                    self.of(upstream.tls, upstream.protocol)
                 except UpstreamTlsError as error:
                     raise UpstreamTlsError(f"upstream {upstream.name}: {error}") from None
 
-    def of(self, words: UpstreamTls) -> ssl.SSLContext:
-        """The context for these words; the same object each time. Raises UpstreamTlsError."""
-        context = self._made.get(words)
+    def of(self, words: UpstreamTls, protocol: str = "h1") -> ssl.SSLContext:
+        """The context for these words and this protocol; the same object each time. Raises UpstreamTlsError."""
+        context = self._made.get((words, protocol))
         if context is None:
-            context = self._made[words] = _context(words)
+            context = self._made[words, protocol] = _context(words, protocol)
         return context
 
     def keep(self, upstreams: Iterable[Upstream]) -> None:
         """Forgets all that none of these needs, keys too."""
-        needed = {upstream.tls for upstream in upstreams}
-        self._made = {words: context for words, context in self._made.items() if words in needed}
+        needed = {(upstream.tls, upstream.protocol) for upstream in upstreams}
+        self._made = {made: context for made, context in self._made.items() if made in needed}
 
 
-def _context(words: UpstreamTls) -> ssl.SSLContext:
+def _context(words: UpstreamTls, protocol: str) -> ssl.SSLContext:
     context = _Context(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = _VERSIONS[words.min_version]
     context.set_ciphers(CIPHERS_TLS12)
-    context.set_alpn_protocols(list(_ALPN))
+    context.set_alpn_protocols(_ALPN[protocol])
     if not words.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -111,7 +111,7 @@ class Worker:
         self.loop = loop
         self._region = region
         self._contexts = contexts
-        self.health = Health(loop, region, metrics, self.coarse_now, contexts)
+        self.health = Health(loop, region, metrics, clock, self.coarse_now, contexts)
         self.limits = limits
         self.meters = meters
         self.admission = Admission(limits, meters, metrics, clock, self.unix_seconds)
@@ -137,7 +137,7 @@ class Worker:
     def begin_trial(self, candidate: Snapshot, share: float, generation: int) -> None:
         """Lets `share` of the exchanges take `candidate` from now on, and counts both apart from zero."""
         self.end_trial()
-        health = Health(self.loop, self._region, self.metrics, self.coarse_now, self._contexts)
+        health = Health(self.loop, self._region, self.metrics, self.clock, self.coarse_now, self._contexts)
         health.replace(candidate)
         health.follow(self.health)
         # A worker that lives on loans tries limits whole: those in force hold all the same.

@@ -56,7 +56,7 @@ class ServerCodec(Protocol):
 
 
 class ClientCodec(Protocol):
-    """Upstream: requests out, responses in. One stream at a time on HTTP/1.1."""
+    """Upstream: requests out, responses in. One stream at a time on HTTP/1.1; `http2_client` numbers its streams."""
 
     def receive(self, data: bytes) -> list[Event]:
         """Takes bytes from the upstream. A malformed response is a `Reset` with the reason."""

@@ -72,10 +72,16 @@ class End:
 
 @dataclass(slots=True)
 class Reset:
-    """The other side gave this stream up (RST_STREAM, STOP_SENDING, or its connection closed in mid-message)."""
+    """The other side gave this stream up (RST_STREAM, STOP_SENDING, or its connection closed in mid-message).
+
+    `unprocessed`: it says that it has done nothing for this request, so that any may be repeated (RFC 9113 section
+    8.7). `malformed`: it broke the protocol.
+    """
 
     stream_id: int
     reason: str
+    unprocessed: bool = False
+    malformed: bool = False
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""What HTTP/2 and HTTP/3 share: a list of fields becomes a request head, a response head becomes a list of fields.
+"""What HTTP/2 and HTTP/3 share: a list of fields becomes the head of a request or a response, and the other way round.
 
 Invariant: what leaves here can be written as HTTP/1.1 without changing its meaning: names are lower-case tokens, no
 value holds a control byte, at most one content-length, one authority, and no field that belongs to the downstream
@@ -9,7 +9,7 @@ section 4.1.2); one that is merely unwanted is answered with a status.
 import re
 from dataclasses import dataclass
 
-from meridian.wire.events import Headers, RequestHead
+from meridian.wire.events import Headers, Informational, RequestHead, ResponseHead
 
 HEADER_BLOCK_BYTES_MAX = 64 * 1024
 """Names and values of one message plus 32 bytes a field (RFC 9113 section 6.5.2): as much as HTTP/1.1 is given."""
@@ -25,6 +25,7 @@ _VALUE = re.compile(rb"(?:[^\x00-\x20\x7f](?:[^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x
 _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _TARGET = re.compile(rb"/[\x21\x22\x24-\x7e]*").fullmatch  # no space, no control byte, no fragment
 _AUTHORITY = re.compile(rb"[A-Za-z0-9\-._~!$&'()*+,;=%\[\]:]+").fullmatch  # RFC 3986 section 3.2 without userinfo
+_THREE_DIGITS = re.compile(rb"[1-5][0-9][0-9]").fullmatch
 _DIGITS = re.compile(rb"[0-9]{1,18}").fullmatch
 _PSEUDO_FIELDS = frozenset((b":method", b":scheme", b":authority", b":path"))
 _STATUS = {status: str(status).encode() for status in range(100, 600)}
@@ -89,6 +90,48 @@ def request_head(stream_id: int, fields: Headers, version: bytes, *, ended: bool
         stream_id, method, scheme, _authority(pseudo.get(b":authority"), host), target, headers, not ended,
         length if length is not None or not ended else 0, version, expects_continue and not ended,
     )  # fmt: skip
+
+
+def response_head(stream_id: int, fields: Headers, method: bytes, *, ended: bool) -> ResponseHead | Informational:
+    """Builds the head of an upstream's answer to a request of `method`; `ended`: no body follows.
+
+    Raises MalformedError. RFC 9113 section 8.3.2.
+    """
+    if not fields or fields[0][0] != b":status" or not _THREE_DIGITS(fields[0][1]):
+        raise MalformedError(":status is missing or no status")
+    status = int(fields[0][1])
+    headers: Headers = []
+    length: int | None = None
+    for name, value in fields[1:]:
+        _check_field(name, value)  # which refuses further pseudo fields, too
+        if name == b"content-length":
+            if length is not None or not _DIGITS(value):
+                raise MalformedError("content-length is repeated or not a number")
+            length = int(value)
+        headers.append((name, value))
+    if len(headers) > FIELDS_MAX:
+        raise MalformedError(f"more than {FIELDS_MAX} fields")
+    if status < 200:
+        if status == 101 or ended:
+            raise MalformedError(f"status {status} cannot stand here")
+        return Informational(stream_id, status, headers)
+    if ended and length and not bodiless(method, status):
+        raise MalformedError("content-length without a body")
+    return ResponseHead(stream_id, status, headers, not ended, length, True)
+
+
+def request_fields(
+    method: bytes, scheme: bytes, authority: bytes, target: bytes, headers: Headers, body_length: int | None, *,
+    has_body: bool,
+) -> Headers:  # fmt: skip
+    """Returns pseudo fields and those that may go on. Trailers are always welcome: that `te: trailers` says so is what
+    gRPC asks for."""
+    fields = [(b":method", method), (b":scheme", scheme), (b":authority", authority), (b":path", target)]
+    fields += [field for field in headers if field[0] not in CONNECTION_FIELDS and field[0] != b"te"]
+    if body_length is not None and (has_body or method in (b"POST", b"PUT", b"PATCH")):  # RFC 9110 section 8.6
+        fields.append((b"content-length", b"%d" % body_length))
+    fields.append((b"te", b"trailers"))
+    return fields
 
 
 def check_trailers(fields: Headers) -> Headers:
@@ -174,6 +217,12 @@ def reset_budget() -> Budget:
     """Streams that a client may make us give up before they are done (rapid reset, CVE-2023-44487, and
     CVE-2025-8671, where the client provokes the reset). Leaving a page full of images cancels some hundred."""
     return Budget(burst=256, per_second=100)
+
+
+def upstream_frame_budget() -> Budget:
+    """As below, of an upstream: gRPC's servers send a PING each round trip, which is short there. What is more is a
+    loop."""
+    return Budget(burst=10_000, per_second=5000)
 
 
 def idle_frame_budget() -> Budget:

@@ -1,9 +1,10 @@
-"""HPACK for response heads (RFC 7541): static table and plain literals only.
+"""HPACK for heads, both ways (RFC 7541): static table and plain literals only.
 
 Invariant: a field's encoding does not depend on what was sent before, so encodings are remembered once for all
-connections of a worker, and no client can make us keep a table of the size it asks for. The price is some 150 bytes
-a response against a dynamic table; the gain is that a head costs one dictionary lookup a field, where a Python
-dynamic table costs a search in it.
+connections of a worker, and nobody can make us keep a table of the size it asks for. The price is some 150 bytes
+a head against a dynamic table; the gain is that a head costs one dictionary lookup a field, where a Python
+dynamic table costs a search in it. Secrets are not remembered, and are marked so that no table on the way may hold them
+(section 7.1.3).
 """
 
 from collections.abc import Iterable
@@ -16,6 +17,8 @@ REMEMBERED_MAX = 4096
 REMEMBERED_BYTES_MAX = 256
 """Longer fields are mostly unique (cookies, policies with nonces) and are not kept."""
 
+_SECRET_FIELDS = frozenset((b"authorization", b"cookie", b"proxy-authorization", b"set-cookie"))
+
 _STATIC: dict[bytes, int] = {}
 _STATIC_PAIRS: dict[tuple[bytes, bytes], int] = {}
 for _index, _pair in enumerate(HeaderTable.STATIC_TABLE, 1):
@@ -25,7 +28,7 @@ for _index, _pair in enumerate(HeaderTable.STATIC_TABLE, 1):
 _remembered: dict[tuple[bytes, bytes], bytes] = {}
 
 
-class ResponseEncoder:
+class PlainEncoder:
     """Stands where h2 expects an `hpack.Encoder`."""
 
     def __init__(self) -> None:
@@ -54,10 +57,13 @@ def _encode(field: tuple[bytes, bytes]) -> bytes:
         encoded = _integer(pair, 7, 0x80)  # section 6.1
     else:
         index = _STATIC.get(name, 0)
-        head = _integer(index, 4, 0x00)  # section 6.2.2: literal without indexing
+        secret = name in _SECRET_FIELDS
+        head = _integer(index, 4, 0x10 if secret else 0x00)  # section 6.2.2: literal without indexing; 6.2.3: never
         if not index:
             head += _integer(len(name), 7, 0x00) + name
         encoded = head + _integer(len(value), 7, 0x00) + value
+        if secret or name == b":path":  # few paths come often enough to be worth the room
+            return encoded
     if len(encoded) <= REMEMBERED_BYTES_MAX:
         if len(_remembered) >= REMEMBERED_MAX:
             _remembered.clear()
