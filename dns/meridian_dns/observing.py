@@ -20,7 +20,7 @@ class Transport:
     datagram: bool = False
 
 
-UDP, TCP, TLS = Transport("udp", datagram=True), Transport("tcp"), Transport("tls")
+UDP, TCP, TLS, QUIC = Transport("udp", datagram=True), Transport("tcp"), Transport("tls"), Transport("quic")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,9 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
+from meridian_dns.desk import IDLE_SECONDS, Desk, Stream
 from meridian_dns.edns import CookieJar, ServerOptions
 from meridian_dns.fastpath import FastPath
 from meridian_dns.geo import GeoData
@@ -31,11 +33,11 @@ from meridian_dns.message import (
     serial_held,
 )
 from meridian_dns.notify import Notifier
-from meridian_dns.observing import TCP, TLS, UDP, Counters, Sight, Transport, Watcher
+from meridian_dns.observing import QUIC, TCP, TLS, UDP, Counters, Sight, Transport, Watcher
 from meridian_dns.policy import Answer
 from meridian_dns.records import AXFR, FORMERR, IXFR, NOERROR, NOTAUTH, SERVFAIL
 from meridian_dns.responder import Holdings, decide
-from meridian_dns.tcp import IDLE_SECONDS, Stream, TcpConnection, TcpDesk
+from meridian_dns.tcp import TcpConnection
 from meridian_dns.throttle import Judgement, Throttle
 from meridian_dns.tls import TlsDoor
 from meridian_dns.transfer import Transfers, brief, is_transfer, messages_of, permit, records_for
@@ -43,6 +45,9 @@ from meridian_dns.trial import Trial
 from meridian_dns.tsig import Checked, MalformedSignature, check
 from meridian_dns.view import RegionView
 from meridian_dns.zone import ZoneSet
+
+if TYPE_CHECKING:
+    from meridian_dns.quic import ChooseCertificate
 
 PAYLOAD_BYTES = 1232  # no fragments on any usual path (RFC 9715, DNS flag day 2020)
 DATAGRAM_BYTES_MAX = 4096  # a query is far shorter; what is longer is cut, and so answered FORMERR
@@ -86,8 +91,9 @@ class DnsServer:
         self.notifier = Notifier(clock, wall_clock)
         self._options = ServerOptions(server_id, cookies, idle_seconds)
         self._fast = FastPath(Holdings(zones, view, geo), self.counters.tallies, payload_bytes, self._options)
-        self._desk = TcpDesk(partial(self._respond_stream, transport=TCP), idle_seconds=idle_seconds)
-        self._tls_desk = TcpDesk(self._respond_encrypted, idle_seconds=idle_seconds)
+        self._desk = Desk(partial(self._respond_stream, transport=TCP), idle_seconds=idle_seconds)
+        self._tls_desk = Desk(partial(self._respond_encrypted, transport=TLS), idle_seconds=idle_seconds)
+        self._quic_desk = Desk(partial(self._respond_encrypted, transport=QUIC), idle_seconds=idle_seconds)
 
     @property
     def holdings(self) -> Holdings:
@@ -103,6 +109,16 @@ class DnsServer:
     def tcp_refused(self) -> int:
         """TCP connections that were closed at once because too many were open."""
         return self._desk.refused + self._tls_desk.refused
+
+    @property
+    def quic_connections(self) -> int:
+        """QUIC connections that are open now."""
+        return len(self._quic_desk.connections)
+
+    @property
+    def quic_refused(self) -> int:
+        """QUIC connections that were not let in because too many were open, or half open."""
+        return self._quic_desk.refused
 
     @property
     def transfers(self) -> Transfers:
@@ -194,13 +210,16 @@ class DnsServer:
         tcp: Sequence[socket.socket],
         tls: Sequence[socket.socket] = (),
         tls_context: ssl.SSLContext | None = None,
+        quic: Sequence[socket.socket] = (),
+        choose_certificate: "ChooseCertificate | None" = None,
     ) -> None:
         """Serves bound sockets (TCP: listening or not yet) until cancelled. They stay the caller's, and stay open.
 
-        `tls` speak DNS over TLS (RFC 7858) under `tls_context`, which says "dot" by ALPN.
+        `tls` speak DNS over TLS (RFC 7858) under `tls_context`, which says "dot" by ALPN; `quic` (UDP) DNS over QUIC
+        under what `choose_certificate` gives for the host that a client names.
         """
         loop = asyncio.get_running_loop()
-        listeners: list[asyncio.Server] = []
+        listeners: list[asyncio.Server | asyncio.BaseTransport] = []
         try:
             async with asyncio.TaskGroup() as tasks:
                 for sock in tcp:
@@ -209,6 +228,9 @@ class DnsServer:
                 for sock in tls:
                     assert tls_context is not None
                     tasks.create_task(TlsDoor(self._tls_desk, tls_context, tasks).stand(sock))
+                if quic:
+                    assert choose_certificate is not None
+                    listeners += await self._open_doors(quic, choose_certificate)
                 for sock in udp:
                     sock.setblocking(False)
                     loop.add_reader(sock, self._drain, sock)
@@ -216,10 +238,23 @@ class DnsServer:
         finally:
             for sock in udp:
                 loop.remove_reader(sock)
+            for desk in (self._desk, self._tls_desk, self._quic_desk):
+                desk.close()
             for listener in listeners:
                 listener.close()
-            self._desk.close()
-            self._tls_desk.close()
+
+    async def _open_doors(
+        self, quic: Sequence[socket.socket], choose_certificate: "ChooseCertificate"
+    ) -> list[asyncio.BaseTransport]:
+        from meridian_dns.quic import QuicDoor  # 20 MB that a server without it does not need
+
+        loop, opened = asyncio.get_running_loop(), list[asyncio.BaseTransport]()
+        for sock in quic:
+            transport, _ = await loop.create_datagram_endpoint(
+                lambda: QuicDoor(self._quic_desk, choose_certificate), sock=sock.dup()
+            )
+            opened.append(transport)
+        return opened
 
     def _drain(self, sock: socket.socket) -> None:
         """Answers the datagrams that wait at a socket, up to a turn's worth."""
@@ -252,8 +287,8 @@ class DnsServer:
             log.exception("beginning a transfer failed")
             return _servfail(data)
 
-    def _respond_encrypted(self, data: bytes, source: str) -> bytes | Stream | None:
-        reply = self._respond_stream(data, source, TLS)
+    def _respond_encrypted(self, data: bytes, source: str, transport: Transport) -> bytes | Stream | None:
+        reply = self._respond_stream(data, source, transport)
         return padded(reply) if isinstance(reply, bytes) else reply
 
     def _begin_transfer(self, data: bytes, source: str, transport: Transport) -> bytes | Stream | None:

@@ -70,6 +70,7 @@ def _events(server: DnsServer, counters: Counters) -> Iterator[Series]:
         ("transfers_refused", "Zone transfers refused.", counters.transfers_refused),
         ("notifies_unanswered", "Secondaries that did not acknowledge a change.", server.notices_given_up),
         ("tcp_refused", "TCP connections refused because too many were open.", server.tcp_refused),
+        ("quic_refused", "QUIC connections refused because too many were open.", server.quic_refused),
     ):
         yield _counter(f"meridian_dns_{name}_total", help, value)
 

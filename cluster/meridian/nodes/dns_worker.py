@@ -7,6 +7,7 @@ does not validate is served by unsigned answers too. Never imports grpc.
 
 import asyncio
 import secrets
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from random import random
 
@@ -140,7 +141,7 @@ class DnsDuties:
         self._server.watcher = self._watcher if is_watched else None
         self._tls.replace(certificates)
         if self._tls_port and not certificates:
-            logs.log("warning", "DNS over TLS has no certificate: add one under certificates")
+            logs.log("warning", "DNS over TLS and QUIC has no certificate: add one under certificates")
         self._regions, self._steering, self._zones = document.regions, document.steering, document.zones
         # Once more, for keys that came while the document was compiled; nothing is done twice.
         signed = sign_zones(zones, self._zones, self._keys, self._signatures)
@@ -157,11 +158,18 @@ class DnsDuties:
                     await self._keyed.wait()
             except TimeoutError:
                 logs.log("error", "no keys for signed zones came; serving them unsigned until they do")
-        udp = [sock for (kind, _, _), sock in self._sockets.items() if kind == "udp"]
-        tcp = [sock for (kind, _, port), sock in self._sockets.items() if kind == "tcp" and port != self._tls_port]
-        tls = [sock for (kind, _, port), sock in self._sockets.items() if kind == "tcp" and port == self._tls_port]
+        udp, tcp = (self._bound_for(kind, encrypted=False) for kind in ("udp", "tcp"))
+        quic, tls = (self._bound_for(kind, encrypted=True) for kind in ("udp", "tcp"))
         logs.log("info", "dns serves", sockets=len(self._sockets))
-        await self._server.serve(udp, tcp, tls, self._tls.context_for(["dot"]) if tls else None)
+        context = self._tls.context_for(["dot"]) if tls else None
+        await self._server.serve(udp, tcp, tls, context, quic, self._tls.quic_certificate)
+
+    def _bound_for(self, wanted: str, *, encrypted: bool) -> list[socket.socket]:
+        return [
+            sock
+            for (kind, _, port), sock in self._sockets.items()
+            if kind == wanted and (port == self._tls_port) is encrypted
+        ]
 
     def on_state(self, frame: Frame) -> None:
         """Only the verdict, the zones' keys, the secrets of cookies and a trial concern DNS."""
