@@ -51,10 +51,11 @@ from meridian_dns.policy import (
     refusal,
 )
 from meridian_dns.records import CLASS_IN, IXFR, NXNAME, OPT, RRset
-from meridian_dns.responder import META_TYPES, Holdings, locate, tally_of
+from meridian_dns.responder import META_TYPES, Holdings, counted_type, locate
 from meridian_dns.securing import EXPLICIT_TYPES, secure
 from meridian_dns.signing import Signer
 from meridian_dns.steering import Order, Steer
+from meridian_dns.tally import Clerk, Tallies, Tally
 from meridian_dns.zone import Zone
 
 ENTRIES_MAX = 150_000  # questions; about 1 KB each with their answers
@@ -82,7 +83,7 @@ class _Wire:
     scoped: bool
     error: bytes
     """the option of an extended error, or nothing"""
-    tally: tuple[int, int]
+    tally: Tally
     fresh_until: float
     """in seconds since 1970: when its signatures give way to the next ones"""
 
@@ -127,7 +128,7 @@ class FastPath:
     def __init__(
         self,
         holdings: Holdings,
-        tallies: dict[tuple[int, int], int],
+        tallies: Tallies,
         payload_bytes: int,
         options: ServerOptions,
         *,
@@ -135,10 +136,11 @@ class FastPath:
         wires_max: int = WIRES_MAX,
         clients_max: int = CLIENTS_MAX,
     ) -> None:
-        """`tallies` counts answers by (type, rcode), missing keys are 0; `payload_bytes` is our largest datagram."""
+        """`tallies` count the answers; `payload_bytes` is our largest datagram."""
         self._entries_max, self._wires_max, self._clients_max = entries_max, wires_max, clients_max
         self.holdings = holdings
-        self._tallies = tallies
+        self.clerk = Clerk(tallies, holdings)
+        self.tally: Tally | None = None
         self._payload_bytes = payload_bytes
         self._opts = {flags: OPT_RECORD.pack(0, OPT, payload_bytes, 0, 0, flags, 0) for flags in (0, DO)}
         self._options = options
@@ -218,7 +220,8 @@ class FastPath:
         reply = data[:2] + wire.heads[head] + data[12:behind] + wire.body + opt
         if len(reply) > bytes_max:
             return None
-        self._tallies[wire.tally] += 1
+        tally = self.tally = wire.tally
+        tally.answers += 1
         return reply
 
     def _learn(self, key: bytes) -> _Entry | None:
@@ -232,7 +235,7 @@ class FastPath:
         if type_ in (OPT, IXFR):  # IXFR: a transfer is no question of the zone's data, see `transfer`
             return None
         question = Question(key[: at + 1], type_, class_)
-        counted, _ = tally_of(question, 0)
+        counted = counted_type(type_)
         if class_ != CLASS_IN or type_ in META_TYPES:
             return self._shaped((b"", counted, NOT_SUPPORTED.code, b""), question, None)
         zone = self.holdings.zones.find_for(question.name, type_)
@@ -315,7 +318,7 @@ class FastPath:
         flags = QR | (AA if answer.authoritative else 0) | answer.rcode
         heads = _heads(flags, answers, authorities, additionals)
         error = encode_error(answer.extended_error)
-        tally = tally_of(entry.question, answer.rcode)
+        tally = self.clerk.tally_of(entry.question, answer)
         wire = _Wire(heads, body, answer.scope > 0, error, tally, answer.fresh_until)
         if self._wires >= self._wires_max:
             self._forget()

@@ -10,7 +10,7 @@ from ipaddress import IPv6Address, ip_address
 
 from meridian_dns.geo import GeoData
 from meridian_dns.message import Query
-from meridian_dns.policy import INVALID_TYPE, NOT_AUTHORITATIVE, NOT_SUPPORTED, Answer, Client, Question, answer
+from meridian_dns.policy import INVALID_TYPE, NOT_AUTHORITATIVE, NOT_SUPPORTED, Answer, Client, answer
 from meridian_dns.records import ANY, CDNSKEY, CDS, CLASS_IN, DNSKEY, FORMERR, NOERROR, NOTIMP, NXNAME, REFUSED, TYPES
 from meridian_dns.securing import EXPLICIT_TYPES, secure, stripped
 from meridian_dns.view import Network, RegionView
@@ -68,6 +68,6 @@ def locate(geo: GeoData | None, source: str, subnet: Network | None) -> Client:
     return Client(shown, subnet, place.country, place.continent, place.prefix_length)
 
 
-def tally_of(question: Question | None, rcode: int) -> tuple[int, int]:
-    """Under which (type, rcode) an answer is counted."""
-    return (question.type if question is not None and question.type in COUNTED_TYPES else 0, rcode)
+def counted_type(type_: int) -> int:
+    """Under which type an answer is counted: its own, or 0."""
+    return type_ if type_ in COUNTED_TYPES else 0

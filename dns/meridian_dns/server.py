@@ -11,10 +11,11 @@ import random
 import socket
 import ssl
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
 
+from meridian_dns.desk import IDLE_SECONDS, Desk, Stream
 from meridian_dns.edns import CookieJar, ServerOptions
 from meridian_dns.fastpath import FastPath
 from meridian_dns.geo import GeoData
@@ -32,10 +33,11 @@ from meridian_dns.message import (
     serial_held,
 )
 from meridian_dns.notify import Notifier
+from meridian_dns.observing import QUIC, TCP, TLS, UDP, Counters, Sight, Transport, Watcher
 from meridian_dns.policy import Answer
 from meridian_dns.records import AXFR, FORMERR, IXFR, NOERROR, NOTAUTH, SERVFAIL
-from meridian_dns.responder import Holdings, decide, tally_of
-from meridian_dns.tcp import IDLE_SECONDS, Stream, TcpConnection, TcpDesk
+from meridian_dns.responder import Holdings, decide
+from meridian_dns.tcp import TcpConnection
 from meridian_dns.throttle import Judgement, Throttle
 from meridian_dns.tls import TlsDoor
 from meridian_dns.transfer import Transfers, brief, is_transfer, messages_of, permit, records_for
@@ -44,27 +46,15 @@ from meridian_dns.tsig import Checked, MalformedSignature, check
 from meridian_dns.view import RegionView
 from meridian_dns.zone import ZoneSet
 
+if TYPE_CHECKING:
+    from meridian_dns.quic import ChooseCertificate
+
 PAYLOAD_BYTES = 1232  # no fragments on any usual path (RFC 9715, DNS flag day 2020)
 DATAGRAM_BYTES_MAX = 4096  # a query is far shorter; what is longer is cut, and so answered FORMERR
 TRANSFERS_MAX = 20  # at once: each may hold a zone that has been replaced, and takes a message's time of each turn
 DATAGRAMS_PER_TURN = 64  # about 1 ms of the loop's time, so that TCP and the owner's swaps do not wait behind a flood
 
 log = logging.getLogger("meridian_dns")
-
-
-@dataclass(slots=True)
-class Counters:
-    """What the server did since it started. `answers` is by (type, rcode); type 0 is all types not counted alone."""
-
-    answers: dict[tuple[int, int], int] = field(default_factory=lambda: defaultdict(int))
-    full_path: int = 0
-    dropped: int = 0
-    errors: int = 0
-    truncated: int = 0
-    throttled: int = 0
-    unsent: int = 0
-    transfers: int = 0
-    transfers_refused: int = 0
 
 
 class DnsServer:
@@ -89,6 +79,7 @@ class DnsServer:
 
         `draw` and `clock` are chance and time, given from outside in tests; `wall_clock` is seconds since 1970."""
         self.counters = Counters()
+        self.watcher: Watcher | None = None
         self._throttle = throttle
         self._payload_bytes = payload_bytes
         self._draw = draw
@@ -99,9 +90,10 @@ class DnsServer:
         self._trial: Trial | None = None
         self.notifier = Notifier(clock, wall_clock)
         self._options = ServerOptions(server_id, cookies, idle_seconds)
-        self._fast = FastPath(Holdings(zones, view, geo), self.counters.answers, payload_bytes, self._options)
-        self._desk = TcpDesk(self._respond_stream, idle_seconds=idle_seconds)
-        self._tls_desk = TcpDesk(self._respond_encrypted, idle_seconds=idle_seconds)
+        self._fast = FastPath(Holdings(zones, view, geo), self.counters.tallies, payload_bytes, self._options)
+        self._desk = Desk(partial(self._respond_stream, transport=TCP), idle_seconds=idle_seconds)
+        self._tls_desk = Desk(partial(self._respond_encrypted, transport=TLS), idle_seconds=idle_seconds)
+        self._quic_desk = Desk(partial(self._respond_encrypted, transport=QUIC), idle_seconds=idle_seconds)
 
     @property
     def holdings(self) -> Holdings:
@@ -117,6 +109,16 @@ class DnsServer:
     def tcp_refused(self) -> int:
         """TCP connections that were closed at once because too many were open."""
         return self._desk.refused + self._tls_desk.refused
+
+    @property
+    def quic_connections(self) -> int:
+        """QUIC connections that are open now."""
+        return len(self._quic_desk.connections)
+
+    @property
+    def quic_refused(self) -> int:
+        """QUIC connections that were not let in because too many were open, or half open."""
+        return self._quic_desk.refused
 
     @property
     def transfers(self) -> Transfers:
@@ -151,7 +153,7 @@ class DnsServer:
             old.view if view is None else view,
             old.geo if geo is None else geo,
         )
-        self._fast = FastPath(holdings, self.counters.answers, self._payload_bytes, self._options)
+        self._fast = FastPath(holdings, self.counters.tallies, self._payload_bytes, self._options)
         if transfers is not None:
             self._transfers = transfers
             self.notifier.announce(transfers)
@@ -174,8 +176,9 @@ class DnsServer:
         """Replaces the rate limit over UDP; None: no limit."""
         self._throttle = throttle
 
-    def respond(self, data: bytes, source: str, *, datagram: bool) -> bytes | None:
+    def respond(self, data: bytes, source: str, transport: Transport = UDP) -> bytes | None:
         """The response to one message from `source` (a textual address), or None to stay silent. Never raises."""
+        datagram = transport.datagram
         try:
             if datagram and self._throttle is not None:
                 judgement = self._throttle.judge(source, self._clock())
@@ -183,8 +186,14 @@ class DnsServer:
                     self.counters.throttled += 1
                     return _slip(data) if judgement is Judgement.SLIP else None
             draw = self._draw()
+            watcher = self.watcher
+            began = watcher.begin() if watcher is not None else 0.0
             reply = self._fast.respond(data, source, draw, datagram=datagram)
             reply = reply or self._respond_in_full(data, source, draw, datagram=datagram)
+            if began and watcher is not None and reply is not None and self._fast.tally is not None:
+                seconds = watcher.end() - began
+                view = self._fast.holdings.view
+                watcher.take(Sight(data, reply, source, transport, self._fast.tally, view, seconds))
             if self._trial is not None and reply is not None:
                 self._trial.compare(data, source, draw, reply, self._draw())
             return reply
@@ -201,13 +210,16 @@ class DnsServer:
         tcp: Sequence[socket.socket],
         tls: Sequence[socket.socket] = (),
         tls_context: ssl.SSLContext | None = None,
+        quic: Sequence[socket.socket] = (),
+        choose_certificate: "ChooseCertificate | None" = None,
     ) -> None:
         """Serves bound sockets (TCP: listening or not yet) until cancelled. They stay the caller's, and stay open.
 
-        `tls` speak DNS over TLS (RFC 7858) under `tls_context`, which says "dot" by ALPN.
+        `tls` speak DNS over TLS (RFC 7858) under `tls_context`, which says "dot" by ALPN; `quic` (UDP) DNS over QUIC
+        under what `choose_certificate` gives for the host that a client names.
         """
         loop = asyncio.get_running_loop()
-        listeners: list[asyncio.Server] = []
+        listeners: list[asyncio.Server | asyncio.BaseTransport] = []
         try:
             async with asyncio.TaskGroup() as tasks:
                 for sock in tcp:
@@ -216,6 +228,9 @@ class DnsServer:
                 for sock in tls:
                     assert tls_context is not None
                     tasks.create_task(TlsDoor(self._tls_desk, tls_context, tasks).stand(sock))
+                if quic:
+                    assert choose_certificate is not None
+                    listeners += await self._open_doors(quic, choose_certificate)
                 for sock in udp:
                     sock.setblocking(False)
                     loop.add_reader(sock, self._drain, sock)
@@ -223,48 +238,64 @@ class DnsServer:
         finally:
             for sock in udp:
                 loop.remove_reader(sock)
+            for desk in (self._desk, self._tls_desk, self._quic_desk):
+                desk.close()
             for listener in listeners:
                 listener.close()
-            self._desk.close()
-            self._tls_desk.close()
+
+    async def _open_doors(
+        self, quic: Sequence[socket.socket], choose_certificate: "ChooseCertificate"
+    ) -> list[asyncio.BaseTransport]:
+        from meridian_dns.quic import QuicDoor  # 20 MB that a server without it does not need
+
+        loop, opened = asyncio.get_running_loop(), list[asyncio.BaseTransport]()
+        for sock in quic:
+            transport, _ = await loop.create_datagram_endpoint(
+                lambda: QuicDoor(self._quic_desk, choose_certificate), sock=sock.dup()
+            )
+            opened.append(transport)
+        return opened
 
     def _drain(self, sock: socket.socket) -> None:
         """Answers the datagrams that wait at a socket, up to a turn's worth."""
         receive, send, respond = sock.recvfrom, sock.sendto, self.respond
-        for _ in range(DATAGRAMS_PER_TURN):
+        for turn in range(DATAGRAMS_PER_TURN):
             try:
                 data, peer = receive(DATAGRAM_BYTES_MAX)
             except (BlockingIOError, InterruptedError):
+                self.counters.queries[UDP.name] += turn
                 return
             except OSError:
                 self.counters.unsent += 1  # the kernel reports here that an earlier response did not arrive
                 continue
-            reply = respond(data, peer[0], datagram=True)
+            reply = respond(data, peer[0])
             if reply is not None:
                 try:
                     send(reply, peer)
                 except OSError:  # a full send buffer, no route, port 0: the client asks again
                     self.counters.unsent += 1
+        self.counters.queries[UDP.name] += DATAGRAMS_PER_TURN
 
-    def _respond_stream(self, data: bytes, source: str) -> bytes | Stream | None:
+    def _respond_stream(self, data: bytes, source: str, transport: Transport) -> bytes | Stream | None:
+        self.counters.queries[transport.name] += 1
         if not is_transfer(data, AXFR, IXFR):
-            return self.respond(data, source, datagram=False)
+            return self.respond(data, source, transport)
         try:
-            return self._begin_transfer(data, source)
+            return self._begin_transfer(data, source, transport)
         except Exception:
             self.counters.errors += 1
             log.exception("beginning a transfer failed")
             return _servfail(data)
 
-    def _respond_encrypted(self, data: bytes, source: str) -> bytes | Stream | None:
-        reply = self._respond_stream(data, source)
+    def _respond_encrypted(self, data: bytes, source: str, transport: Transport) -> bytes | Stream | None:
+        reply = self._respond_stream(data, source, transport)
         return padded(reply) if isinstance(reply, bytes) else reply
 
-    def _begin_transfer(self, data: bytes, source: str) -> bytes | Stream | None:
+    def _begin_transfer(self, data: bytes, source: str, transport: Transport) -> bytes | Stream | None:
         """The first answer to a query that asks for a zone: its messages, or a refusal."""
         query = parse(data)
         if query is None or query.rcode != NOERROR or query.question is None:
-            return self.respond(data, source, datagram=False)
+            return self.respond(data, source, transport)
         checked, refusal = self._check_signature(data, query)
         key = checked.signer.key.name if checked is not None and checked.signer is not None else None
         found = refusal or permit(self._transfers, query, source, key)
@@ -327,7 +358,8 @@ class DnsServer:
         reply = encode(query, answer, bytes_max=bytes_max, payload_bytes=self._payload_bytes, given=given)
         if reply[2] & TC >> 8:
             self.counters.truncated += 1
-        self.counters.answers[tally_of(query.question, answer.rcode)] += 1
+        tally = self._fast.tally = self._fast.clerk.tally_of(query.question, answer)
+        tally.answers += 1
         return reply if checked is None else checked.sign(reply, self._wall_clock())
 
 

@@ -7,7 +7,7 @@ key twice, a mandatory key that is absent, `no-default-alpn` without `alpn`.
 import base64
 import binascii
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
@@ -58,11 +58,8 @@ def params_from_words(words: Iterable[Word]) -> bytes:
 
 def params_to_text(wire: bytes) -> str:
     """Writes parameters as words; `wire` is well formed."""
-    words, at = [], 0
-    while at < len(wire):
-        key, size = int.from_bytes(wire[at : at + 2], "big"), int.from_bytes(wire[at + 2 : at + 4], "big")
-        value = wire[at + 4 : at + 4 + size]
-        at += 4 + size
+    words = []
+    for key, value in _params_of(wire):
         if key == NO_DEFAULT_ALPN or (not value and key not in _KINDS):
             words.append(_name_of(key))
         else:
@@ -74,6 +71,24 @@ def service_params(alpn: Sequence[str], ipv4: Sequence[bytes], ipv6: Sequence[by
     """What a service made from live state says of itself: protocols and address hints, none left out but empty ones."""
     params = {ALPN: _lengths(name.encode() for name in alpn), IPV4HINT: b"".join(ipv4), IPV6HINT: b"".join(ipv6)}
     return params_wire({key: value for key, value in params.items() if value})
+
+
+def hints_of(rdata: bytes) -> Iterator[bytes]:
+    """The addresses that an SVCB or HTTPS record of ours gives as hints, packed."""
+    at = 2  # behind the priority stands the target's name
+    while rdata[at]:
+        at += rdata[at] + 1
+    for key, value in _params_of(rdata[at + 1 :]):
+        if key in (IPV4HINT, IPV6HINT):
+            yield from _cut(value, 4 if key == IPV4HINT else 16)
+
+
+def _params_of(wire: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at < len(wire):
+        key, size = int.from_bytes(wire[at : at + 2], "big"), int.from_bytes(wire[at + 2 : at + 4], "big")
+        yield key, wire[at + 4 : at + 4 + size]
+        at += 4 + size
 
 
 def _listed(value: bytes) -> list[bytes]:

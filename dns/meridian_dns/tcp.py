@@ -3,69 +3,23 @@
 Invariants: a connection holds at most one unfinished query and what one read brought, and at most 64 KiB of answers
 that the client has not taken: above that its queries wait, and so does a transfer, which is made message by message.
 One that completes no query and takes no message for the idle time is closed, so a slow sender and a client that reads
-nothing end alike. One client network has at most a quarter of the places, so that none keeps all others out. One turn
-of the loop answers a bounded number of queries, or makes one message of a transfer.
+nothing end alike. One turn of the loop answers a bounded number of queries, or makes one message of a transfer.
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Generator
 from typing import cast
 
+from meridian_dns.desk import Desk, Stream
 from meridian_dns.throttle import network_of
 
-CONNECTIONS_MAX = 512  # about 128 KiB each at worst: 64 MiB
-NETWORK_SHARE = 4  # a network has this part of the places (RFC 7766 section 6.2.2); a resolver needs a few
-IDLE_SECONDS = 10.0  # RFC 7766 section 6.2.3: "a few seconds"
 IN_FLIGHT_BYTES_MAX = 64 * 1024
 QUERIES_PER_TURN = 64  # under 2 ms of one loop's time, so that UDP does not wait
-
-Stream = Generator[bytes, None, None]
-Answerer = Callable[[bytes, str], bytes | Stream | None]
-
-
-class TcpDesk:
-    """All TCP connections of one server."""
-
-    def __init__(self, answerer: Answerer, *, idle_seconds: float, connections_max: int = CONNECTIONS_MAX) -> None:
-        """`answerer(query, source)` gives the response, many of them, or None to close the connection.
-
-        Many are a generator that is advanced while the client takes them, and closed if it leaves before."""
-        self.answerer = answerer
-        self.idle_seconds = idle_seconds
-        self.connections_max = connections_max
-        self.connections: set[TcpConnection] = set()
-        self._by_network: Counter[bytes] = Counter()
-        self.refused = 0
-
-    def admit(self, connection: "TcpConnection", network: bytes) -> bool:
-        """Gives a connection a place, if there is one for its network."""
-        network_max = max(1, self.connections_max // NETWORK_SHARE)
-        if len(self.connections) >= self.connections_max or self._by_network[network] >= network_max:
-            self.refused += 1
-            return False
-        self.connections.add(connection)
-        self._by_network[network] += 1
-        return True
-
-    def leave(self, connection: "TcpConnection", network: bytes) -> None:
-        """Frees the place of a connection, if it had one."""
-        if connection in self.connections:
-            self.connections.remove(connection)
-            self._by_network[network] -= 1
-            if not self._by_network[network]:
-                del self._by_network[network]
-
-    def close(self) -> None:
-        """Closes all connections; answers that were written are still sent."""
-        for connection in tuple(self.connections):
-            connection.close()
 
 
 class TcpConnection(asyncio.Protocol):
     """One client's connection."""
 
-    def __init__(self, desk: TcpDesk) -> None:
+    def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None

@@ -9,7 +9,8 @@ import logging
 import socket
 import ssl
 
-from meridian_dns.tcp import TcpConnection, TcpDesk
+from meridian_dns.desk import Desk
+from meridian_dns.tcp import TcpConnection
 
 HANDSHAKES_MAX = 128  # about 100 KB each, and 2 ms of processor time: a quarter of a second's work
 HANDSHAKE_SECONDS = 5.0  # three round trips on the slowest usual path
@@ -22,7 +23,7 @@ log = logging.getLogger("meridian_dns")
 class TlsDoor:
     """One desk's door: lets clients in whose handshake under `context` succeeds. Belongs to a running `tasks`."""
 
-    def __init__(self, desk: TcpDesk, context: ssl.SSLContext, tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, desk: Desk, context: ssl.SSLContext, tasks: asyncio.TaskGroup) -> None:
         self.handshakes = 0
         self._desk, self._context, self._tasks = desk, context, tasks
 

@@ -7,7 +7,6 @@ Invariant: nothing here raises, or changes what is answered.
 """
 
 import logging
-from collections import defaultdict
 from dataclasses import dataclass
 
 from meridian_dns.edns import ServerOptions
@@ -15,6 +14,7 @@ from meridian_dns.fastpath import FastPath
 from meridian_dns.message import AA, HEADER, STREAM_BYTES_MAX, TC, encode, parse
 from meridian_dns.records import IXFR, NOERROR
 from meridian_dns.responder import Holdings, decide
+from meridian_dns.tally import Tallies
 from meridian_dns.view import RegionView
 
 DRAWS = 2**32
@@ -67,7 +67,7 @@ class Trial:
                 log.exception("a candidate's zones failed on a query (failure %d)", compared.failed)
 
     def _take(self, holdings: Holdings) -> None:
-        self._fast = FastPath(holdings, defaultdict(int), self._payload_bytes, ServerOptions(b"", None, 0.0))
+        self._fast = FastPath(holdings, Tallies(), self._payload_bytes, ServerOptions(b"", None, 0.0))
 
     def _respond(self, data: bytes, source: str, draw: int) -> bytes | None:
         """The candidate's answer, whole, as over a stream; None for what is no question of a zone's data."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import uvloop
 
+from meridian_dns.quic import ChooseCertificate
 from meridian_dns.server import DnsServer
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
@@ -27,6 +28,7 @@ class Running:
     port: int
     loop: asyncio.AbstractEventLoop
     tls_port: int = 0
+    quic_port: int = 0
 
     def on_loop(self, action: Callable[[], object]) -> None:
         """Runs `action` on the server's loop and waits for it."""
@@ -47,11 +49,17 @@ def running(
     loop: str = "uvloop",
     hosts: tuple[str, ...] = ("127.0.0.1",),
     tls_context: ssl.SSLContext | None = None,
+    choose_certificate: ChooseCertificate | None = None,
 ) -> Iterator[Running]:
-    """Serves UDP and TCP on one free port at all `hosts`; the first is `Running.host`. With a context also TLS."""
+    """Serves UDP and TCP on one free port at all `hosts`; the first is `Running.host`. With a context also TLS, with
+    certificates also QUIC."""
     udp, tcp = _bind(hosts)
     tls = [socket.create_server((hosts[0], 0))] if tls_context is not None else []
     tls_port = tls[0].getsockname()[1] if tls else 0
+    quic = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM)] if choose_certificate is not None else []
+    for sock in quic:
+        sock.bind((hosts[0], 0))
+    quic_port = quic[0].getsockname()[1] if quic else 0
     ready = threading.Event()
     found: list[asyncio.AbstractEventLoop] = []
     tasks: list[asyncio.Task[None]] = []
@@ -64,7 +72,7 @@ def running(
         tasks.append(task)
         ready.set()
         with contextlib.suppress(asyncio.CancelledError):
-            await server.serve(udp, tcp, tls, tls_context)
+            await server.serve(udp, tcp, tls, tls_context, quic, choose_certificate)
 
     def run() -> None:
         try:
@@ -79,17 +87,17 @@ def running(
     try:
         assert ready.wait(10)
         assert not failures, failures
-        yield Running(server, hosts[0], udp[0].getsockname()[1], found[0], tls_port)
+        yield Running(server, hosts[0], udp[0].getsockname()[1], found[0], tls_port, quic_port)
     finally:
         with contextlib.suppress(RuntimeError, IndexError):
             found[0].call_soon_threadsafe(tasks[0].cancel)
         thread.join(10)
-        open_sockets = [sock for sock in (*udp, *tcp, *tls) if sock.fileno() >= 0]
+        open_sockets = [sock for sock in (*udp, *tcp, *tls, *quic) if sock.fileno() >= 0]
         for sock in open_sockets:
             sock.close()
     assert not thread.is_alive()
     assert not failures, failures
-    assert len(open_sockets) == 2 * len(hosts) + len(tls), "the sockets belong to the caller and stay open"
+    assert len(open_sockets) == 2 * len(hosts) + len(tls) + len(quic), "the sockets belong to the caller and stay open"
 
 
 def _bind(hosts: tuple[str, ...]) -> tuple[list[socket.socket], list[socket.socket]]:

@@ -16,6 +16,7 @@ import pytest
 from tests.dns.world import ORIGIN, make_view, make_zones
 
 from meridian_dns.edns import CookieJar
+from meridian_dns.observing import TCP, UDP, Transport
 from meridian_dns.server import DnsServer
 
 ECHOED = dns.flags.RD | dns.flags.CD  # of a query's flags; RFC 1035 section 4.1.1, RFC 4035 section 3.1.6
@@ -95,11 +96,11 @@ def wire_of(row: Row) -> bytes:
     return query.to_wire()
 
 
-@pytest.mark.parametrize("datagram", [True, False], ids=["udp", "tcp"])
+@pytest.mark.parametrize("transport", [UDP, TCP], ids=lambda transport: transport.name)
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_complies(row: Row, datagram: bool, server: DnsServer) -> None:
+def test_complies(row: Row, transport: Transport, server: DnsServer) -> None:
     data = wire_of(row)
-    wire = server.respond(data, "192.0.2.1", datagram=datagram)
+    wire = server.respond(data, "192.0.2.1", transport)
     assert wire is not None
     assert len(wire) <= max(512, row.payload_bytes)
     reply = dns.message.from_wire(wire)
@@ -124,8 +125,8 @@ def test_complies(row: Row, datagram: bool, server: DnsServer) -> None:
 def test_edns512tcp(payload_bytes: int, server: DnsServer) -> None:
     """What does not fit 512 bytes is truncated over UDP, with OPT, and whole over TCP."""
     query = dns.message.make_query(f"big.{ORIGIN}", "TXT", payload=payload_bytes)
-    by_udp = server.respond(query.to_wire(), "192.0.2.1", datagram=True)
-    by_tcp = server.respond(query.to_wire(), "192.0.2.1", datagram=False)
+    by_udp = server.respond(query.to_wire(), "192.0.2.1")
+    by_tcp = server.respond(query.to_wire(), "192.0.2.1", TCP)
     assert by_udp is not None and by_tcp is not None
     assert len(by_udp) <= 512
     short, whole = dns.message.from_wire(by_udp), dns.message.from_wire(by_tcp)

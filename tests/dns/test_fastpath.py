@@ -2,7 +2,6 @@
 
 import random
 import struct
-from collections import defaultdict
 from dataclasses import dataclass, replace
 
 import pytest
@@ -20,6 +19,7 @@ from meridian_dns.names import name_from_text
 from meridian_dns.records import FORMERR
 from meridian_dns.responder import Holdings, decide
 from meridian_dns.signing import REFRESH_SECONDS, Denial, Signer
+from meridian_dns.tally import Tallies
 from meridian_dns.view import RegionView
 
 NAMES = [
@@ -100,8 +100,8 @@ class World:
     @classmethod
     def of(cls, view: RegionView, geo: GeoData, signer: Signer | None = None) -> "World":
         holdings = Holdings(make_zones(signer), view, geo)
-        cramped = FastPath(holdings, defaultdict(int), 1232, OPTIONS_GIVEN, entries_max=2, wires_max=2, clients_max=2)
-        return cls(holdings, FastPath(holdings, defaultdict(int), 1232, OPTIONS_GIVEN), cramped)
+        cramped = FastPath(holdings, Tallies(), 1232, OPTIONS_GIVEN, entries_max=2, wires_max=2, clients_max=2)
+        return cls(holdings, FastPath(holdings, Tallies(), 1232, OPTIONS_GIVEN), cramped)
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +146,11 @@ def test_equals_the_full_path(data: bytes, source: str, draw: int, datagram: boo
         for fast in (world.roomy, world.cramped):
             got = fast.respond(data, source, draw, datagram=datagram)
             assert got is None or got == expected
+            if got is not None:
+                query = parse(data)
+                assert query is not None
+                tallied = fast.clerk.tally_of(query.question, decide(query, world.holdings, source, draw))
+                assert fast.tally is tallied, "both paths count alike"
 
 
 @pytest.mark.parametrize("type_", [1, 28])
@@ -178,7 +183,7 @@ def ask(name: bytes, type_: int = 1, class_: int = 1) -> bytes:
     "below", ["gw.example.com", "wild.gw.example.com", "wildgeo.gw.example.com", "example.net", ""]
 )
 def test_random_names_are_answered_and_only_their_shapes_are_kept(below: str, worlds: list[World]) -> None:
-    fast = FastPath(worlds[0].holdings, defaultdict(int), 1232, OPTIONS_GIVEN)
+    fast = FastPath(worlds[0].holdings, Tallies(), 1232, OPTIONS_GIVEN)
     chance = random.Random(1)
     for index in range(300):
         label = f"x{chance.randrange(10**9):09d}{'y' * (index % 3)}"
@@ -190,7 +195,7 @@ def test_random_names_are_answered_and_only_their_shapes_are_kept(below: str, wo
 
 
 def test_random_types_and_classes_are_answered_and_not_kept(worlds: list[World]) -> None:
-    fast = FastPath(worlds[0].holdings, defaultdict(int), 1232, OPTIONS_GIVEN)
+    fast = FastPath(worlds[0].holdings, Tallies(), 1232, OPTIONS_GIVEN)
     for name in ("shop.gw.example.com", "x.wild.gw.example.com", "missing.gw.example.com"):
         for type_ in (*range(1000, 1300), 250, 252):
             for class_ in (1, type_):
@@ -202,7 +207,7 @@ def test_random_types_and_classes_are_answered_and_not_kept(worlds: list[World])
 
 
 def test_what_is_left_to_the_full_path(worlds: list[World]) -> None:
-    fast = FastPath(worlds[0].holdings, defaultdict(int), 1232, OPTIONS_GIVEN)
+    fast = FastPath(worlds[0].holdings, Tallies(), 1232, OPTIONS_GIVEN)
     for name in ("host.sub.gw.example.com", "hostmaster.gw.example.com", "a.wildloop.gw.example.com"):
         assert fast.respond(ask(name_from_text(name)), "192.0.2.1", 0, datagram=True) is None
     assert fast.respond(ask(name_from_text("gw.example.com"), 251), "192.0.2.1", 0, datagram=True) is None  # IXFR
@@ -211,7 +216,7 @@ def test_what_is_left_to_the_full_path(worlds: list[World]) -> None:
 def test_clients_of_one_order_keep_their_own_scopes(worlds: list[World]) -> None:
     """The IPv6 client's place is unknown whatever its address, so its scope is 0; the IPv4 client's is not."""
     world = worlds[1]
-    fast = FastPath(world.holdings, defaultdict(int), 1232, OPTIONS_GIVEN)
+    fast = FastPath(world.holdings, Tallies(), 1232, OPTIONS_GIVEN)
     for subnet in (SUBNETS[4], SUBNETS[3]):
         options = struct.pack("!HH", 8, len(subnet)) + subnet
         data = struct.pack("!6H", 9, 0, 1, 0, 0, 1) + name_from_text("shop.gw.example.com") + b"\0\1\0\1"
@@ -225,7 +230,7 @@ def test_signed_answers_are_kept_and_renewed() -> None:
     clock = Clock()
     signer = make_signer(clock=clock)
     holdings = Holdings(make_zones(signer), make_view(), None)
-    fast = FastPath(holdings, defaultdict(int), 1232, OPTIONS_GIVEN)
+    fast = FastPath(holdings, Tallies(), 1232, OPTIONS_GIVEN)
     opt = b"\0\0\x29\x04\xd0\0\0\x80\0\0\0"
     data = struct.pack("!6H", 9, 0, 1, 0, 0, 1) + name_from_text("fixed.gw.example.com") + b"\0\1\0\1" + opt
     seen = set()

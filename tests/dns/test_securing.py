@@ -16,6 +16,7 @@ from tests.scale import TIMES
 
 from meridian_dns.message import encode, parse
 from meridian_dns.names import name_from_text, order_key
+from meridian_dns.observing import TCP
 from meridian_dns.responder import Holdings, decide
 from meridian_dns.securing import sign_whole
 from meridian_dns.server import DnsServer
@@ -54,7 +55,7 @@ def server_of(zone: Zone, *others: Zone) -> DnsServer:
 def ask(server: DnsServer, name: str, type_: str, *, do: bool = True, flags: int = 0) -> bytes:
     query = dns.message.make_query(name, type_, want_dnssec=do, payload=4096)
     query.ednsflags |= flags
-    reply = server.respond(query.to_wire(), "192.0.2.1", datagram=False)
+    reply = server.respond(query.to_wire(), "192.0.2.1", TCP)
     assert reply is not None
     return reply
 
@@ -95,7 +96,7 @@ def test_without_do_nothing_changes(denial: Denial) -> None:
             continue
         for edns in (True, False):
             query = dns.message.make_query(f"{name}{ORIGIN}.", type_, use_edns=edns, id=7).to_wire()
-            replies = [server_of(zone).respond(query, "192.0.2.1", datagram=True) for zone in (signed, plain)]
+            replies = [server_of(zone).respond(query, "192.0.2.1") for zone in (signed, plain)]
             assert replies[0] == replies[1], (name, type_)
 
 
@@ -175,13 +176,13 @@ def test_what_does_not_fit_says_so_and_comes_whole_by_tcp() -> None:
     zone = make_signed_zone()
     server = server_of(zone)
     query = dns.message.make_query(f"missing.{ORIGIN}.", "A", want_dnssec=True, payload=512).to_wire()
-    small = server.respond(query, "192.0.2.1", datagram=True)
+    small = server.respond(query, "192.0.2.1")
     assert small is not None and len(small) <= 512
     assert dns.message.from_wire(small).flags & dns.flags.TC or Validator(zone).check(small, f"missing.{ORIGIN}.", "A")
     keys = dns.message.make_query(f"{ORIGIN}.", "NS", want_dnssec=True, payload=512).to_wire()
-    cut = server.respond(keys, "192.0.2.1", datagram=True)
+    cut = server.respond(keys, "192.0.2.1")
     assert cut is not None and len(cut) <= 512
-    whole = server.respond(keys, "192.0.2.1", datagram=False)
+    whole = server.respond(keys, "192.0.2.1", TCP)
     assert whole is not None and len(whole) > 512
     assert Validator(zone).check(whole, f"{ORIGIN}.", "NS") == "secure"
 

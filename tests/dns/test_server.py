@@ -318,7 +318,9 @@ def test_counters(here: Running) -> None:
     ask(here, "big", "TXT", use_edns=-1)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.sendto(b"garbage", (here.host, here.port))
-    ask(here, "shop")
+    ask(here, "shop", tcp=True)
+    here.on_loop(lambda: None)  # messages are counted when their turn is over
     counters = here.server.counters
     assert counters.answers == {(1, 0): 3, (16, 3): 1, (0, 0): 1, (16, 0): 1}
     assert (counters.dropped, counters.truncated, counters.errors) == (1, 1, 0)
+    assert counters.queries == {"udp": 6, "tcp": 1}

@@ -11,8 +11,9 @@ import pytest
 from tests.dns.running import Running, running
 from tests.dns.world import make_view, make_zones
 
+from meridian_dns.desk import CONNECTIONS_MAX, NETWORK_SHARE
 from meridian_dns.server import DnsServer
-from meridian_dns.tcp import CONNECTIONS_MAX, IN_FLIGHT_BYTES_MAX, NETWORK_SHARE
+from meridian_dns.tcp import IN_FLIGHT_BYTES_MAX
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])

@@ -85,7 +85,7 @@ def test_an_answer_that_would_fit_without_its_signature_is_truncated() -> None:
         query = dns.message.make_query("long.example.com", "TXT", use_edns=0, payload=512)
         if signed:
             query.use_tsig(theirs())
-        reply = server.respond(query.to_wire(), "192.0.2.1", datagram=True)
+        reply = server.respond(query.to_wire(), "192.0.2.1")
         assert reply is not None and len(reply) <= 512
         assert bool(reply[2] & 2) is signed and bool(find_signature(reply)) is signed
 
@@ -128,7 +128,7 @@ def test_a_truncated_signature_is_told_so() -> None:
 def test_clients_are_told_by_notauth(secret: bytes, shift: int, error: int) -> None:
     server = DnsServer(make_zones(), make_view(), None, wall_clock=lambda: time.time_ns() / 1e9 + shift)
     server.swap(transfers=Transfers({}, {key().name: key()}))
-    reply = server.respond(signed_query(secret=secret), "192.0.2.1", datagram=True)
+    reply = server.respond(signed_query(secret=secret), "192.0.2.1")
     assert reply is not None and reply[3] & 0xF == dns.rcode.NOTAUTH
     at = find_signature(reply)
     assert at is not None
@@ -146,7 +146,7 @@ def test_a_signature_that_is_not_last_or_malformed_is_a_format_error() -> None:
     record = query[len(first) :]
     twice = query[:11] + b"\2" + query[12:] + record
     for data in (twice, query.replace(b"\x0bhmac-sha256", b"\xcbhmac-sha256")):
-        reply = server.respond(data, "192.0.2.1", datagram=True)
+        reply = server.respond(data, "192.0.2.1")
         assert reply is not None and reply[3] & 0xF == dns.rcode.FORMERR
 
 

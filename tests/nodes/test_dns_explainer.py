@@ -37,7 +37,7 @@ async def test_a_server_of_the_same_state_answers_so(verdict) -> None:  # type: 
     view = build_view(document.regions, verdict, own)
     server = DnsServer(build_zones(document.zones, 3, {}), view, None, draw=lambda: 0)
     question = name_from_text("shop.gw.example.com") + b"\0\1\0\1"
-    reply = server.respond(HEADER.pack(1, 0, 1, 0, 0, 0) + question, "203.0.113.9", datagram=True)
+    reply = server.respond(HEADER.pack(1, 0, 1, 0, 0, 0) + question, "203.0.113.9")
     assert reply is not None
     addresses = [bytes(map(int, record.value.split("."))) for record in found.records if record.type == "A"]
     assert reply[3] & 0xF == {"NOERROR": 0, "SERVFAIL": 2}[found.rcode]

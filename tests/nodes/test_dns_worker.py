@@ -91,6 +91,23 @@ async def test_a_cookie_is_known_to_another_worker_and_over_a_change_of_the_secr
         assert await ask(second_port, given) == (False, b""), "its secret is gone"
 
 
+async def test_queries_are_logged_and_traced_while_the_document_says_so(capfd: pytest.CaptureFixture[str]) -> None:
+    all_of_them = {"sample_ratio": 1.0}
+    frames: list[Frame] = []
+    async with serving({"log": all_of_them, "trace": all_of_them}) as (duties, port):
+        query = dns.message.make_query("www.gw.example.com", "A")
+        await dns.asyncquery.udp(query, HOST, timeout=5, port=port)
+        duties.tick(frames.append)
+        duties.compile(config(2))()
+        await dns.asyncquery.udp(query, HOST, timeout=5, port=port)
+        duties.tick(frames.append)
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    (logged,) = (line for line in lines if line.get("log") == "dns")
+    ((span,),) = (frame.spans.spans for frame in frames)
+    assert (logged["name"], logged["zone"]) == ("www.gw.example.com", "gw.example.com")
+    assert span.attributes["dns.question.name"] == "www.gw.example.com" and span.trace_id.hex() == logged["trace_id"]
+
+
 @contextlib.asynccontextmanager
 async def serving(settings: dict[str, object]) -> AsyncIterator[tuple[DnsDuties, int]]:
     """Duties that serve the zone over UDP, and on which port."""
@@ -115,7 +132,7 @@ async def test_a_candidate_answers_a_share_of_the_questions_beside_what_is_in_fo
 
     def ask() -> bool:
         query = dns.message.make_query("www.gw.example.com", "A")
-        reply = duties._server.respond(query.to_wire(), HOST, datagram=True)
+        reply = duties._server.respond(query.to_wire(), HOST)
         assert reply is not None
         return bool(dns.message.from_wire(reply).answer)
 

@@ -71,5 +71,5 @@ def test_dns_has_a_port_for_tls_only_beside_its_own() -> None:
         return [(wanted.kind, wanted.port) for wanted in sockets_of_dns(settings)]
 
     assert ports() == [("tcp", 53), ("udp", 53)]
-    assert ports(dns_tls_port=853) == [("tcp", 53), ("udp", 53), ("tcp", 853)]
+    assert ports(dns_tls_port=853) == [("tcp", 53), ("udp", 53), ("tcp", 853), ("udp", 853)]
     assert ports(dns_port=0, dns_tls_port=853) == []

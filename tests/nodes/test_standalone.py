@@ -108,6 +108,11 @@ async def test_all_protocols_and_traces(site: Site) -> None:
                 server_hostname="shop.example.com",
             )  # fmt: skip
             assert (await asyncio.to_thread(ask)).answer, "DNS over TLS, under the same certificate"
+            answer = await dns.asyncquery.quic(
+                query, "127.0.0.1", port=port, timeout=5, verify=str(site.folder / "ca.pem"),
+                server_hostname="shop.example.com",
+            )  # fmt: skip
+            assert answer.answer, "and DNS over QUIC, on the same port"
             await asyncio.to_thread(receiver.wait_for, lambda spans: len(spans) >= 6, within_seconds=10)
             check_spans(receiver.spans, exchanges=3)
 

@@ -15,6 +15,7 @@ from meridian.core.keyrolls import Exit, Gone, Phase, Role, Roll, Seen, Wanted, 
 from meridian.nodes.dns_state import build_zones, zone_ttls
 from meridian.nodes.zone_keys import keys_status, wishes_of, zone_id, zone_keys_frame
 from meridian.nodes.zone_signing import key_sets_from, sign_zones
+from meridian_dns.observing import TCP
 from meridian_dns.server import DnsServer
 from meridian_dns.signing import Denial, Signatures, generate_der
 from meridian_dns.zone import ZoneSet
@@ -65,9 +66,8 @@ class Story:
         now = self.clock.now
         for name, type_ in ASKED:
             reply = self.server.respond(
-                dns.message.make_query(name, type_, want_dnssec=True, payload=4096).to_wire(), "192.0.2.9",
-                datagram=False,
-            )  # fmt: skip
+                dns.message.make_query(name, type_, want_dnssec=True, payload=4096).to_wire(), "192.0.2.9", TCP
+            )
             assert reply is not None
             self.answers.append((now + 7200, reply, name, type_))
             if type_ == "DNSKEY":

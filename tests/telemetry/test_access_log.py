@@ -7,15 +7,8 @@ import time
 import msgspec
 import pytest
 
-from meridian.telemetry.access_log import (
-    FLUSH_BYTES,
-    KEPT_BYTES_MAX,
-    PATH_CHARACTERS_MAX,
-    AccessLog,
-    AccessRecord,
-    path_of,
-    write_without_waiting,
-)
+from meridian.telemetry.access_log import PATH_CHARACTERS_MAX, AccessLog, AccessRecord, path_of
+from meridian.telemetry.line_log import FLUSH_BYTES, KEPT_BYTES_MAX, write_without_waiting
 
 
 def make_record(status: int = 200, tries: int = 1, path: str = "/api/products") -> AccessRecord:

@@ -37,7 +37,8 @@ ARROWS: dict[str, set[str]] = {
 
 # Library (by its import name) -> rooms that may import it. More than one room needs a reason.
 HOMES: dict[str, set[str]] = {
-    "aioquic": {"wire", "gateway", "chaosmeridian"},  # the codec, its listener (quic.py), and the load's own client
+    # The codec, its listener (quic.py), the load's own client; and DNS over QUIC (quic.py), which stands without HTTP.
+    "aioquic": {"wire", "gateway", "chaosmeridian", "meridian_dns"},
     "chaoslib": {"chaosmeridian"},
     "cryptography": {"cli", "control", "gateway", "meridian_dns", "nodes", "pki", "wire"},  # primitives of many trades
     "dns": {"chaosmeridian"},  # dnspython: a client independent of our own server

@@ -208,10 +208,23 @@ class AnswerLimit(Word):
     slip: int = Field(default=2, ge=0, le=10, description="over the limit, one of so many says ask by TCP; 0: none")
 
 
+class QuerySample(Word):
+    """Some of the queries that were answered, by chance."""
+
+    sample_ratio: float = Field(gt=0, le=1, description="of the queries")
+    per_second_max: int = Field(
+        default=100, ge=1, le=10_000, description="on each DNS server, so that a flood of queries floods nothing else"
+    )
+
+
 class Dns(Word):
-    """How the DNS servers treat their clients."""
+    """How the DNS servers treat their clients, and what they tell of them."""
 
     limit: AnswerLimit | None = Field(default=None, description="no limit if absent")
+    log: QuerySample | None = Field(default=None, description="of these a line of JSON is logged; none if absent")
+    trace: QuerySample | None = Field(
+        default=None, description="of these a span goes to `tracing.otlp_endpoint`; none if absent"
+    )
 
 
 class Steering(Word):

@@ -7,7 +7,9 @@ does not validate is served by unsigned answers too. Never imports grpc.
 
 import asyncio
 import secrets
+import socket
 from collections.abc import Callable, Mapping, Sequence
+from random import random
 
 from meridian.control.messages import verdict_from_proto
 from meridian.core import dns_words, model
@@ -18,15 +20,18 @@ from meridian.gateway.tls import CertificateError, TlsContexts
 from meridian.nodes import clock, logs
 from meridian.nodes.child import Birth, run_child
 from meridian.nodes.compiling import Unfit, read_document
+from meridian.nodes.dns_metrics import series_of
 from meridian.nodes.dns_state import build_throttle, build_transfers, build_view, build_zones, doubt_ends
+from meridian.nodes.dns_watching import DnsWatcher
+from meridian.nodes.reports import spans_to_proto
 from meridian.nodes.settings import Settings
 from meridian.nodes.trials import arms_to_proto
 from meridian.nodes.worker import BoundSockets, run_worker
 from meridian.nodes.zone_signing import key_sets_from, sign_zones
+from meridian.telemetry.line_log import LineLog, write_without_waiting
 from meridian.telemetry.metrics import IN_FORCE, MERGED, Series
 from meridian_dns.edns import CookieJar
 from meridian_dns.geo import GeoData, GeoError
-from meridian_dns.records import RCODE_NAMES, TYPE_NAMES
 from meridian_dns.server import DnsServer
 from meridian_dns.signing import KeySet, KeyUnfit, Signatures
 from meridian_dns.transfer import Transfers
@@ -61,6 +66,7 @@ class DnsDuties:
             server_id=settings.name.encode(),
             cookies=self._cookies,
         )
+        self._watcher = DnsWatcher(LineLog(write_without_waiting(2)), random)
         self._limit: dns_words.AnswerLimit | None = None
         self._tls_port = settings.dns_tls_port
         self._tls = TlsContexts(())
@@ -131,9 +137,11 @@ class DnsDuties:
         if document.dns.limit != self._limit:  # the same limit goes on: its clients get no fresh burst
             self._limit = document.dns.limit
             self._server.limit(build_throttle(self._limit))
+        is_watched = self._watcher.watch(document.dns.log, document.dns.trace)
+        self._server.watcher = self._watcher if is_watched else None
         self._tls.replace(certificates)
         if self._tls_port and not certificates:
-            logs.log("warning", "DNS over TLS has no certificate: add one under certificates")
+            logs.log("warning", "DNS over TLS and QUIC has no certificate: add one under certificates")
         self._regions, self._steering, self._zones = document.regions, document.steering, document.zones
         # Once more, for keys that came while the document was compiled; nothing is done twice.
         signed = sign_zones(zones, self._zones, self._keys, self._signatures)
@@ -150,11 +158,18 @@ class DnsDuties:
                     await self._keyed.wait()
             except TimeoutError:
                 logs.log("error", "no keys for signed zones came; serving them unsigned until they do")
-        udp = [sock for (kind, _, _), sock in self._sockets.items() if kind == "udp"]
-        tcp = [sock for (kind, _, port), sock in self._sockets.items() if kind == "tcp" and port != self._tls_port]
-        tls = [sock for (kind, _, port), sock in self._sockets.items() if kind == "tcp" and port == self._tls_port]
+        udp, tcp = (self._bound_for(kind, encrypted=False) for kind in ("udp", "tcp"))
+        quic, tls = (self._bound_for(kind, encrypted=True) for kind in ("udp", "tcp"))
         logs.log("info", "dns serves", sockets=len(self._sockets))
-        await self._server.serve(udp, tcp, tls, self._tls.context_for(["dot"]) if tls else None)
+        context = self._tls.context_for(["dot"]) if tls else None
+        await self._server.serve(udp, tcp, tls, context, quic, self._tls.quic_certificate)
+
+    def _bound_for(self, wanted: str, *, encrypted: bool) -> list[socket.socket]:
+        return [
+            sock
+            for (kind, _, port), sock in self._sockets.items()
+            if kind == wanted and (port == self._tls_port) is encrypted
+        ]
 
     def on_state(self, frame: Frame) -> None:
         """Only the verdict, the zones' keys, the secrets of cookies and a trial concern DNS."""
@@ -215,11 +230,13 @@ class DnsDuties:
         """Nothing: a server that leaves answers to the end, with what the verdict says, itself left out."""
 
     def tick(self, send: Callable[[Frame], None]) -> None:
-        """Ends a doubt whose time is over; what a trial has compared goes out."""
+        """Ends a doubt whose time is over; what a trial compared and what was seen of queries goes out."""
         if self._doubt_ends is not None and clock.now() >= self._doubt_ends:
             self._look_again()
         if (trial := self._server.trial) is not None:
             send(arms_to_proto(self._tried, Arms(self._trial.share, {}, {}, {QUESTIONS: sample_of(trial.compared)})))
+        if spans := self._watcher.flush():
+            send(spans_to_proto(spans))
 
     def series(self) -> Sequence[Series]:
         """The server's counters, and the verdict that it answers by."""
@@ -228,7 +245,7 @@ class DnsDuties:
         gauges = [Series(f"meridian_verdict_{name}", "gauge", help, {}, float(value)) for name, help, value in verdict]
         help = "Signatures made; those that are asked for again are kept."
         made = Series("meridian_dns_signatures_total", "counter", help, {}, float(self._signatures.made))
-        return [*series_of(self._server), made, *gauges]
+        return [*series_of(self._server), *self._watcher.series(), made, *gauges]
 
     async def close(self, grace_seconds: float) -> None:
         """Nothing is under way for long; a resolver that finds nobody here asks another server."""
@@ -253,34 +270,6 @@ def sample_of(compared: Compared) -> Sample:
         Tally(asked, unrouted=compared.unanswered_in_force),
         Tally(asked, failed=compared.failed, unrouted=compared.unanswered),
     )
-
-
-def series_of(server: DnsServer) -> Sequence[Series]:
-    """The server's counters as metrics."""
-    counters = server.counters
-    found = [
-        Series(
-            "meridian_dns_answers_total",
-            "counter",
-            "Answers by type and code.",
-            {"type": TYPE_NAMES.get(type_, "other"), "rcode": RCODE_NAMES.get(rcode, str(rcode))},
-            float(count),
-        )
-        for (type_, rcode), count in sorted(counters.answers.items())
-    ]
-    for name, help, value in (
-        ("dropped", "Datagrams that were no questions.", counters.dropped),
-        ("errors", "Questions that failed inside (SERVFAIL).", counters.errors),
-        ("truncated", "Answers that did not fit a datagram.", counters.truncated),
-        ("throttled", "Questions not answered because their network asks too often.", counters.throttled),
-        ("unsent", "Answers that the kernel did not take.", counters.unsent),
-        ("transfers", "Zone transfers begun.", counters.transfers),
-        ("transfers_refused", "Zone transfers refused.", counters.transfers_refused),
-        ("notifies_unanswered", "Secondaries that did not acknowledge a change.", server.notices_given_up),
-        ("tcp_refused", "TCP connections refused because too many were open.", server.tcp_refused),
-    ):
-        found.append(Series(f"meridian_dns_{name}_total", "counter", help, {}, float(value)))
-    return found
 
 
 def main(birth: Birth) -> int:

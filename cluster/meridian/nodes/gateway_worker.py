@@ -35,7 +35,8 @@ from meridian.nodes.sockets import sockets_of_listener
 from meridian.nodes.spending import Postbox, portion_of, told_from_proto
 from meridian.nodes.trials import arms_to_proto
 from meridian.nodes.worker import BoundSockets, run_worker
-from meridian.telemetry.access_log import AccessLog, AccessRecord, path_of, write_without_waiting
+from meridian.telemetry.access_log import AccessLog, AccessRecord, path_of
+from meridian.telemetry.line_log import write_without_waiting
 from meridian.telemetry.metrics import Metrics, Series
 from meridian.telemetry.spans import SpanRecord
 from meridian_proto.v1.channel_pb2 import Config, Frame

@@ -119,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     flag("--advertise", type=_words, metavar="IP,...", help="what DNS answers for this node (default: --address)")
     flag("--workers", type=int, default=max(1, os.cpu_count() or 1), help="gateway workers (default: one per core)")
     flag("--dns-port", type=int, help="0: no DNS server")
-    flag("--dns-tls-port", type=int, help="DNS over TLS, usually 853 (default 0: none)")
+    flag("--dns-tls-port", type=int, help="DNS over TLS (TCP) and over QUIC (UDP), usually 853 (default 0: none)")
     flag("--admin-host"), flag("--admin-port", type=int), flag("--peer-port", type=int)
     flag("--peer-ca"), flag("--peer-cert"), flag("--peer-key")
     flag("--state", metavar="DIR"), flag("--cluster-key-file"), flag("--token-file"), flag("--geo-file")
@@ -188,7 +188,9 @@ def _check(settings: Settings) -> None:
     if settings.dns_tls_port and settings.dns_tls_port == settings.dns_port:
         raise SettingsError(f"--dns-tls-port {settings.dns_tls_port}: must not be --dns-port")
     if settings.dns_tls_port and not settings.dns_port:
-        raise SettingsError("--dns-tls-port without --dns-port: DNS over TLS stands beside the other, not alone")
+        raise SettingsError(
+            "--dns-tls-port without --dns-port: DNS over TLS and QUIC stands beside the other, not alone"
+        )
     for file_flag in (
         "etcd_ca", "etcd_cert", "etcd_key", "etcd_password_file", "peer_ca", "peer_cert", "peer_key",
         "cluster_key_file", "token_file", "geo_file",

@@ -91,11 +91,11 @@ def sockets_of_listener(listener: "Listener", settings: Settings) -> list[Wanted
 
 
 def sockets_of_dns(settings: Settings) -> list[Wanted]:
-    """TCP and UDP on the address that this node binds, and TCP for DNS over TLS; none without a port."""
+    """TCP and UDP on the address that this node binds, and both for DNS over TLS and over QUIC; none without a port."""
     host = settings.address or "0.0.0.0"
     found = [Wanted("dns", kind, host, settings.dns_port, "--dns-port") for kind in ("tcp", "udp")]
     if settings.dns_tls_port:
-        found.append(Wanted("dns", "tcp", host, settings.dns_tls_port, "--dns-tls-port"))
+        found += [Wanted("dns", kind, host, settings.dns_tls_port, "--dns-tls-port") for kind in ("tcp", "udp")]
     return found if settings.dns_port else []
 
 

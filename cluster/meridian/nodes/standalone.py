@@ -266,7 +266,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="meridian serve", allow_abbrev=False)
     parser.add_argument("file", type=Path)
     parser.add_argument("--dns-port", type=int, default=5300, help="0: no DNS server")
-    parser.add_argument("--dns-tls-port", type=int, default=0, help="DNS over TLS; 0: none")
+    parser.add_argument("--dns-tls-port", type=int, default=0, help="DNS over TLS and over QUIC; 0: none")
     parser.add_argument("--admin-port", type=int, default=9900)
     parser.add_argument("--advertise", default="127.0.0.1", metavar="IP", help="what DNS answers for this node")
     parser.add_argument("--region", help="of this node (default: the first of the document)")

@@ -27,6 +27,9 @@ NETWORK_PEER_PORT: Final = "network.peer.port"  # int
 NETWORK_PROTOCOL_VERSION: Final = "network.protocol.version"  # "1.1", "2", "3"
 ERROR_TYPE: Final = "error.type"  # a status code as text, or the name of a failure: few values
 
+DNS_QUESTION_NAME: Final = "dns.question.name"
+NETWORK_TRANSPORT: Final = "network.transport"
+
 MERIDIAN_NODE: Final = "meridian.node"  # of the resource
 MERIDIAN_REGION: Final = "meridian.region"  # of the resource
 MERIDIAN_WORKER: Final = "meridian.worker"  # int
@@ -39,6 +42,11 @@ MERIDIAN_TRIES: Final = "meridian.tries"  # int
 MERIDIAN_CONFIG_VERSION: Final = "meridian.config.version"  # int
 MERIDIAN_VERDICT_VERSION: Final = "meridian.verdict.version"  # int
 MERIDIAN_VERDICT_FALLBACK: Final = "meridian.verdict.fallback"  # int; 0: the verdict is as its leader wrote it
+MERIDIAN_DNS_TYPE: Final = "meridian.dns.question.type"
+MERIDIAN_DNS_RCODE: Final = "meridian.dns.response.code"
+MERIDIAN_DNS_ERROR: Final = "meridian.dns.extended_error"  # int, RFC 8914
+MERIDIAN_DNS_ZONE: Final = "meridian.dns.zone"
+MERIDIAN_DNS_REGIONS: Final = "meridian.dns.regions"  # whose addresses are answered, in order, with commas between
 
 
 class Kind(IntEnum):
