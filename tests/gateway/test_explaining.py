@@ -16,6 +16,12 @@ ROUTES: list[dict[str, Any]] = [
      "upstream": "next"},
     {"name": "orders", "match": {"path_regex": "/orders/[0-9]+", "methods": ["GET", "PUT"]}, "upstream": "next"},
     {"name": "office", "match": {"path_prefix": "/admin", "clients": ["10.0.0.0/8"]}, "upstream": "app"},
+    {"name": "old", "match": {"path_prefix": "/old"}, "redirect_to": "https://new.example${target}"},
+    {"name": "split", "match": {"path_prefix": "/split"}, "split_on": "header:X-User",
+     "split": [{"upstream": "app", "weight": 1}, {"upstream": "next", "weight": 1}],
+     "canary": {"upstream": "next", "header": "x-try"},
+     "stages": [{"rewrite": {"path_prefix": "/new"}}, {"request_headers": {"set": {"x-a": "${client}"}}},
+                {"mirror": {"upstream": "next", "percent": 0}}, {"fault": {"delay": {"seconds": 1, "percent": 0}}}]},
     {"name": "keyed", "match": {"path_prefix": "/keyed"}, "upstream": "next",
      "stages": [{"authenticate": "keys"}, {"limit": "few"}]},
 ]  # fmt: skip
@@ -50,7 +56,9 @@ def told(running: Running, path: str, *fields: str, method: str = "GET", host: s
 CASES = [
     ("/", (), "GET"), ("/x", ("X-Canary: yes",), "POST"), ("/orders/7", (), "GET"), ("/orders/7", (), "DELETE"),
     ("/a/../orders/9", (), "PUT"), ("/%00", (), "GET"), ("/admin/x", ("X-Forwarded-For: 10.1.2.3",), "GET"),
-    ("/keyed", (), "GET"), ("/keyed", ("x-api-key: secret",), "GET"), ("/keyed", ("x-api-key: other",), "GET"),
+    ("/old/x?y", (), "GET"), *(("/split/x", (f"X-User: {user}",), "GET") for user in "abcdef"),
+    ("/split", ("X-Try: always",), "GET"), ("/keyed", (), "GET"), ("/keyed", ("x-api-key: secret",), "GET"),
+    ("/keyed", ("x-api-key: other",), "GET"),
 ]  # fmt: skip
 
 
@@ -62,10 +70,14 @@ async def test_what_is_told_is_what_happens(path: str, fields: tuple[str, ...], 
         request = get(path, *fields, method=method).replace(b"shop.example.com", host.encode())
         head, _ = await ask(running.port, request)
         (outcome,) = running.seen.outcomes
-        assert (outcome.status if outcome.why else 0, outcome.why) == (found.status, found.why)
+        own = outcome.status if outcome.why or outcome.status == 308 else 0
+        assert (own, outcome.why) == (found.status, found.why)
         assert [one.route for one in found.routes if one.takes] == ([outcome.route] if outcome.route else [])
         assert len(found.routes) == len(ROUTES) or found.why == "bad_target"
-        if not outcome.why:
+        if own == 308:
+            assert found.steps[-1].text == "308, to https://new.example/old/x?y"
+            assert b"location: https://new.example/old/x?y\r\n" in head
+        elif not outcome.why:
             assert status(head) == 200 and found.upstream == outcome.upstream
             assert [one.address for one in found.endpoints if one.next] == [outcome.endpoint]
             assert found.steps[0].text.startswith(outcome.client)
@@ -91,6 +103,7 @@ async def test_why_the_others_do_not_take_it() -> None:
         assert why == {
             "office": "it wants the client to be of 10.0.0.0/8", "shop": "its host is another",
             "canary": "its host is another", "orders": "its path is another", "keyed": "its path is another",
+            "old": "its path is another", "split": "its path is another",
         }  # fmt: skip
         assert found.status == 404 and found.steps[-1].text == "404 (no_route), by the gateway itself"
         found = told(running, "/orders/1", method="POST", host="other.example.com")
@@ -110,6 +123,19 @@ async def test_endpoints_are_told_as_balancing_sees_them() -> None:
             ("down: probes find it so", 2, 0.0, False), ("up", 1, 1.0, True),
         ]  # fmt: skip
         assert (down.verdict_version, down.verdict_fallback, down.config_version) == (9, 2, 1)
+
+
+async def test_what_a_route_changes_is_told() -> None:
+    async with shop() as running:
+        found = told(running, "/split/x?y", "X-User: a", host="other.example.com")
+        texts = [step.text for step in found.steps if step.topic == "rewrite"]
+        assert texts == ["the upstream is asked for /new/x?y of host other.example.com", "changed are the fields x-a"]
+        assert [one.stage for one in found.stages] == ["fault", "mirror next"]
+        assert any("'app' 50.0%, 'next' 50.0%, by header:x-user" in step.text for step in found.steps)
+        found = told(running, "/split", host="other.example.com")
+        assert any("by chance; told of 'app'" in step.text for step in found.steps)
+        found = told(running, "/split", "x-try: always", host="other.example.com")
+        assert any("because it says always" in step.text for step in found.steps) and found.upstream == "next"
 
 
 async def test_a_secret_is_never_told() -> None:

@@ -27,6 +27,14 @@ ZONE_FILE_BYTES_MAX = 8 * 1024 * 1024  # 150,000 records; with them, the whole o
 Protocol = Literal["h1", "h2", "h3", "tcp", "udp"]
 
 
+class Hsts(Word):
+    """Strict-Transport-Security (RFC 6797): browsers that have seen it ask only over TLS."""
+
+    max_age_seconds: int = Field(default=31_536_000, ge=0, le=126_144_000, description="0 makes browsers forget it")
+    include_subdomains: bool = False
+    preload: bool = Field(default=False, description="may be taken into browsers themselves, which is hard to undo")
+
+
 class Listener(Word):
     """An address where every node accepts connections. TLS is on where h2 or h3 is, or where `tls` says so. What comes
     to a listener of tcp or udp passes through, see `l4_routes`.
@@ -43,6 +51,8 @@ class Listener(Word):
         default="x-forwarded-for",
         description="where trusted proxies name their client; the other is not believed",
     )
+    https_redirect: bool = Field(default=False, description="everything here is sent to the listener with TLS (308)")
+    hsts: Hsts | None = Field(default=None, description="of a listener with TLS")
 
     proxy_protocol: bool = Field(
         default=False,
@@ -58,6 +68,10 @@ class Listener(Word):
     def _tls_fits(self) -> "Listener":
         if self.tls is False and {"h2", "h3"} & set(self.protocols):
             raise ValueError("h2 and h3 need TLS; leave out tls: false, or serve only h1 here")
+        if self.https_redirect and self.uses_tls:
+            raise ValueError("https_redirect is of a listener without TLS: clients of this one speak it already")
+        if self.hsts is not None and not self.uses_tls:
+            raise ValueError("hsts is of a listener with TLS: without it browsers ignore the field")
         return self
 
     @property
@@ -200,7 +214,8 @@ class Document(Word):
         if self.rollout.region is not None:
             yield from _unknown(("rollout", "region"), (self.rollout.region,), regions, "region")
         for i, route in enumerate(self.routes):
-            yield from _unknown(("routes", i, "upstream"), (route.upstream,), upstreams, "upstream")
+            for place, name in route.upstreams():
+                yield from _unknown(("routes", i, *place), (name,), upstreams, "upstream")
             yield from self._stage_problems(i, route)
         for i, l4_route in enumerate(self.l4_routes):
             yield from _unknown(("l4_routes", i, "upstream"), (l4_route.upstream,), upstreams, "upstream")
@@ -217,6 +232,9 @@ class Document(Word):
             for j, record in enumerate(zone.records):
                 if record.steer is not None:
                     yield from _steer_problems(("zones", i, "records", j, "steer"), record.steer, regions)
+        for i, listener in enumerate(self.listeners):
+            if listener.https_redirect and not any(other.uses_tls for other in self.listeners):
+                yield ("listeners", i, "https_redirect"), "there is no listener with TLS to send clients to; add one"
         if not self.certificates and any(listener.uses_tls for listener in self.listeners):
             yield ("certificates",), "a listener uses TLS but there is no certificate; add one under certificates"
 

@@ -1,19 +1,28 @@
 """What an operator may say of routes: which requests they take, and through which stages."""
 
+from collections.abc import Iterator
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
 from meridian.core.addresses import checked_network
-from meridian.core.patterns import checked_pattern
 from meridian.core.retry_words import Retry
-from meridian.core.words import Name, Seconds, Word
+from meridian.core.traffic_words import (
+    Canary,
+    Edits,
+    Fault,
+    Mirror,
+    Part,
+    RedirectStatus,
+    RequestEdits,
+    Rewrite,
+    SplitOn,
+    Text,
+)
+from meridian.core.words import FIELD_NAME, Name, Regex, Seconds, Word
 
 CONDITIONS_MAX = 16  # of one kind; a route that asks more is a program, and belongs into the service
 PATTERN = "RE2, for the whole of it"
-_FIELD_NAME = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"  # RFC 9110 section 5.6.2
-
-Regex = Annotated[str, AfterValidator(checked_pattern)]
 
 
 def _checked_field(name: str) -> str:
@@ -28,14 +37,14 @@ def _ascii(value: str) -> str:
     return value
 
 
-Text = Annotated[str, Field(max_length=1024), AfterValidator(_ascii)]
+Value = Annotated[str, Field(max_length=1024), AfterValidator(_ascii)]
 
 
 class FieldMatch(Word):
     """What a value must be: exactly one of exact, prefix, regex and present."""
 
-    exact: Text | None = None
-    prefix: Annotated[Text, Field(min_length=1)] | None = None
+    exact: Value | None = None
+    prefix: Annotated[Value, Field(min_length=1)] | None = None
     regex: Regex | None = Field(default=None, description=PATTERN)
     present: bool | None = Field(default=None, description="whatever it says; false: it must be absent")
 
@@ -49,19 +58,19 @@ class FieldMatch(Word):
 class HeaderMatch(FieldMatch):
     """A header field of a request. Several lines of one name count as one, joined by a comma."""
 
-    name: Annotated[str, Field(pattern=_FIELD_NAME), AfterValidator(_checked_field)]
+    name: Annotated[str, Field(pattern=FIELD_NAME), AfterValidator(_checked_field)]
 
 
 class CookieMatch(FieldMatch):
     """A cookie of a request; the first of that name."""
 
-    name: Annotated[str, Field(pattern=_FIELD_NAME)]
+    name: Annotated[str, Field(pattern=FIELD_NAME)]
 
 
 class QueryMatch(FieldMatch):
     """A parameter of a request's query, decoded; the first of that name."""
 
-    name: Annotated[Text, Field(min_length=1)]
+    name: Annotated[Value, Field(min_length=1)]
 
 
 class Match(Word):
@@ -100,21 +109,66 @@ class Stage(Word):
     authenticate: Name | None = Field(default=None, description="who asks; limits by consumer come after it")
     limit: Name | None = None
     cache: Cache | None = None
+    rewrite: Rewrite | None = None
+    request_headers: RequestEdits | None = None
+    response_headers: Edits | None = Field(default=None, description="of what the upstream answers")
+    mirror: Mirror | None = None
+    fault: Fault | None = None
 
     @model_validator(mode="after")
     def _one_word(self) -> "Stage":
-        if [self.authenticate, self.limit, self.cache].count(None) != 2:
-            raise ValueError("a stage is exactly one of: authenticate, limit, cache")
+        words = tuple(type(self).model_fields)
+        if sum(getattr(self, word) is not None for word in words) != 1:
+            raise ValueError(f"a stage is exactly one of: {', '.join(words)}")
         return self
 
 
 class Route(Word):
-    """From a match to an upstream, through stages in the order written."""
+    """From a match, through stages, to exactly one target: upstream, split or redirect_to. Who asks and how often comes
+    first, whatever the order of stages; of rewrite, request_headers and response_headers a route has one each."""
 
     name: Name
     match: Match = Match()
-    upstream: Name
+    upstream: Name | None = None
+    split: tuple[Part, ...] = Field(default=(), max_length=64, description="several upstreams, by weight")
+    split_on: SplitOn | None = Field(
+        default=None, description="client_ip, header:X or cookie:X, whose requests stay together; by default by chance"
+    )
+    canary: Canary | None = Field(default=None, description="beside upstream or split")
+    redirect_to: Text | None = Field(default=None, description="a URL or path, such as https://${host}${target}")
+    redirect_status: RedirectStatus = 308
     stages: tuple[Stage, ...] = Field(default=(), max_length=32)
     retry: Retry | None = Field(default=None, description="instead of the upstream's, as a whole")
     timeout_seconds: Seconds | None = Field(default=None, description="instead of the upstream's")
     stream_seconds_max: Seconds | None = Field(default=None, description="instead of the upstream's")
+
+    @model_validator(mode="after")
+    def _one_target(self) -> "Route":
+        if (self.upstream is not None) + bool(self.split) + (self.redirect_to is not None) != 1:
+            raise ValueError("a route has exactly one of: upstream, split, redirect_to")
+        if self.split and not any(part.weight for part in self.split):
+            raise ValueError("split: all weights are 0; nobody would take its requests")
+        if self.split_on is not None and not self.split:
+            raise ValueError("split_on is of split: give several upstreams there")
+        if self.canary is not None and self.redirect_to is not None:
+            raise ValueError("canary is of a route with an upstream; this one redirects")
+        for word in ("rewrite", "request_headers", "response_headers", "mirror", "fault"):
+            if sum(getattr(stage, word) is not None for stage in self.stages) > 1:
+                raise ValueError(f"two stages say {word}: put it into one")
+        if self.match.path_prefix is None and any(
+            stage.rewrite is not None and stage.rewrite.path_prefix is not None for stage in self.stages
+        ):
+            raise ValueError("rewrite.path_prefix stands for the match's path_prefix, which this route has not")
+        return self
+
+    def upstreams(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Yields (place, name) of every upstream that it names, the one for most requests first."""
+        if self.upstream is not None:
+            yield ("upstream",), self.upstream
+        for i, part in enumerate(self.split):
+            yield ("split", i, "upstream"), part.upstream
+        if self.canary is not None:
+            yield ("canary", "upstream"), self.canary.upstream
+        for i, stage in enumerate(self.stages):
+            if stage.mirror is not None:
+                yield ("stages", i, "mirror", "upstream"), stage.mirror.upstream

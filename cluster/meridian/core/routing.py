@@ -23,6 +23,7 @@ from meridian.core.limit_keys import host_of
 from meridian.core.matching import Ask, ClientIn, Condition, FieldIs, Kind
 from meridian.core.patterns import Pattern, literal_start
 from meridian.core.retrying import Policy
+from meridian.core.traffic import PLAIN, Traffic
 
 PATTERNS_MAX = 100  # of one host whose paths begin alike; each costs 2 us for every request that begins so
 
@@ -39,7 +40,7 @@ class Route:
     path: str | None
     path_prefix: str | None
     methods: frozenset[bytes]
-    upstream: str
+    upstream: str  # the first; "" if there is none
     limits: tuple[str, ...] = ()
     authenticator: str | None = None
     limits_before: int = 0  # so many of `limits` count also a request that cannot say who asks
@@ -49,6 +50,7 @@ class Route:
     path_regex: str | None = None
     pattern: Pattern | None = None  # of path_regex
     conditions: tuple[Condition, ...] = ()
+    traffic: Traffic = PLAIN
 
 
 @dataclass(frozen=True, slots=True)

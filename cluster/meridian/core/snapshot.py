@@ -52,6 +52,8 @@ class Listener:
     trusted_proxies: tuple[str, ...]
     client_field: str = "x-forwarded-for"
     proxy_protocol: bool = False
+    https_redirect: bool = False
+    hsts: bytes | None = None  # the field's value
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +219,16 @@ def _listener(listener: model.Listener) -> Listener:
         listener.trusted_proxies,
         listener.client_field,
         listener.proxy_protocol,
+        listener.https_redirect,
+        _hsts(listener.hsts) if listener.hsts is not None else None,
     )
+
+
+def _hsts(words: model.Hsts) -> bytes:
+    parts = [f"max-age={words.max_age_seconds}"]
+    parts += ["includeSubDomains"] if words.include_subdomains else []
+    parts += ["preload"] if words.preload else []
+    return "; ".join(parts).encode()
 
 
 def _certificate(certificate: model.Certificate, files: Mapping[str, bytes]) -> Certificate:

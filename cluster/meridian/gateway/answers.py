@@ -30,6 +30,7 @@ NO_ROUTE = Failure(404, "no_route", b"There is no such host or path here.")
 METHOD_NOT_ALLOWED = Failure(405, "method_not_allowed", b"This path does not take this method.")
 BODY_TIMEOUT = Failure(408, "body_timeout", b"The body of this request did not come in time.")
 LIMITED = Failure(429, "limited", b"Too many requests.", grpc_status=8)  # RESOURCE_EXHAUSTED, whatever its status
+FAULT = Failure(503, "fault", b"This request fails on purpose.")
 UPSTREAM_REFUSED = Failure(502, "upstream_refused", b"The service cannot be reached.", error=b"connection_refused")
 UPSTREAM_LOST = Failure(502, "upstream_lost", b"The service gave no complete answer.", error=b"connection_terminated")
 UPSTREAM_MALFORMED = Failure(
@@ -70,7 +71,28 @@ CLIENT_GONE_STATUS = 499
 """Of an exchange whose client left before an answer: never sent, only logged and counted (nginx's number)."""
 
 
+def redirect(location: bytes, status: int, date: bytes, extra: Headers) -> tuple[Headers, bytes]:
+    """Fields and body of an answer that sends a client elsewhere (RFC 9110 section 15.4). It may be cached as its
+    status says: a permanent one for good."""
+    body = b"It is at %b\n" % location
+    headers = [
+        (b"date", date),
+        (b"location", location),
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", b"%d" % len(body)),
+    ]
+    return headers + extra, body
+
+
 _LIMITED = {429: LIMITED}
+
+
+_FAULTS = {503: FAULT}
+
+
+def fault(status: int) -> Failure:
+    """FAULT, with the status that the document wants for it."""
+    return _FAULTS.setdefault(status, replace(FAULT, status=status))
 
 
 def limited(status: int) -> Failure:

@@ -49,7 +49,8 @@ class Exchange(Stages):
         self.live = None
         self.client = peer.address
         self._stage = 0
-        self._target = head.target
+        self._target = self._sent_target = head.target
+        self._sent_authority = head.authority
         self._consumer = ""
         self._told = []
         self._held = ()
@@ -101,8 +102,8 @@ class Exchange(Stages):
         headers, lines = forwarding.request_fields(
             head, self._fields, self._said, self.peer, self._facts, self.request_id, traceparent, self._consumer
         )
-        authority = head.authority or self._upstream.upstream.endpoints[index].address.encode()
-        connection.begin(user, head, authority, self._target, headers, lines)
+        authority = self._sent_authority or self._upstream.upstream.endpoints[index].address.encode()
+        connection.begin(user, head, authority, self._sent_target, headers, lines)
 
     def _send_body(self, connection: UpstreamStream, body: RequestBody) -> None:
         """What has come of it so far."""
@@ -224,6 +225,8 @@ class Exchange(Stages):
         forwarding.complete_response(head.headers, worker.date, self.peer, self._facts)
         if self._told:
             head.headers.extend(self._told)
+        if self._live.response is not None:
+            head.headers[:] = self._live.response.apply(head.headers, self._known())
         if not live.is_plain or live.endpoints[self._index].outlier is not FRESH:
             self._on_first_byte(head, self._now)
 
@@ -298,19 +301,40 @@ class Exchange(Stages):
     def _answer(self, failure: Failure, extra: Headers | None = None) -> None:
         """The gateway's own answer."""
         stream = self.stream
-        extra = [*(extra or []), *self._told, *answers.proxy_status(failure)]
+        extra = [*(extra or []), *self._told, *answers.proxy_status(failure), *self._own_fields()]
         status = failure.status
         if grpc.is_call(self.head.headers):
             stream.respond(200, grpc.answer(failure, self.request_id, self.worker.date, extra), end=True)
         else:
             headers, body = answers.answer(failure, self.request_id, self.worker.date, extra)
-            if self.head.method == b"HEAD":
-                stream.respond(status, headers, end=True)
-            else:
-                stream.answer(status, headers, body)
-                self._response_bytes = len(body)
+            self._say(status, headers, body)
         self._end(status, failure.why)
         stream.flush()
+
+    def _redirect_to(self, location: bytes, status: int) -> None:
+        """The client is sent elsewhere."""
+        headers, body = answers.redirect(location, status, self.worker.date, [*self._told, *self._own_fields()])
+        stream = self.stream
+        self._say(status, headers, body)
+        self._end(status, "")
+        stream.flush()
+
+    def _break(self, failure: Failure) -> None:
+        """The client gets no answer at all."""
+        self.stream.reset(failure.why)
+        self._end(failure.status, failure.why)
+
+    def _say(self, status: int, headers: Headers, body: bytes) -> None:
+        """A whole answer of the gateway's own."""
+        if self.head.method == b"HEAD":
+            self.stream.respond(status, headers, end=True)
+        else:
+            self.stream.answer(status, headers, body)
+            self._response_bytes = len(body)
+
+    def _own_fields(self) -> Headers:
+        """What clients are to be told whatever the answer is."""
+        return [self._facts.hsts] if self._facts.hsts is not None and self.peer.tls else []
 
     def _end(self, status: int, why: str, now: float = 0.0) -> None:
         """Always last, and once. `now` if the clock was just read."""
@@ -321,6 +345,8 @@ class Exchange(Stages):
         worker.exchanges.discard(self)
         if self._held:
             self.installed.admission.release(self._held)
+        if live is not None and live.mirror is not None:
+            worker.mirror(self)
         del self.stream  # which knows this exchange: as a cycle both would have to wait for the collector
         if self._retried:
             self._upstream.load.retrying -= 1
@@ -339,18 +365,21 @@ class Exchange(Stages):
         outcome = self._outcome(status, why, seconds)
         worker.report.on_outcome(outcome)
         if self._trace is not None:
-            pattern = (live.route.path or live.route.path_prefix or "/") if live else ""
+            route = live.route if live is not None else None
+            pattern = (route.path or route.path_regex or route.path_prefix or "/") if route is not None else ""
             self._trace.end(outcome, self.head, pattern)
 
     def _outcome(self, status: int, why: str, seconds: float) -> Outcome:
         """All that there is to say of it."""
         worker, head, live, started = self.worker, self.head, self.live, self.started
-        endpoint = ""
-        if live is not None and self._index >= 0:
-            endpoint = live.upstream.upstream.endpoints[self._index].address
+        endpoint = upstream = ""
+        if live is not None and live.upstream is not None:
+            upstream = self._upstream.upstream.name
+            if self._index >= 0:
+                endpoint = self._upstream.upstream.endpoints[self._index].address
         return Outcome(
             self.peer, self.client, head.method, head.authority, self._target, head.version, self.request_id,
-            self._trace_id, status, why, live.route.name if live else "", live.route.upstream if live else "",
+            self._trace_id, status, why, live.route.name if live else "", upstream,
             endpoint, self._tries, started, seconds, self._first_byte - started if self._first_byte else 0.0,
             self._body.byte_count if self._body is not None else 0, self._response_bytes,
             self.installed.snapshot.version, worker.verdict_version, worker.verdict_fallback,

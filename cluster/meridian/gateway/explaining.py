@@ -16,10 +16,12 @@ from meridian.core.matching import Ask
 from meridian.core.route_explaining import consider, describe
 from meridian.core.routing import NoRoute, route
 from meridian.core.snapshot import Limit
+from meridian.core.templates import Facts
+from meridian.core.traffic import RequestChanges, Targets, UnfitError
 from meridian.gateway import affinity, answers, forwarding
 from meridian.gateway.answers import Failure
 from meridian.gateway.forwarding import GONE, ListenerFacts
-from meridian.gateway.stages import stages_of
+from meridian.gateway.stages import PERMANENT, changed, https_url, split_key, stages_of
 from meridian.gateway.state import LiveUpstream
 from meridian.gateway.stream import Peer
 from meridian.gateway.worker import Installed, LiveRoute, Worker
@@ -43,7 +45,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of the way. `topic`: client, path, route, stage, upstream or answer."""
+    """One step of the way. `topic`: client, path, route, rewrite, upstream or answer."""
 
     topic: str
     text: str
@@ -84,7 +86,7 @@ class EndpointNow:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """See the module's head. `status` is 0 where the answer is the upstream's."""
+    """See the module's head. `status` is 0 where the upstream answers; `why` is empty unless that is a failure."""
 
     worker: int
     config_version: int
@@ -117,10 +119,14 @@ class _Telling:
         self.routes: tuple[Candidate, ...] = ()
         self.stages: list[Said] = []
         self.live: LiveRoute | None = None
+        self.live_upstream: LiveUpstream | None = None
         self.endpoints: tuple[EndpointNow, ...] = ()
+        self.moved = (0, b"")  # status and location of a redirect
 
     def tell(self) -> Explanation:
         client, consumer = self._client(), ""
+        if self.moved[0]:
+            return self._end(None)
         try:
             target = forwarding.normalise(self.question.target)
         except forwarding.BadTargetError:
@@ -134,7 +140,7 @@ class _Telling:
                 self._limits(self.live.limits_before, client, "")
         if failure is None and self.live is not None:
             failure = self._limits(self.live.limits, client, consumer)
-            failure = failure or self._upstream(self.live.upstream, target, client)
+            failure = failure or self._lead(self.live, target, client, consumer)
         return self._end(failure)
 
     def _step(self, topic: str, text: str) -> None:
@@ -155,6 +161,8 @@ class _Telling:
         peer = Peer(question.client, 0, listener.port, listener.name, question.tls, "h1")
         client = forwarding.client_address(peer, forwarding.split(question.headers)[1], facts)
         self._step("client", _about_client(peer, client, facts))
+        if facts.https_port is not None:
+            self.moved = PERMANENT, https_url(question.authority, question.target, facts.https_port)
         return client
 
     def _route(self, target: bytes, client: str) -> Failure | None:
@@ -200,7 +208,55 @@ class _Telling:
             self.stages.append(Said(f"limit {limit.name}", refuses and not limit.dry_run, text))
         return refused
 
+    def _lead(self, live: LiveRoute, target: bytes, client: str, consumer: str) -> Failure | None:
+        """What the route does with a request that it may have."""
+        question, traffic = self.question, live.route.traffic
+        scheme = b"https" if question.tls else b"http"
+        facts = Facts(
+            client, scheme, question.authority, question.method, target, b"-", live.route.name, consumer,
+            question.headers,
+        )  # fmt: skip
+        if traffic.redirect is not None:
+            self.moved = traffic.redirect.status, traffic.redirect.to.as_url(facts)
+            return None
+        if traffic.fault is not None:
+            fault = traffic.fault
+            delay = f"waits {fault.delay_seconds:g} s, {fault.delay_share:.0%} of the requests"
+            abort = f"{fault.status or 'is reset'}, {fault.abort_share:.0%} of them"
+            self.stages.append(Said("fault", False, f"by chance: {delay}; {abort}"))
+        upstream = live.upstream
+        if traffic.targets is not None:
+            upstream = self._aim(live, traffic.targets, client, target)
+        if traffic.request is not None and (failure := self._change(traffic.request, target, facts)) is not None:
+            return failure
+        if traffic.mirror is not None:
+            text = f"{traffic.mirror.share:.0%} of the requests, once they are answered"
+            self.stages.append(Said(f"mirror {traffic.mirror.upstream}", False, text))
+        return self._upstream(upstream, target, client) if upstream is not None else None
+
+    def _aim(self, live: LiveRoute, targets: Targets, client: str, target: bytes) -> LiveUpstream | None:
+        headers = self.question.headers
+        key = None
+        if targets.split_on is not None:
+            key = split_key(live.route, targets.split_on, client, target, headers)
+        chosen, why = targets.told(headers, key)
+        self._step("upstream", why)
+        return live.others[chosen].upstream
+
+    def _change(self, changes: RequestChanges, target: bytes, facts: Facts) -> Failure | None:
+        try:
+            sent, authority, fields = changed(changes, target, facts.authority, self.question.headers, facts)
+        except (UnfitError, forwarding.BadTargetError):
+            return answers.BAD_FIELD
+        if (sent, authority) != (target, facts.authority):
+            self._step("rewrite", f"the upstream is asked for {_text(sent)} of host {_text(authority)}")
+        names = sorted({name for name, _ in set(fields) ^ set(self.question.headers)})
+        if names:
+            self._step("rewrite", f"changed are the fields {_text(b', '.join(names))}")
+        return None
+
     def _upstream(self, live: LiveUpstream, target: bytes, client: str) -> Failure | None:
+        self.live_upstream = live
         upstream, state = live.upstream, live.state
         next_one, how = self._next(live, target, client)
         self._step("upstream", f"{upstream.name!r}, by {upstream.balance}: {how}")
@@ -242,18 +298,21 @@ class _Telling:
         return found.index, "whose turn is next" if several else "the only one of its tier"
 
     def _end(self, failure: Failure | None) -> Explanation:
-        worker, trial, live = self.worker, self.worker.trial, self.live
+        worker, trial = self.worker, self.worker.trial
+        status, why = (failure.status, failure.why) if failure is not None else (self.moved[0], "")
         if failure is not None:
             self._step("answer", f"{failure.status} ({failure.why}), by the gateway itself")
+        elif self.moved[0]:
+            self._step("answer", f"{self.moved[0]}, to {_text(self.moved[1])}")
         else:
             self._step("answer", "what the upstream answers")
-        upstream = live.upstream.upstream if live is not None else None
+        upstream = self.live_upstream.upstream if self.live_upstream is not None else None
         return Explanation(
             worker.number, self.installed.snapshot.version,
             trial.candidate.snapshot.version if trial is not None else 0,
             worker.verdict_version, worker.verdict_fallback, tuple(self.steps), self.routes, tuple(self.stages),
             upstream.name if upstream is not None else "", upstream.balance if upstream is not None else "",
-            self.endpoints, failure.status if failure is not None else 0, failure.why if failure is not None else "",
+            self.endpoints, status, why,
         )  # fmt: skip
 
 

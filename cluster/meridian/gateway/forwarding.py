@@ -45,14 +45,18 @@ class ListenerFacts:
     trusted: tuple[Network, ...]
     alt_svc: tuple[bytes, bytes] | None  # the field to send over TLS, if the listener speaks h3
     by_forwarded: bool = False  # trusted proxies name their client in Forwarded, and X-Forwarded-* is a client's
+    hsts: tuple[bytes, bytes] | None = None  # the field to send over TLS
+    https_port: int | None = None  # where everything that comes here is sent
 
     @classmethod
-    def of(cls, listener: Listener) -> "ListenerFacts":
-        """From the snapshot's listener."""
+    def of(cls, listener: Listener, https_port: int | None = None) -> "ListenerFacts":
+        """From the snapshot's listener. `https_port`: of the document's first with TLS."""
         trusted = tuple(ipaddress.ip_network(network) for network in listener.trusted_proxies)
         h3 = listener.tls and "h3" in listener.protocols
         alt_svc = (b"alt-svc", b'h3=":%d"; ma=86400' % listener.port) if h3 else None
-        return cls(trusted, alt_svc, listener.client_field == "forwarded")
+        hsts = (b"strict-transport-security", listener.hsts) if listener.hsts is not None else None
+        to_https = https_port if listener.https_redirect else None
+        return cls(trusted, alt_svc, listener.client_field == "forwarded", hsts, to_https)
 
 
 GONE = ListenerFacts((), None)
@@ -208,8 +212,8 @@ def request_fields(
 
 
 def complete_response(headers: Headers, date: bytes, peer: Peer, listener: ListenerFacts) -> None:
-    """Adds what the client is to be told: `date` (now) if the upstream has no clock (RFC 9110 section 6.6.1), and
-    where else this service can be reached (RFC 7838)."""
+    """Adds what the client is to be told: `date` (now) if the upstream has no clock (RFC 9110 section 6.6.1), where
+    else this service can be reached (RFC 7838), and that it is to be asked over TLS alone (RFC 6797)."""
     for name, _ in headers:
         if name == b"date":
             break
@@ -218,3 +222,6 @@ def complete_response(headers: Headers, date: bytes, peer: Peer, listener: Liste
     if listener.alt_svc is not None and peer.tls:
         headers[:] = [field for field in headers if field[0] != b"alt-svc"]
         headers.append(listener.alt_svc)
+    if listener.hsts is not None and peer.tls:
+        headers[:] = [field for field in headers if field[0] != listener.hsts[0]]
+        headers.append(listener.hsts)

@@ -17,7 +17,7 @@ from typing import Protocol
 from meridian.core.judging import HANDSHAKES, Arms
 from meridian.core.snapshot import Listener, Snapshot
 from meridian.core.tiers import ALL
-from meridian.gateway import answers
+from meridian.gateway import answers, mirroring
 from meridian.gateway.connection import DownstreamConnection
 from meridian.gateway.exchange import Exchange
 from meridian.gateway.explaining import Explanation, Question, explain
@@ -91,6 +91,7 @@ class Gateway:
             draw_bytes=draw_bytes, report=report, quiet=quiet, metrics=self._metrics, limits=self.limits,
             meters=self.meters, contexts=contexts or UpstreamContexts(),
         )  # fmt: skip
+        self._worker.mirror = mirroring.begin
         self.clock = self._worker.clock
         self.coarse_now = self.clock()  # see connection.Host
         self.tls = TlsContexts(snapshot.certificates)

@@ -7,26 +7,35 @@ A stage lets the exchange go on, or answers it, or keeps it and calls `_walk` la
 
 from collections.abc import Callable
 from functools import partial
+from zlib import crc32
 
-from meridian.core.limit_keys import key_of
+from meridian.core.hashing import fraction_of
+from meridian.core.limit_keys import host_of, key_of
 from meridian.core.routing import NoRoute, Route, route
 from meridian.core.snapshot import Limit
-from meridian.gateway import answers, forwarding, grpc
+from meridian.core.templates import Facts
+from meridian.core.traffic import RequestChanges, UnfitError
+from meridian.gateway import affinity, answers, forwarding, grpc
 from meridian.gateway.admission import Verdict
+from meridian.gateway.answers import Failure
 from meridian.gateway.forwarding import GONE, ListenerFacts
 from meridian.gateway.hedging import Hedging
 from meridian.gateway.stream import Peer
 from meridian.gateway.tracing import begin_trace
 from meridian.gateway.tries import FOREVER
+from meridian.gateway.worker import LiveRoute
 from meridian.wire.events import Headers
+
+HTTPS_PORT = 443  # that a URL need not name
+PERMANENT = 308  # and with the same method
 
 
 class Stages(Hedging):
     """The third of an exchange that comes before the upstream; gateway/exchange sets all of this when it begins."""
 
     __slots__ = (
-        "_consumer", "_facts", "_fields", "_held", "_said", "_stage", "_told", "_trace_id", "peer",
-        "request_id",
+        "_consumer", "_facts", "_fields", "_held", "_said", "_sent_authority", "_sent_target", "_stage", "_told",
+        "_trace_id", "peer", "request_id",
     )  # fmt: skip
 
     peer: Peer
@@ -39,11 +48,21 @@ class Stages(Hedging):
     _held: tuple[tuple[Limit, str], ...]  # of limits, until the end
     _trace_id: bytes
     _stage: int  # the next one
+    _sent_authority: bytes  # those for the upstream
+    _sent_target: bytes
+
+    def _redirect_to(self, location: bytes, status: int) -> None:
+        raise NotImplementedError
+
+    def _break(self, failure: Failure) -> None:
+        raise NotImplementedError
 
     def start(self) -> None:
         """Walks as far as it goes without waiting."""
         self._identify()
-        if self._route():
+        if self._facts.https_port is not None:
+            self._to_https(self._facts.https_port)
+        elif self._route():
             self._walk()
 
     def _identify(self) -> None:
@@ -78,16 +97,34 @@ class Stages(Hedging):
             else:
                 self._answer(answers.NO_ROUTE)
             return False
-        self.live = live = self.installed.routes.get(found.name) or self.worker.live_route(
-            self.installed, found, stages_of(found)
+        self._sent_target, self._sent_authority = self._target, head.authority
+        self._lead_to(
+            self.installed.routes.get(found.name) or self.worker.live_route(self.installed, found, stages_of(found))
         )
-        self._upstream = live.upstream
+        return True
+
+    def _lead_to(self, live: LiveRoute) -> None:
+        """The route, and which of its upstreams."""
+        self.live = live
         self._timeouts = live.timeouts
+        if self._limits:  # of another upstream that it might have gone to
+            for limit in self._limits:
+                limit.cancel()
+            self._limits = ()
         if live.timeouts.bounded:
             self._bound()
-        if live.upstream.upstream.protocol == "h2" and (seconds := grpc.timeout_seconds(head.headers)) is not None:
+        if (upstream := live.upstream) is None:
+            return
+        self._upstream = upstream
+        if upstream.upstream.protocol == "h2" and (seconds := grpc.timeout_seconds(self.head.headers)) is not None:
             self._limit_to(seconds, answers.DEADLINE, "deadline")
-        return True
+
+    def _to_https(self, port: int) -> None:
+        """All of a listener's requests are sent to the one with TLS."""
+        if not self.head.authority:
+            self._answer(answers.BAD_TARGET)
+        else:
+            self._redirect_to(https_url(self.head.authority, self.head.target, port), PERMANENT)
 
     def _walk(self) -> None:
         """From the next stage on, as far as it goes without waiting; after the last one comes the upstream."""
@@ -149,6 +186,97 @@ class Stages(Hedging):
         assert self._live.gate is not None
         self._answer(answers.UNAUTHENTICATED, [(b"www-authenticate", self._live.gate.challenge)])
 
+    def _redirect(self) -> bool:
+        """The route's answer is where to ask instead."""
+        redirect = self._live.route.traffic.redirect
+        assert redirect is not None
+        self._redirect_to(redirect.to.as_url(self._known()), redirect.status)
+        return False
+
+    def _disturb(self) -> bool:
+        """Faults that the document wants."""
+        fault, draw = self._live.route.traffic.fault, self.worker.draw
+        assert fault is not None
+        aborts = fault.abort_share > 0.0 and draw() < fault.abort_share
+        if fault.delay_share > 0.0 and draw() < fault.delay_share:
+            self._pause = self.worker.loop.call_later(fault.delay_seconds, self._after_delay, aborts)
+            return False
+        if aborts:
+            self._abort()
+        return not aborts
+
+    def _after_delay(self, aborts: bool) -> None:
+        self._pause = None
+        if aborts:
+            self._abort()
+        else:
+            self._walk()
+
+    def _abort(self) -> None:
+        fault = self._live.route.traffic.fault
+        assert fault is not None
+        if fault.status:
+            self._answer(answers.fault(fault.status))
+        else:
+            self._break(answers.FAULT)
+
+    def _aim(self) -> bool:
+        """Which of the route's upstreams takes it."""
+        route, headers = self._live.route, self.head.headers
+        targets = route.traffic.targets
+        assert targets is not None
+        key = None
+        if targets.split_on is not None:
+            key = split_key(route, targets.split_on, self.client, self._target, headers)
+        self._lead_to(self._live.others[targets.choose(headers, key, self.worker.draw)])
+        return True
+
+    def _change(self) -> bool:
+        """Path, host and fields as the upstream is to see them."""
+        changes = self._live.route.traffic.request
+        assert changes is not None
+        try:
+            self._sent_target, self._sent_authority, self._fields = changed(
+                changes, self._target, self.head.authority, self._fields, self._known()
+            )
+        except (UnfitError, forwarding.BadTargetError):
+            self._answer(answers.BAD_FIELD)
+            return False
+        return True
+
+    def _known(self) -> Facts:
+        """What variables stand for."""
+        head = self.head
+        return Facts(
+            self.client, b"https" if self.peer.tls else b"http", head.authority, head.method, self._target,
+            self.request_id, self._live.route.name, self._consumer, head.headers,
+        )  # fmt: skip
+
+
+def https_url(authority: bytes, target: bytes, port: int) -> bytes:
+    """Where the same thing is found over TLS."""
+    host = host_of(authority)
+    where = b"https://" + (host if port == HTTPS_PORT else b"%b:%d" % (host, port))
+    return where + (b"/" if target == b"*" else target)
+
+
+def split_key(route: Route, split_on: str, client: str, target: bytes, headers: Headers) -> float | None:
+    """Where in a split a request belongs, in [0, 1): by another hash for every route, so that not the same hundredth of
+    all clients tries whatever is new. None: it has nothing to be told apart by."""
+    found = affinity.key_of(split_on, client, target, headers)
+    return fraction_of(found, crc32(route.name.encode())) if found is not None else None
+
+
+def changed(
+    changes: RequestChanges, target: bytes, authority: bytes, fields: Headers, facts: Facts
+) -> tuple[bytes, bytes, Headers]:
+    """Target, host and fields for the upstream. Raises UnfitError or forwarding.BadTargetError."""
+    rewriting, edits = changes.rewriting, changes.edits
+    if rewriting is not None:
+        target = forwarding.normalise(rewriting.target(target, facts))  # a new path may have dot segments
+        authority = rewriting.authority(authority, facts)
+    return target, authority, edits.apply(fields, facts) if edits is not None else fields
+
 
 Stage = Callable[[Stages], bool]
 """Whether the exchange goes on at once."""
@@ -156,6 +284,11 @@ Stage = Callable[[Stages], bool]
 ORDER: tuple[tuple[str, Callable[[Route], bool], Stage], ...] = (
     # Nothing is done for those who may not ask; what they are told says nothing of what lies behind.
     ("admit", lambda found: bool(found.limits) or found.authenticator is not None, Stages._admit),
+    ("redirect", lambda found: found.traffic.redirect is not None, Stages._redirect),
+    # Faults are of the service as its clients see it, so whoever is refused sees none.
+    ("disturb", lambda found: found.traffic.fault is not None, Stages._disturb),
+    ("aim", lambda found: found.traffic.targets is not None, Stages._aim),
+    ("change", lambda found: found.traffic.request is not None, Stages._change),
 )
 """Name, which routes need it, and what it does."""
 

@@ -1,15 +1,16 @@
 """What all exchanges of one worker share. An exchange gets this one object and takes `installed` from it once."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from email.utils import formatdate
 from typing import Any
 
 from meridian.core.authentication import Gate
-from meridian.core.retrying import Policy, Timeouts
+from meridian.core.retrying import USUAL, Policy, Timeouts
 from meridian.core.routing import Route
 from meridian.core.snapshot import Limit, Snapshot
+from meridian.core.traffic import FieldEdits, Mirror
 from meridian.gateway.admission import Admission
 from meridian.gateway.forwarding import ListenerFacts
 from meridian.gateway.limits import Limits
@@ -29,13 +30,16 @@ class LiveRoute:
     """A route with all that its exchanges touch."""
 
     route: Route
-    upstream: LiveUpstream
+    upstream: LiveUpstream | None  # None: it redirects
     gate: Gate | None
     limits: tuple[Limit, ...]
     limits_before: tuple[Limit, ...]  # those of them that count also a request that cannot say who asks
     stages: tuple[Callable[[Any], bool], ...]  # see gateway/stages
     retry: Policy
     timeouts: Timeouts
+    response: FieldEdits | None
+    mirror: Mirror | None
+    others: "Mapping[str, LiveRoute]"  # by upstream: the same route to each that it may lead or be copied to
     by_class: tuple[Counter, ...]  # answers, by the first digit of their status less one
     seconds: Histogram
     request_bytes: Counter
@@ -120,6 +124,8 @@ class Worker:
         self._retiring: list[Health] = []  # of candidates, until their last exchange is over
         self.verdict_version = self.verdict_fallback = 0
         self.exchanges: set[Sweepable] = set()
+        self.mirroring = 0  # of them copies
+        self.mirror: Callable[[Any], None] = lambda exchange: None  # see gateway/mirroring
         self.no_route = self._counters("")
         self._id_prefix = draw_bytes(6).hex().encode()
         self._id_count = 0
@@ -184,17 +190,20 @@ class Worker:
         """The live form of a route of `installed`, which is present (or tried) while an exchange takes its route."""
         live = installed.routes.get(route.name)
         if live is None:
-            limits, upstream = installed.snapshot.limits, installed.health.upstream(route.upstream)
-            retry = route.retry or upstream.upstream.retry
-            live = installed.routes[route.name] = LiveRoute(
+            limits, traffic = installed.snapshot.limits, route.traffic
+            upstream, retry, timeouts = _tried(installed, route, route.upstream)
+            first = LiveRoute(
                 route, upstream,
                 installed.snapshot.gates[route.authenticator] if route.authenticator is not None else None,
                 installed.admission.limits_of([limits[name] for name in route.limits]),
                 installed.admission.limits_of([limits[name] for name in route.limits[: route.limits_before]]),
-                stages, retry,
-                upstream.upstream.timeouts.under(retry, route.timeout_seconds, route.stream_seconds_max),
-                *self._counters(route.name),
+                stages, retry, timeouts, traffic.response, traffic.mirror, {}, *self._counters(route.name),
             )  # fmt: skip
+            others = {}
+            for name in traffic.upstreams():
+                upstream, retry, timeouts = _tried(installed, route, name)
+                others[name] = replace(first, upstream=upstream, retry=retry, timeouts=timeouts)
+            live = installed.routes[route.name] = replace(first, others=others) if others else first
         return live
 
     def set_date(self) -> None:
@@ -239,4 +248,14 @@ class Worker:
 
 
 def _facts(snapshot: Snapshot) -> dict[str, ListenerFacts]:
-    return {one.name: ListenerFacts.of(one) for one in snapshot.listeners}
+    https = next((one.port for one in snapshot.listeners if one.tls and not {"tcp", "udp"} & set(one.protocols)), None)
+    return {one.name: ListenerFacts.of(one, https) for one in snapshot.listeners}
+
+
+def _tried(installed: Installed, route: Route, name: str) -> tuple[LiveUpstream | None, Policy, Timeouts]:
+    """An upstream of a route, and how its tries go."""
+    if not name:
+        return None, USUAL, Timeouts()
+    upstream = installed.health.upstream(name)
+    retry = route.retry or upstream.upstream.retry
+    return upstream, retry, upstream.upstream.timeouts.under(retry, route.timeout_seconds, route.stream_seconds_max)
