@@ -77,10 +77,16 @@ class Explanation:
 
 def explain(holdings: Holdings, question: Question, source: str, subnet: Network | None, draw: int) -> Explanation:
     """Tells how `question` of class IN from `source` (a textual address) is answered; `subnet`: that it passed on."""
+    held = holdings.zones
+    holdings = replace(holdings, zones=held.seen_by(source))
     edns = Edns(PAYLOAD_BYTES_MIN, dnssec_ok=False, subnet=None if subnet is None else ClientSubnet.of(subnet))
     decided = decide(Query(0, 0, NOERROR, question, edns=edns), holdings, source, draw)
     steps: list[Step] = []
     candidates: list[Candidate] = []
+    if held.views:
+        name = held.view_of(source)
+        seen = f"is in view {name}, and sees its zones" if name else "is in no view, and sees the zones for all"
+        steps.append(Step("view", f"{source} {seen}"))
     zone = holdings.zones.find_for(question.name, question.type)
     if zone is None:
         steps.append(Step("zone", f"{name_to_text(question.name)} lies in no zone of this server"))

@@ -12,6 +12,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,7 @@ from meridian_dns.observing import QUIC, TCP, TLS, UDP, Counters, Sight, Transpo
 from meridian_dns.policy import Answer
 from meridian_dns.records import AXFR, FORMERR, IXFR, NOERROR, NOTAUTH, SERVFAIL
 from meridian_dns.responder import Holdings, decide
+from meridian_dns.split import Split
 from meridian_dns.tcp import TcpConnection
 from meridian_dns.throttle import Judgement, Throttle
 from meridian_dns.tls import TlsDoor
@@ -90,7 +92,9 @@ class DnsServer:
         self._trial: Trial | None = None
         self.notifier = Notifier(clock, wall_clock)
         self._options = ServerOptions(server_id, cookies, idle_seconds)
-        self._fast = FastPath(Holdings(zones, view, geo), self.counters.tallies, payload_bytes, self._options)
+        self._fast = self._path(Holdings(zones, view, geo))
+        self._split: Split | None = None
+        self._take(zones)
         self._desk = Desk(partial(self._respond_stream, transport=TCP), idle_seconds=idle_seconds)
         self._tls_desk = Desk(partial(self._respond_encrypted, transport=TLS), idle_seconds=idle_seconds)
         self._quic_desk = Desk(partial(self._respond_encrypted, transport=QUIC), idle_seconds=idle_seconds)
@@ -153,10 +157,20 @@ class DnsServer:
             old.view if view is None else view,
             old.geo if geo is None else geo,
         )
-        self._fast = FastPath(holdings, self.counters.tallies, self._payload_bytes, self._options)
+        self._fast = self._path(holdings)
+        self._take(holdings.zones)
         if transfers is not None:
             self._transfers = transfers
             self.notifier.announce(transfers)
+
+    def _path(self, holdings: Holdings) -> FastPath:
+        return FastPath(holdings, self.counters.tallies, self._payload_bytes, self._options)
+
+    def _take(self, zones: ZoneSet) -> None:
+        """Clients of views are answered from paths of their own."""
+        held = self._fast.holdings
+        paths = {one.name: self._path(replace(held, zones=zones.of_view(one.name))) for one in zones.views}
+        self._split = Split(zones, paths, self._fast) if paths else None
 
     @property
     def trial(self) -> Trial | None:
@@ -188,13 +202,13 @@ class DnsServer:
             draw = self._draw()
             watcher = self.watcher
             began = watcher.begin() if watcher is not None else 0.0
-            reply = self._fast.respond(data, source, draw, datagram=datagram)
-            reply = reply or self._respond_in_full(data, source, draw, datagram=datagram)
-            if began and watcher is not None and reply is not None and self._fast.tally is not None:
+            fast = self._fast if self._split is None else self._split.path_of(source)
+            reply = fast.respond(data, source, draw, datagram=datagram)
+            reply = reply or self._respond_in_full(fast, data, source, draw, datagram=datagram)
+            if began and watcher is not None and reply is not None and fast.tally is not None:
                 seconds = watcher.end() - began
-                view = self._fast.holdings.view
-                watcher.take(Sight(data, reply, source, transport, self._fast.tally, view, seconds))
-            if self._trial is not None and reply is not None:
+                watcher.take(Sight(data, reply, source, transport, fast.tally, fast.holdings.view, seconds))
+            if self._trial is not None and reply is not None and fast is self._fast:
                 self._trial.compare(data, source, draw, reply, self._draw())
             return reply
         except Exception:
@@ -308,7 +322,7 @@ class DnsServer:
                 return self._transfer(messages_of(query, records, self._payload_bytes, given), checked)
             found = records if isinstance(records, Answer) else Answer(SERVFAIL)
         self.counters.transfers_refused += 1
-        return self._finish(query, found, source, checked, datagram=False)
+        return self._finish(self._fast, query, found, source, checked, datagram=False)
 
     def _transfer(self, messages: Iterator[bytes], checked: Checked | None) -> Stream:
         self._transferring += 1
@@ -336,7 +350,7 @@ class DnsServer:
         asked = query.edns.asked if query is not None and query.edns is not None else None
         return asked is not None and self._options.cookies.is_valid(asked.cookie, source)
 
-    def _respond_in_full(self, data: bytes, source: str, draw: int, *, datagram: bool) -> bytes | None:
+    def _respond_in_full(self, fast: FastPath, data: bytes, source: str, draw: int, *, datagram: bool) -> bytes | None:
         query = parse(data)
         if query is None:
             self.counters.dropped += 1
@@ -346,10 +360,12 @@ class DnsServer:
         if answer is None and query.question is not None and query.question.type == IXFR:
             key = checked.signer.key.name if checked is not None and checked.signer is not None else None
             answer = brief(permit(self._transfers, query, source, key))
-        answer = answer or decide(query, self._fast.holdings, source, draw)
-        return self._finish(query, answer, source, checked, datagram=datagram)
+        answer = answer or decide(query, fast.holdings, source, draw)
+        return self._finish(fast, query, answer, source, checked, datagram=datagram)
 
-    def _finish(self, query: Query, answer: Answer, source: str, checked: Checked | None, *, datagram: bool) -> bytes:
+    def _finish(
+        self, fast: FastPath, query: Query, answer: Answer, source: str, checked: Checked | None, *, datagram: bool
+    ) -> bytes:
         """Writes and counts the one message of an answer; `checked`: the query was signed, so this is signed too."""
         bytes_max = datagram_bytes_max(query.edns, self._payload_bytes) if datagram else STREAM_BYTES_MAX
         bytes_max -= checked.record_bytes if checked is not None else 0
@@ -358,7 +374,7 @@ class DnsServer:
         reply = encode(query, answer, bytes_max=bytes_max, payload_bytes=self._payload_bytes, given=given)
         if reply[2] & TC >> 8:
             self.counters.truncated += 1
-        tally = self._fast.tally = self._fast.clerk.tally_of(query.question, answer)
+        tally = fast.tally = fast.clerk.tally_of(query.question, answer)
         tally.answers += 1
         return reply if checked is None else checked.sign(reply, self._wall_clock())
 

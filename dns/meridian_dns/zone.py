@@ -6,12 +6,14 @@ is missing with all that is below it. Nothing of a zone changes once it stands.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from types import MappingProxyType
 
 from meridian_dns.names import ROOT, ancestors, name_to_text, order_key, parent
 from meridian_dns.records import DS, RRset
 from meridian_dns.signing import APEX_TYPES, Signer
 from meridian_dns.steering import Steer
+from meridian_dns.view import Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class Zone:
 
     `negative_soa` is the SOA with the TTL of negative answers (RFC 2308 section 5). `signer` None: it is not signed.
     A signed zone has the `order` of its names, empty ones between included, those below delegations not (RFC 4034).
+    `view`: the clients whom it is for, see ClientView; empty for all others.
     """
 
     origin: bytes
@@ -50,6 +53,7 @@ class Zone:
     cuts: frozenset[bytes]
     signer: Signer | None = None
     order: tuple[bytes, ...] = ()
+    view: str = ""
 
     def cut_above(self, name: bytes) -> bytes | None:
         """The delegation that `name` is at or below, if any: the one nearest to the apex."""
@@ -58,23 +62,55 @@ class Zone:
         return next((cut for cut in reversed(list(ancestors(name))) if cut in self.cuts), None)
 
 
+@dataclass(frozen=True, slots=True)
+class ClientView:
+    """Clients who see zones of their own (split horizon): those whose address lies in one of these networks."""
+
+    name: str
+    networks: tuple[Network, ...]
+
+
 class ZoneSet:
-    """The zones of one server. Immutable; raises ZoneError if two have one origin."""
+    """The zones of one server. Immutable; raises ZoneError if two of one view have one origin.
 
-    __slots__ = ("_zones",)
+    What is found is what clients of no view see; `seen_by` gives what the others see. All are iterated over.
+    """
 
-    def __init__(self, zones: Iterable[Zone] = ()) -> None:
-        self._zones: dict[bytes, Zone] = {}
-        for zone in zones:
-            if zone.origin in self._zones:
+    __slots__ = ("_all", "_by_view", "_zones", "views")
+
+    def __init__(self, zones: Iterable[Zone] = (), views: Iterable[ClientView] = ()) -> None:
+        self._all = tuple(zones)
+        self.views = tuple(views)
+        self._by_view: dict[str, dict[bytes, Zone]] = {"": {}}
+        for zone in self._all:
+            here = self._by_view.setdefault(zone.view, {})
+            if zone.origin in here:
                 raise ZoneError(name_to_text(zone.origin), "this zone is given twice", "join the two")
-            self._zones[zone.origin] = zone
+            here[zone.origin] = zone
+        self._zones = self._by_view[""]
 
     def __len__(self) -> int:
-        return len(self._zones)
+        return len(self._all)
 
     def __iter__(self) -> Iterator[Zone]:
-        return iter(self._zones.values())
+        return iter(self._all)
+
+    def of_view(self, name: str) -> "ZoneSet":
+        """What clients of a view see: its zones, and in place of those that it has not those for all."""
+        return ZoneSet(replace(zone, view="") for zone in {**self._zones, **self._by_view.get(name, {})}.values())
+
+    def view_of(self, address: str) -> str:
+        """The view of a client (a textual address), by the longest network; empty if it is in none."""
+        client = ip_address(address.partition("%")[0])
+        client = getattr(client, "ipv4_mapped", None) or client
+        networks = ((network, view.name) for view in self.views for network in view.networks)
+        found = ((network.prefixlen, name) for network, name in networks if client in network)
+        return max(found, default=(0, ""))[1]
+
+    def seen_by(self, address: str) -> "ZoneSet":
+        """What a client sees."""
+        name = self.view_of(address) if self.views else ""
+        return self.of_view(name) if name else self
 
     def find(self, qname: bytes) -> Zone | None:
         """The zone with the longest origin that `qname` (canonical wire form, see `names`) is in."""

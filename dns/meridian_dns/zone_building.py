@@ -62,6 +62,7 @@ def build_zone(
     negative_ttl_seconds: int = 60,
     signer: Signer | None = None,
     file: Iterable[tuple[RRset, str]] = (),
+    view: str = "",
 ) -> Zone:
     """Checks and builds one zone. SOA and the apex's NS are made from the arguments; raises ZoneError.
 
@@ -69,7 +70,7 @@ def build_zone(
     `origin` and `nameservers` are absolute names; `contact` is a mail address (default: hostmaster at the origin). A
     nameserver inside the zone that has no addresses of its own gets those of all regions, so that glue always exists.
     `file`: the records of a zone file, each with its place, which come before `records`. Its SOA, but for the serial,
-    and its nameservers hold where `contact` and `nameservers` say nothing else.
+    and its nameservers hold where `contact` and `nameservers` say nothing else. `view`: see zone.Zone.
     """
     draft = _Draft(origin)
     apex, below = _apart(file, draft)
@@ -84,7 +85,7 @@ def build_zone(
         draft.put(found, place)
     for record in records:
         draft.add(record)
-    return draft.finish(signer)
+    return replace(draft.finish(signer), view=view)
 
 
 def _apart(file: Iterable[tuple[RRset, str]], draft: "_Draft") -> tuple[dict[int, RRset], list[tuple[RRset, str]]]:

@@ -1,5 +1,7 @@
 """Reading the operator's document: what is refused, where it says so, and what it tells the operator to write."""
 
+import re
+
 import pytest
 
 from meridian.core.document import DocumentError, load, schema, warnings
@@ -122,3 +124,34 @@ def test_the_schema_names_every_section_and_refuses_unknown_words() -> None:
     found = schema()
     assert set(found["properties"]) >= {"listeners", "routes", "zones"}  # type: ignore[call-overload]
     assert found["additionalProperties"] is False
+
+
+VIEWS = (
+    GOOD
+    + """
+  - {name: gw.example.com, view: office, nameservers: [ns1.example.net]}
+dns:
+  views: [{name: office, networks: [10.0.0.0/8]}]
+"""
+)
+
+
+def test_a_zone_may_be_given_once_for_each_view() -> None:
+    assert [zone.title for zone in load(VIEWS).zones] == ["gw.example.com", "gw.example.com (view office)"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("view: office", "view: home", "there is no view 'home' (known: office)"),
+        ("view: office, ", "", "'gw.example.com' is used twice in zones"),
+        ("[ns1.example.net]}", "[ns1.example.net], dnssec: {}}", "has another dnssec in another view"),
+        ("[ns1.example.net]}", "[ns1.example.net], secondaries: [{address: 192.0.2.1}]}", "secondaries know no views"),
+        ("networks: [10.0.0.0/8]}]", "networks: [10.0.0.0/8]}, {name: office, networks: [11.0.0.0/8]}]", "used twice"),
+        ("10.0.0.0/8", "10.0.0.1/8", "has host bits set"),
+    ],
+)
+def test_what_views_cannot_mean_is_refused(old: str, new: str, message: str) -> None:
+    assert old in VIEWS
+    with pytest.raises(DocumentError, match=re.escape(message)):
+        load(VIEWS.replace(old, new))

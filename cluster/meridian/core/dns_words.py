@@ -172,6 +172,9 @@ class Zone(Word):
     """
 
     name: str
+    view: Name | None = Field(
+        default=None, description="for clients of this view of `dns.views` alone, in place of the zone for all"
+    )
     nameservers: tuple[str, ...] = Field(default=(), description="at least one, here or in the file")
     file: str | None = Field(
         default=None, description="a zone file (RFC 1035), at most 8 MiB; relative to the document's folder"
@@ -195,7 +198,14 @@ class Zone(Word):
         # A copy would hold no signatures while the parent says that the zone is signed: all of it would be bogus.
         if self.dnssec is not None and self.secondaries:
             raise ValueError("a zone that is signed as it is asked cannot be copied: remove `dnssec` or `secondaries`")
+        if self.view is not None and self.secondaries:
+            raise ValueError("secondaries know no views, so they get the zone for all: remove `view` or `secondaries`")
         return self
+
+    @property
+    def title(self) -> str:
+        """Its name, and its view where it has one."""
+        return self.name if self.view is None else f"{self.name} (view {self.view})"
 
 
 class AnswerLimit(Word):
@@ -217,9 +227,19 @@ class QuerySample(Word):
     )
 
 
+class View(Word):
+    """Clients who see zones of their own, known by the address that they ask from (split horizon)."""
+
+    name: Name
+    networks: tuple[Annotated[str, AfterValidator(checked_network)], ...] = Field(
+        min_length=1, max_length=1000, description="the longest network among all views wins"
+    )
+
+
 class Dns(Word):
     """How the DNS servers treat their clients, and what they tell of them."""
 
+    views: tuple[View, ...] = Field(default=(), max_length=16, description="see `zones[].view`")
     limit: AnswerLimit | None = Field(default=None, description="no limit if absent")
     log: QuerySample | None = Field(default=None, description="of these a line of JSON is logged; none if absent")
     trace: QuerySample | None = Field(

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from meridian.core.addresses import checked_bind, checked_ip, checked_near, checked_network
 from meridian.core.authentication import Authenticator
-from meridian.core.dns_words import Dns, Group, Steering, TsigKey, Zone
+from meridian.core.dns_words import Dns, Dnssec, Group, Steering, TsigKey, Zone
 from meridian.core.l4_words import L4Route
 from meridian.core.limit_words import Limit, checked_rate
 from meridian.core.route_making import make_route, too_many_patterns, useless
@@ -189,17 +189,11 @@ class Document(Word):
 
     def problems(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """Yields (place, message) for each reference that leads nowhere and each name used twice."""
-        for section in (
-            "listeners",
-            "regions",
-            "upstreams",
-            "authenticators",
-            "limits",
-            "routes",
-            "l4_routes",
-            "zones",
-        ):
+        for section in ("listeners", "regions", "upstreams", "authenticators", "limits", "routes", "l4_routes"):
             yield from _repeated(section, [item.name for item in getattr(self, section)])
+        yield from _repeated("zones", [zone.title for zone in self.zones])
+        for place, message in _repeated("views", [view.name for view in self.dns.views]):
+            yield ("dns", *place), message
         yield from _repeated("tsig_keys", [key.name.lower().rstrip(".") for key in self.tsig_keys])
         regions, upstreams = (
             dict.fromkeys(item.name for item in getattr(self, section)) for section in ("regions", "upstreams")
@@ -225,7 +219,14 @@ class Document(Word):
             for name, problem in too_many_patterns([make_route(route) for route in self.routes]):
                 yield (*places[name], "path_regex"), problem
         keys = dict.fromkeys(key.name for key in self.tsig_keys)
+        views = dict.fromkeys(view.name for view in self.dns.views)
+        signing: dict[str, Dnssec | None] = {}
         for i, zone in enumerate(self.zones):
+            if zone.view is not None:
+                yield from _unknown(("zones", i, "view"), (zone.view,), views, "view")
+            # Validators take the parent's word for all views alike, and the keys are those of the name.
+            if signing.setdefault(zone.name.lower().rstrip("."), zone.dnssec) != zone.dnssec:
+                yield ("zones", i, "dnssec"), f"{zone.name} has another dnssec in another view: say the same in all"
             for j, secondary in enumerate(zone.secondaries):
                 if secondary.tsig_key is not None:
                     yield from _unknown(("zones", i, "secondaries", j, "tsig_key"), (secondary.tsig_key,), keys, "key")

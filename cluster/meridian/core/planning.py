@@ -60,7 +60,12 @@ def diff(old: Document | None, new: Document) -> Plan:
 
 def _by_name(document: Document, section: str) -> dict[str, BaseModel]:
     parts: tuple[BaseModel, ...] = getattr(document, section)
-    return {getattr(part, "name", None) or ", ".join(getattr(part, "hosts", ())): part for part in parts}
+    return {_name_of(part): part for part in parts}
+
+
+def _name_of(part: BaseModel) -> str:
+    words = (getattr(part, word, None) for word in ("title", "name"))
+    return next(filter(None, words), "") or ", ".join(getattr(part, "hosts", ()))
 
 
 def _details(path: str, old: object, new: object) -> Iterator[str]:

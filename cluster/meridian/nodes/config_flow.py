@@ -218,7 +218,7 @@ def read(version: int, payload: bytes, cluster_key: bytes, settings: Settings, c
         snapshot = compile_snapshot(found, bundle.files, version)
         TlsContexts(snapshot.certificates)
         contexts.prepare(snapshot.upstreams.values())
-        zones = build_zones(found.zones, version, bundle.files)
+        zones = build_zones(found.zones, version, bundle.files, found.dns.views)
         build_transfers(found, bundle.files, zones, Transfers())
     except (BundleError, document.DocumentError, SnapshotError, CertificateError, UpstreamTlsError, ZoneError) as error:
         raise Refused(str(error)) from None

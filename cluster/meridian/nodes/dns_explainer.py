@@ -140,7 +140,7 @@ class DnsExplainer:
     def _build(self, sources: Sources, zones: ZoneSet | None) -> ZoneSet:
         reading = sources.reading
         if zones is None:
-            zones = build_zones(reading.document.zones, reading.version, reading.files)
+            zones = build_zones(reading.document.zones, reading.version, reading.files, reading.document.dns.views)
         keys = zone_keys_frame(list(sources.keyrings.values())).zone_keys
         try:
             return sign_zones(zones, reading.document.zones, key_sets_from(keys), self._signatures)

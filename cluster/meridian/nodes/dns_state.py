@@ -17,7 +17,7 @@ from meridian_dns.throttle import Throttle
 from meridian_dns.transfer import History, Offer, Secondary, Transfers, copy_of
 from meridian_dns.tsig import Key
 from meridian_dns.view import Member, Region, RegionView
-from meridian_dns.zone import Zone, ZoneError, ZoneSet
+from meridian_dns.zone import ClientView, Zone, ZoneError, ZoneSet
 from meridian_dns.zone_building import RecordSpec, build_zone
 from meridian_dns.zonefile import read_records
 
@@ -25,20 +25,26 @@ NO_STEERING = dns_words.Steering()
 SERIAL_MODULUS = 2**32  # of the SOA's serial, RFC 1035 section 3.3.13
 
 
-def build_zones(zones: Sequence[dns_words.Zone], version: int, files: Mapping[str, bytes]) -> ZoneSet:
-    """The zones at one version of the document, which is their serial; `files` hold the zone files by name.
+def build_zones(
+    zones: Sequence[dns_words.Zone], version: int, files: Mapping[str, bytes], views: Sequence[dns_words.View] = ()
+) -> ZoneSet:
+    """The zones at one version of the document, which is their serial; `files` hold the zone files by name. `views` say
+    which clients see zones of their own.
 
     Raises meridian_dns.zone.ZoneError.
     """
-    return ZoneSet([_zone(zone, version, files) for zone in zones])
+    seen = [ClientView(view.name, tuple(ip_network(network) for network in view.networks)) for view in views]
+    return ZoneSet([_zone(zone, version, files) for zone in zones], seen)
 
 
 def zone_ttls(zones: ZoneSet) -> dict[str, int]:
     """The longest time to live of each zone's record sets, by the zone's name."""
-    return {
-        name_to_text(zone.origin): max(records.ttl_seconds for here in zone.names.values() for records in here.values())
-        for zone in zones
-    }
+    found: dict[str, int] = {}
+    for zone in zones:
+        longest = max(records.ttl_seconds for here in zone.names.values() for records in here.values())
+        name = name_to_text(zone.origin)
+        found[name] = max(longest, found.get(name, 0))
+    return found
 
 
 def build_transfers(
@@ -142,6 +148,7 @@ def _zone(zone: dns_words.Zone, version: int, files: Mapping[str, bytes]) -> Zon
         contact=zone.contact,
         serial=(zone.serial_offset + version) % SERIAL_MODULUS,
         file=_file_records(zone, files),
+        view=zone.view or "",
     )
 
 

@@ -99,7 +99,7 @@ class DnsDuties:
     def _build(self, config: Config) -> tuple[model.Document, ZoneSet, Transfers, Sequence[Certificate]]:
         document = read_document(config.document, leave_out=("routes", "upstreams"))
         try:
-            zones = build_zones(document.zones, config.version, config.files)
+            zones = build_zones(document.zones, config.version, config.files, document.dns.views)
             transfers = build_transfers(document, config.files, zones, self._server.transfers)
             certificates = compile_certificates(document, config.files) if self._tls_port else ()
             TlsContexts(certificates)

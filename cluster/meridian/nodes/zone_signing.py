@@ -41,4 +41,4 @@ def sign_zones(
         elif dnssec is not None and not zone.order:
             zone = in_order(zone)  # its keys will come when the loop must not wait
         signed.append(zone)
-    return ZoneSet(signed)
+    return ZoneSet(signed, zones.views)
