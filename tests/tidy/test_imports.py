@@ -41,7 +41,7 @@ HOMES: dict[str, set[str]] = {
     "aioquic": {"wire", "gateway", "chaosmeridian", "meridian_dns"},
     "chaoslib": {"chaosmeridian"},
     "cryptography": {"cli", "control", "gateway", "meridian_dns", "nodes", "pki", "wire"},  # primitives of many trades
-    "dns": {"chaosmeridian"},  # dnspython: a client independent of our own server
+    "dns": {"chaosmeridian", "cli"},  # dnspython: a client independent of our own server
     "fastapi": {"admin"},
     "google": {"meridian_proto", "store", "control", "nodes"},  # protobuf's own types, wherever messages are
     "grpc": {"meridian_proto", "store", "control"},

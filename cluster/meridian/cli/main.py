@@ -8,6 +8,7 @@ import typer
 
 from meridian.cli import cluster, config, run, store
 from meridian.cli.dns import dns
+from meridian.cli.doctor import doctor
 from meridian.cli.errors import CommandError, Failed
 from meridian.cli.explain import explain
 from meridian.cli.limits import limits
@@ -41,6 +42,7 @@ app.command()(cluster.status)
 app.add_typer(explain, name="explain")
 app.command()(cluster.drain)
 app.command()(cluster.undrain)
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(doctor)
 app.command()(store.backup)
 app.command()(store.restore)
 app.add_typer(store.store, name="store")

@@ -10,7 +10,8 @@ locals {
 resource "aws_eip" "server" {
   count = length(var.subnet_ids)
 
-  tags = merge(local.tags, { Name = local.servers[count.index] })
+  domain = "vpc"
+  tags   = merge(local.tags, { Name = local.servers[count.index] })
 }
 
 resource "aws_lb" "dns" {
