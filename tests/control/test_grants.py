@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 import pytest
 from tests.control.parts import KEYS, FlakyStore, running
 from tests.simulation.virtual import run_virtual
+from tests.support import wait_until
 
 from meridian.control import seat_orders, seating
 from meridian.control.disk import NoDisk
 from meridian.control.driver import cut_for
 from meridian.control.grants import Grants
-from meridian.control.seat_orders import SeatsRefused
+from meridian.control.seat_orders import SeatsDamaged, SeatsRefused
 from meridian.control.seating import Epoch
 from meridian.core.granting.seats import Seat, Tell
 from meridian.core.granting.shares import Cut, Rule, Value
@@ -100,6 +101,53 @@ async def lead(node: Node, rules: Mapping[str, Rule]) -> None:
 async def values(of: FlakyStore) -> dict[str, Value]:
     listing = await of.list(KEYS.limit_values())
     return seating.read_values({item.key: item for item in listing.items}, KEYS)
+
+
+def fresh(node: Node) -> set[int]:
+    return set(node.told[-1].allowance.fresh)
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_a_home_is_fresh_for_the_first_agent_alone_that_ever_sat_there(lost: int) -> None:
+    async def story() -> None:
+        one = store()
+        one.lose_answers = lost
+        first = Node(one, "a")
+        async with running(first.run()):
+            meet(first)
+            await asyncio.sleep(15)
+        assert fresh(first) == set(first.told[-1].allowance.home) != set()
+        again = Node(one, "a")
+        async with running(again.run()):
+            meet(again)
+            await asyncio.sleep(15)
+        assert fresh(again) == set() and again.told[-1].allowance.home == first.told[-1].allowance.home
+        await seat_orders.free(one, KEYS, "a", [])
+        heir = Node(one, "b")
+        async with running(heir.run()):
+            meet(heir)
+            await asyncio.sleep(15)
+        assert heir.told[-1].allowance.home and fresh(heir) == set(), "it was another's"
+
+    run_virtual(story)
+
+
+def test_a_home_that_an_older_node_took_is_not_fresh() -> None:
+    async def story() -> None:
+        one = store()
+        first = Node(one, "a")
+        async with running(first.run()):
+            meet(first)
+            await asyncio.sleep(5)
+        await one.txn((), [DeletePrefix(KEYS.limits() + "held/")])  # as it wrote no marks
+        second = Node(one, "a")
+        async with running(second.run()):
+            meet(second)
+            await asyncio.sleep(5)
+        assert second.told[-1].allowance.home and fresh(second) == set()
+        assert (await one.list(KEYS.limits() + "held/")).items
+
+    run_virtual(story)
 
 
 @pytest.mark.parametrize("lost", [0, 1, 2, 3, 5])
@@ -399,3 +447,15 @@ def test_what_was_tried_in_vain_is_not_remembered_for_ever() -> None:
             assert 0 < len(node.grants._written) <= 4 * CUT.seats
 
     run_virtual(story)
+
+
+@pytest.mark.parametrize("epoch", [b"{", b'{"cut":{"homes":0}}', b'{"cut":{"lease_seconds":1}}'])
+async def test_a_damaged_epoch_is_told_as_the_store_s_and_stops_no_agent(epoch: bytes) -> None:
+    one = store()
+    await one.put(KEYS.limit_epoch(), epoch)
+    for order in (seat_orders.settle(one, KEYS), seat_orders.free(one, KEYS, "a", [])):
+        with pytest.raises(SeatsDamaged, match="restore a backup"):
+            await order
+    node = Node(one, "a")
+    async with running(node.run()):
+        await wait_until(lambda: "cannot be read" in node.grants.detail, within_seconds=5, what="the agent says so")

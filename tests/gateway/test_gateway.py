@@ -28,6 +28,7 @@ from tests.support import free_port, wait_until
 from meridian.core.granting.messages import Consult, Consulted, Message
 from meridian.core.granting.shares import Cut, Rule, Value
 from meridian.core.granting.spender import Allowance
+from meridian.core.snapshot import Snapshot
 from meridian.gateway.limits import CONSULT_SECONDS, Limits, Told
 
 
@@ -289,3 +290,22 @@ async def test_the_health_of_a_node_is_told_on_every_listener_before_routing_and
         assert json.loads((await ask(running.port, get("/.meridian/health")))[1])["version"] == 7
         assert not [one for one in running.gateway.series() if one.name == "meridian_requests_total" and one.value]
         assert status((await ask(running.port, get("/.meridian/health", method="POST")))[0]) == 404, "routed"
+
+
+async def test_series_of_routes_and_upstreams_leave_with_them() -> None:
+    def called(port: int, name: str, version: int = 1) -> Snapshot:
+        return document(port, [upstream(one, name=name)], [{"name": name, "upstream": name}], version=version)
+
+    def labels(running: Running, label: str) -> set[str]:
+        return {found for series in running.gateway.series() if (found := series.labels.get(label))}
+
+    async with origin(hello) as one, serving(lambda port: called(port, "old")) as running:
+        assert status((await ask(running.port, get()))[0]) == 200
+        running.gateway.begin_trial(called(running.port, "tried", 2), 1.0, generation=1)
+        assert status((await ask(running.port, get()))[0]) == 200
+        assert labels(running, "route") == labels(running, "upstream") == {"old", "tried"}
+        running.gateway.end_trial()
+        assert labels(running, "route") == labels(running, "upstream") == {"old"}
+        running.gateway.swap(called(running.port, "new", 3))
+        assert status((await ask(running.port, get()))[0]) == 200
+        assert labels(running, "route") == labels(running, "upstream") == {"new"}

@@ -1,5 +1,6 @@
 """What one worker counts, through new documents, other slices, and restarts."""
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from meridian.core.granting.messages import Ask, Grant, Message
@@ -27,9 +28,10 @@ def spend(meters: Meters, limit: Limit, now: float = 0.0) -> int:
 class Machine:
     """Workers of one slot, one after the other, and their disk."""
 
-    def __init__(self, portion: Portion = ALL) -> None:
+    def __init__(self, portion: Portion = ALL, fresh: Collection[int] = range(9)) -> None:
+        """`fresh`: the slices that nobody had before."""
         self.disk = Ledgers()
-        self.portion = portion
+        self.portion, self.fresh = portion, fresh
 
     def start(self, now: float, boot: str = "boot") -> Meters:
         was_new = self.disk.is_new
@@ -37,7 +39,7 @@ class Machine:
         self.disk.is_new = was_new
         meters = Meters("a/0", round(now), self.disk)
         meters.take(Portion(1, ()), now, NOON + now)  # the agent does not know its seats yet
-        meters.take(self.portion, now, NOON + now)
+        meters.take(self.portion, now, NOON + now, self.fresh)
         meters.replace(LIMITS, now, NOON + now)
         self.disk.is_new = False
         return meters
@@ -51,6 +53,18 @@ def test_a_worker_that_is_new_has_all_at_once() -> None:
     meters = Machine().start(100.0)
     assert [spend(meters, one, 100.0) for one in (HOURLY, DAILY, FEW)] == [10, 100, 2]
     assert meters.period_seconds(HOURLY) == 3600.0 and meters.period_seconds(DAILY) == 86_400.0
+
+
+def test_a_worker_whose_disk_is_new_has_nothing_of_what_others_may_have_spent() -> None:
+    """The running window and day are over for it: its ledger was lost, or the seat was another machine's."""
+    meters = Machine(Portion(2, (0, 1)), fresh=(1,)).start(100.0)
+    assert [spend(meters, one, 100.0) for one in (HOURLY, DAILY, FEW)] == [5, 50, 2]
+    meters = Machine(fresh=()).start(100.0)
+    assert [spend(meters, one, 100.0) for one in (HOURLY, DAILY, FEW)] == [0, 0, 2]
+    assert (spend(meters, HOURLY, 3900.0), spend(meters, DAILY, 100.0 + 86_400)) == (10, 100)
+    alone = Meters.alone(100.0, NOON + 100)
+    alone.replace(LIMITS, 100.0, NOON + 100)
+    assert spend(alone, DAILY, 100.0) == 100, "who keeps no ledger begins with each start"
 
 
 def test_a_planned_restart_begins_nothing_anew_and_loses_nothing() -> None:

@@ -31,6 +31,19 @@ def test_a_steady_load_is_found_though_workers_tell_it_in_jumps() -> None:
     assert all(load == pytest.approx(1500.0, rel=0.12) for load in loads[80:])
 
 
+def test_routes_that_come_and_go_make_no_jump() -> None:
+    clocked = Clocked()
+
+    def read(**routes: float) -> float:
+        clocked.now += 1.0
+        series = [Series(REQUESTS, "counter", "", {"route": name}, count) for name, count in routes.items()]
+        return clocked.meter.read({"one": series})
+
+    assert read(old=1_000_000.0, kept=10.0) == 0.0
+    assert read(kept=10.0) == 0.0, "a route that left takes its count along"
+    assert 0.0 < read(kept=10.0, new=50.0) <= 50.0
+
+
 def test_workers_that_begin_anew_or_join_make_no_jump() -> None:
     clocked = Clocked()
     assert clocked.read(1.0, one=1_000_000.0) == 0.0

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -87,8 +88,12 @@ def test_who_sits_where_survives() -> None:
 def test_counts_are_cut_by_home_seats_and_slots() -> None:
     cut = Cut(seats=12, slices=2, homes=3)
     told = Told(cut, Allowance("agent", 7, frozenset({1}), frozenset({5, 6})), {})
-    assert portion_of(told, 0) == Portion(6, (1,)) and portion_of(told, 1) == Portion(6, (4,))
-    assert portion_of(told, 2) == Portion(6, ()), "more workers than the limits are cut for"
+    assert portion_of(told, 0) == (Portion(6, (1,)), frozenset())
+    assert portion_of(told, 1) == (Portion(6, (4,)), frozenset())
+    assert portion_of(told, 2) == (Portion(6, ()), frozenset()), "more workers than the limits are cut for"
+    fresh = replace(told, allowance=replace(told.allowance, fresh=told.allowance.home))
+    assert told_from_proto(told_to_proto(fresh)) == fresh
+    assert portion_of(fresh, 1) == (Portion(6, (4,)), frozenset({4}))
 
 
 def test_seats_given_up_are_confirmed_when_what_they_admitted_has_ended_and_letters_find_their_limit() -> None:

@@ -5,6 +5,7 @@ A seed that fails is shrunk to few faults, and its story is in the report. docs/
 
 import argparse
 import logging
+import math
 import os
 import sys
 import time
@@ -13,12 +14,13 @@ from multiprocessing import Pool
 from pathlib import Path
 
 from tests.simulation.planted_control import PLANTED
+from tests.simulation.planted_rollouts import PLANTED_ROLLOUTS
 from tests.simulation.seeds import play
 from tests.simulation.shrinking import shrink, told
 
 from meridian.control.driver import ControlPlane
 
-BUGS = {bug.__name__: bug for bug in PLANTED}
+BUGS = {bug.__name__: bug for bug in (*PLANTED, *PLANTED_ROLLOUTS)}
 BAR_CHARACTERS = 30
 STORIES_MAX = 20  # in a report; who has more failures than this reads the first
 
@@ -28,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="scripts/simulate", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=300, help="how many")
     parser.add_argument("--from", type=int, default=0, dest="first", help="the first seed; to go on where a run ended")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no seed after so long")
     parser.add_argument("--report", type=Path, help="a file for the report; stdout otherwise")
     parser.add_argument("--seed", type=int, help="tell this one seed's story, shrunk if it fails")
     parser.add_argument("--bug", choices=sorted(BUGS), default="", help="with --seed: under this planted bug")
@@ -37,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.seed is not None:
         return tell(options.seed, BUGS.get(options.bug, ControlPlane))
     seeds = range(options.first, options.first + options.seeds)
-    lines, failed = planted(seeds) if options.planted else many(seeds)
+    lines, failed = planted(seeds) if options.planted else many(seeds, options.minutes)
     report = "\n".join(lines) + "\n"
     if options.report is not None:
         options.report.write_text(report)
@@ -56,18 +59,20 @@ def tell(seed: int, plane: type[ControlPlane]) -> int:
     return int(bool(found.violations))
 
 
-def many(seeds: Sequence[int]) -> tuple[list[str], bool]:
-    """Plays all seeds; returns the report's lines, and whether one failed."""
+def many(seeds: Sequence[int], minutes: float) -> tuple[list[str], bool]:
+    """Plays all seeds, or as many as fit; returns the report's lines, and whether one failed."""
     began = time.monotonic()
-    stories = []
+    stories, done = [], 0
     with Pool(os.cpu_count()) as pool:
-        for done, story in enumerate(pool.imap(story_of, seeds, chunksize=4), 1):
+        for done, story in enumerate(pool.imap(story_of, seeds), 1):
             stories += [story] if story else []
             if story:
                 sys.stderr.write(f"\r\033[K{story.splitlines()[0]}\n")
             _progress(done, len(seeds), f"{len(stories)} failed")
+            if time.monotonic() - began > 60 * minutes:
+                break
     seconds = time.monotonic() - began
-    lines = [f"{len(seeds)} seeds from {seeds[0]} in {seconds:.0f} s on {os.cpu_count()} cores: {len(stories)} failed"]
+    lines = [f"{done} seeds from {seeds[0]} in {seconds:.0f} s on {os.cpu_count()} cores: {len(stories)} failed"]
     return [*lines, *stories[:STORIES_MAX]], bool(stories)
 
 

@@ -10,13 +10,15 @@ import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from tests.simulation.keys import KEYS
+from tests.simulation.rollouts import end as end_rollout
+from tests.simulation.rollouts import roll_out, unless_one_runs
 from tests.simulation.virtual import Clock
-from tests.simulation.witness import KEYS
 from tests.simulation.world import Node, World
 
 from meridian.control.drains import DrainRefused
 from meridian.store import documents
-from meridian.store.documents import VersionConflict, VersionMeta
+from meridian.store.documents import RolloutChanged, VersionConflict, VersionMeta
 from meridian.store.port import OutcomeUnknown, StoreError
 
 SHAPES: Sequence[Mapping[str, str]] = (
@@ -35,6 +37,10 @@ AIMED = ("kill", "pause", "island", "no_store", "unanswered", "slow", "late", "m
 AIMED_CHANCE = 0.4
 TOGETHER_CHANCE = 0.4  # in a storm, that a fault comes right after the one before it
 TOGETHER_SECONDS = 1.0
+ROLLOUTS_CHANCE = 0.35  # that documents are rolled out in a seed
+ENDED_CHANCE = 0.3  # that an operator ends a rollout
+STRUCK_CHANCE = 0.6  # in a storm, that the leader is struck while it judges
+ROLLS_SECONDS = (0.3, 4.0)  # after a rollout began
 KEPT_VERSIONS = 2  # by a pruning; nodes that are cut off must live with it
 
 
@@ -101,7 +107,29 @@ def draw(seed: int) -> Plan:
         fault = _draw(chance, names, at)
         faults.append(fault)
         at += fault.seconds + chance.uniform(0.5, 3.0)
+    faults += _rollouts(seed, names, storm, at)
     return Plan(seed, names, clocks, storm, tuple(sorted(faults, key=lambda fault: fault.at)))
+
+
+def _rollouts(seed: int, names: Mapping[str, str], storm: bool, after: float) -> list[Fault]:
+    """What operators roll out in a third of the seeds, from a source of its own: the others have their old stories."""
+    chance = random.Random(f"rollouts {seed}")
+    if chance.random() >= ROLLOUTS_CHANCE:
+        return []
+    at = chance.uniform(0.0, STORM_SECONDS / 2) if storm else after
+    kinds = [chance.choice(("roll_out", "roll_out", "roll_out_two"))]
+    if chance.random() < ENDED_CHANCE:
+        kinds.append(chance.choice(("promote", "abort")))
+    if storm and chance.random() < STRUCK_CHANCE:
+        kinds.append(chance.choice(("kill", "pause", "island", "no_store", "unanswered")))
+    faults = []
+    for kind in kinds:
+        target, other = chance.sample(list(names), 2)
+        begins = at if kind in ROLLING else at + chance.uniform(*ROLLS_SECONDS)
+        struck = LEADER if kind in AIMED else target
+        seconds, amount = chance.uniform(*KINDS[kind].seconds), chance.uniform(*KINDS[kind].amount)
+        faults.append(Fault(round(begins, 2), kind, struck, other, round(seconds, 2), round(amount, 2)))
+    return faults
 
 
 def _draw(chance: random.Random, names: Mapping[str, str], at: float) -> Fault:
@@ -253,10 +281,17 @@ async def apply(world: World, node: Node, what: str) -> None:
     """An operator applies a document upon the version that is current, and is told what became of it."""
     payload = f"document of {what}".encode()
     meta = VersionMeta(node.name, what, "2026-01-01T00:00:00Z")
+    beside = None
     try:
         current = await documents.current_version(node.store, KEYS)
-        version = await documents.write_version(node.store, KEYS, payload, meta, expected_current=current)
-    except VersionConflict:
+        if world.rolls_out and (beside := await unless_one_runs(node)) is None:
+            world.note(f"{node.name} is told that a rollout is on its way")
+            return
+        free = beside
+        version = await documents.write_version(
+            node.store, KEYS, payload, meta, expected_current=current, beside=(lambda _: free) if free else None
+        )
+    except (VersionConflict, RolloutChanged):
         world.witness.applied(None, payload, node.name)
     except OutcomeUnknown:
         world.note(f"{node.name} does not know whether its document is in force")
@@ -265,6 +300,25 @@ async def apply(world: World, node: Node, what: str) -> None:
     else:
         world.note(f"{node.name} has applied version {version}")
         world.witness.applied(version, payload, node.name)
+
+
+def _roll_out(world: World, fault: Fault) -> None:
+    """One in two documents is bad."""
+    work = roll_out(world, world.nodes[fault.target], f"{fault.at} by {fault.target}", bad=fault.amount < 0.5)
+    world.at(fault.target, work)
+
+
+def _roll_out_two(world: World, fault: Fault) -> None:
+    for name, bad in ((fault.target, fault.amount < 0.5), (fault.other, fault.amount >= 0.5)):
+        world.at(name, roll_out(world, world.nodes[name], f"{fault.at} by {name}", bad=bad))
+
+
+def _promote(world: World, fault: Fault) -> None:
+    world.at(fault.target, end_rollout(world, world.nodes[fault.target], promote=True))
+
+
+def _abort(world: World, fault: Fault) -> None:
+    world.at(fault.target, end_rollout(world, world.nodes[fault.target], promote=False))
 
 
 def _prune(world: World, fault: Fault) -> None:
@@ -309,6 +363,7 @@ def _undrain(world: World, fault: Fault) -> None:
 
 
 INSTANT = (0.0, 0.0)
+ROLLING = ("roll_out", "roll_out_two")
 KINDS: Mapping[str, Kind] = {
     "kill": Kind("{target} is killed", 8, (0.3, 8.0), begin=_kill, end=_start, kills=True),
     "pause": Kind("{target} stands still", 6, begin=_pause, end=_resume),
@@ -336,6 +391,13 @@ KINDS: Mapping[str, Kind] = {
     "apply_two": Kind("two operators apply documents, on {target} and {other}", 3, INSTANT, begin=_apply_two),
     "prune": Kind("old versions are pruned by {target}", 2, INSTANT, begin=_prune),
     "drain": Kind("an operator orders {target} to drain, on {other}", 5, (1.0, 8.0), begin=_drain, end=_undrain),
+    # Of weight 0: they are drawn by `_rollouts`.
+    "roll_out": Kind("an operator rolls out a document on {target}, bad below 0.5: {amount}", 0, (3.0, 6.0), (0.0, 1.0),
+                     begin=_roll_out),
+    "roll_out_two": Kind("two operators roll out, on {target} and {other}, one a bad document", 0, (3.0, 6.0),
+                         (0.0, 1.0), begin=_roll_out_two),
+    "promote": Kind("an operator makes the candidate current, on {target}", 0, INSTANT, begin=_promote),
+    "abort": Kind("an operator takes the candidate back, on {target}", 0, INSTANT, begin=_abort),
     "drain_region": Kind("an operator orders region {target} to drain, on {other}", 2, (1.0, 8.0),
                          begin=_drain, end=_undrain),
 }  # fmt: skip

@@ -12,6 +12,7 @@ from tests.simulation import planted, planted_control
 from tests.simulation.limits import planted as planted_limits
 from tests.simulation.metering import planted as planted_metering
 from tests.simulation.planted_more import PLANTED_MORE
+from tests.simulation.planted_rollouts import PLANTED_ROLLOUTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Entry:
 
 def entries() -> Iterator[Entry]:
     """All of them, world by world."""
-    for bug in planted_control.PLANTED:
+    for bug in (*planted_control.PLANTED, *PLANTED_ROLLOUTS):
         head, _, rule = _said(bug).partition(": ")
         invariant, room = head.removeprefix("Invariant ").split(", ")
         yield Entry("control", bug.__name__, int(invariant), room, rule)

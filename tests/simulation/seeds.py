@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tests.simulation import faults
-from tests.simulation.faults import KINDS, OUT_SECONDS, Fault, Plan, Weather, apply
+from tests.simulation.faults import KINDS, OUT_SECONDS, ROLLING, Fault, Plan, Weather, apply
+from tests.simulation.keys import KEYS
 from tests.simulation.virtual import VirtualLoop
-from tests.simulation.witness import KEYS
 from tests.simulation.world import World
 
 from meridian.control.driver import ControlPlane
@@ -62,6 +62,7 @@ def play(seed: int, plane: type[ControlPlane] = ControlPlane, plan: Plan | None 
 
 
 async def _tell(world: World, plan: Plan) -> None:
+    world.rolls_out = any(fault.kind in ROLLING for fault in plan.faults)
     for name in plan.names:
         world.start(name)
     await world.until("the cluster serves", world.all_serving, 6.0)
@@ -156,7 +157,7 @@ def ailments(world: World) -> list[str]:
             found.append(f"{node.name} has not acknowledged version {version}")
         if not node.seats():
             found.append(f"{node.name} has no seat of the limits")
-    return found
+    return found + world.witness.rollouts.ailments()
 
 
 def _check_sizes(world: World) -> None:

@@ -111,6 +111,9 @@ FOUND: Mapping[str, Sequence[int]] = {
     "LeavesAtOnce": (1004, 1011, 1013, 1014),
     "RegionNotObeyed": (1026, 1036, 1147, 1165),
     "OrderNeverEnds": (1002, 1005, 1006, 1012),
+    "OverAnyRollout": (1037,),
+    "FailuresUncounted": (1000, 1004, 1014, 1023),
+    "EndUnheard": (1000, 1004, 1009, 1011),
 }
 
 # Not found by those seeds, and why, as traced.
@@ -123,15 +126,30 @@ MISSED: Mapping[str, str] = {
         "in the 56 plans from 1000 to 1399 whose leader stands still it led on after 15 pauses, somebody was silent "
         "and accused by another after 5 of them; that they went then violated nothing that is checked"
     ),
+    "NoWarmUp": (
+        "in the plans from 1000 to 1018 leaders began 49 times and judged 375 times before they should; 9 of these "
+        "judgements withdrew somebody, each rightly: a judge that has not listened for long goes by how long the "
+        "others have heard nothing, and one that hears too few of them judges nothing at all"
+    ),
+    "StaleCounts": (
+        "in the same plans an old report counted in 1,368 of 11,011 judgements and changed what was wished in 111; "
+        "none of them did what is forbidden, for who has been silent for two seconds is withdrawn soon, and then has "
+        "no vote"
+    ),
+    "OrdersUnread": (
+        "a node's first report goes to nobody, for it knows no peers yet, and the next one comes half a second later: "
+        "then it has read its orders. Tried with a restart under an order in 18 plans, with a store up to 0.45 s away"
+    ),
+    "RolloutUnfenced": (
+        "every move of a rollout demands the record that was judged, too: in the plans that roll out from 1000 to 1089 "
+        "no former leader's write came before the next one's first"
+    ),
 }
-
-# Not found by those seeds either, and why is not traced yet.
-UNTRACED = frozenset({"NoWarmUp", "StaleCounts", "OrdersUnread"})
 
 
 def test_every_planted_bug_is_accounted_for() -> None:
-    assert BUGS.keys() == FOUND.keys() | MISSED.keys() | UNTRACED
-    assert len(BUGS) == len(FOUND) + len(MISSED) + len(UNTRACED)
+    assert BUGS.keys() == FOUND.keys() | MISSED.keys()
+    assert len(BUGS) == len(FOUND) + len(MISSED)
     listed = list(entries())
     assert len({(entry.world, entry.name) for entry in listed}) == len(listed)
     assert all(1 <= entry.invariant <= 8 and entry.rule for entry in listed)

@@ -2,8 +2,8 @@
 
 Checked here: 3 (one leader, fenced writes), 4 (losing the store withdraws nobody, a cold start serves), 5 (verdicts), 6
 (one verdict, one content), of 2 the seats (no two nodes spend one, none gives its home up), of 7 the order of leaving,
-of 8 that nothing grows. The rest of 1, 2, 7 and 8 is about requests, connections and tokens, which this world does not
-have: the tests of the gateway and `limits/` hold it.
+of 8 that nothing grows; and what rollouts promise (rollouts.py). The rest of 1, 2, 7 and 8 is about requests,
+connections and tokens, which this world does not have: the tests of the gateway and `limits/` hold it.
 """
 
 import hashlib
@@ -12,19 +12,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from tests.simulation.keys import KEYS
+from tests.simulation.rollouts import RolloutWitness
+
 from meridian.control.driver import ControlPlane
 from meridian.control.messages import decode_verdict
 from meridian.core.draining import LEAVE_SECONDS
 from meridian.core.granting.spender import Allowance
 from meridian.core.invariants import Tenure, judgement_violations, leadership_violations, sequence_violations
 from meridian.core.verdicts import NodeVerdict, RegionVerdict, Standing, Verdict
-from meridian.store.keys import Keys
 from meridian.store.port import Delete, Op, Put
 
 if TYPE_CHECKING:
     from tests.simulation.world import Node, World
 
-KEYS = Keys("sim")
 CALM_SECONDS = 8.0  # after a fault, so long may a verdict be about it
 COLD_START_SECONDS = 0.1
 KNOWS_SECONDS = 1.0  # before a start an order was given, and the store well: so the node knows it
@@ -40,6 +41,7 @@ class Witness:
         self.orders: dict[str, float] = {}  # targets ordered to drain, and since when
         self.documents: dict[int, str] = {}  # version to the digest of its payload
         self.tries: dict[str, str] = {}  # digest of a payload to who tried to apply it, and what became of it
+        self.rollouts = RolloutWitness(world)
         self._world = world
         self._former: dict[str, Node] = {}  # the last boot of each node
         self._written = Verdict()
@@ -114,6 +116,7 @@ class Witness:
 
     def wrote(self, node: "Node", ops: Sequence[Op]) -> None:
         """A transaction of a node was done."""
+        self.rollouts.wrote(node, ops)
         for op in ops:
             if isinstance(op, Put) and op.key == KEYS.verdict():
                 self._verdict_written(node, op.value)
@@ -158,6 +161,7 @@ class Witness:
             self._world.violate(f"{node.name} was given another content as version {version}")
         if any(version < older for older in node.versions):
             self._world.violate(f"{node.name} went back from version {max(node.versions)} to {version}")
+        self.rollouts.served(node, version, self.documents.get(version, ""))
 
     def allowed(self, node: "Node", before: Allowance) -> None:
         """A node's workers keep to another allowance."""
@@ -207,11 +211,15 @@ def watched(plane: type[ControlPlane], witness: Witness, node: "Node") -> type[C
     """Returns the plane whose every judgement is checked against the evidence that it rests on."""
 
     class Rules(plane.rules):  # type: ignore[name-defined,misc]  # a variable base: a planted bug's rules too
+        def __init__(self, previous: Verdict, evidence: Any, now: float, judge: str) -> None:
+            self.told = evidence  # not what a bug makes of it
+            super().__init__(previous, evidence, now, judge)
+
         def verdicts(self) -> Any:
             nodes, regions = super().verdicts()
             if nodes != self.previous.nodes:
                 after = Verdict(self.previous.fence, self.previous.version + 1, nodes, regions, self.judge)
-                for found in judgement_violations(self.previous, after, self.evidence, self.now):
+                for found in judgement_violations(self.previous, after, self.told, self.now):
                     witness._world.violate(f"{node.name} judged: {found}")
             return nodes, regions
 

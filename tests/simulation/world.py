@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.simulation.faulty_store import FaultyStore, SharedStore, at_once
+from tests.simulation.keys import KEYS
 from tests.simulation.network import MemoryPeers
+from tests.simulation.rollouts import Trying
 from tests.simulation.virtual import NODE, Clock, VirtualLoop
-from tests.simulation.witness import KEYS, Witness, watched
+from tests.simulation.witness import Witness, watched
 
 from meridian.control.driver import ControlPlane, Handlers, Identity, Settings
 from meridian.control.members import Endpoints
@@ -66,6 +68,7 @@ class Node:
         self.began = world.loop.now
         self.clock = world.clocks.get(self.name, Clock())
         self.peers = MemoryPeers(world, self)
+        self.trying = Trying(self)
         self.store = FaultyStore(world, self)
         self.plane = watched(world.plane, world.witness, self)(
             self.store,
@@ -81,7 +84,12 @@ class Node:
             Settings(limit_nodes=len(world.names)),
             self.peers,
             clock=self.now,
-            handlers=Handlers(on_verdict=self.judged, on_config=self.configured, on_allowance=self.allowed),
+            handlers=Handlers(
+                on_verdict=self.judged,
+                on_config=self.configured,
+                on_allowance=self.allowed,
+                rollout=self.trying.handlers(),
+            ),
             disk=world.disks[self.name],
             draw=world.random.random,
             load=lambda: world.loads.get(self.name, 0.0),
@@ -199,6 +207,7 @@ class World:
         self.violations: list[str] = []
         self.transcript: list[str] = []
         self.witness = Witness(self)
+        self.rolls_out = False  # whether documents are rolled out in this world: then each apply looks for a rollout
         self.store_troubled_at = 0.0
         self.closed = False
         self._context = contextvars.copy_context()  # of nobody: what is done in it no fault freezes

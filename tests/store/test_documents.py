@@ -91,6 +91,22 @@ async def test_a_pruning_between_the_chunks_and_the_commit_costs_nothing() -> No
     assert (await read_version(store, KEYS, 2))[1] == b"two"
 
 
+async def test_a_damaged_record_stops_neither_history_nor_pruning_and_is_named() -> None:
+    store = TroubledStore()
+    for number in range(5):
+        await write_version(store, KEYS, b"%d" % number, META, expected_current=number)
+    await store.put(KEYS.version(2), b"\xff")
+    await store.put(KEYS.version(4), b"{}")
+    told = {meta.version: meta.message for meta in await history(store, KEYS)}
+    assert list(told) == [5, 4, 3, 2, 1]
+    assert told[5] == META.message and "the record of version 4 is damaged" in told[4]
+    assert await prune(store, KEYS, keep=2) == 3, "records alone: whose chunks the damaged one's are is not known"
+    assert [meta.version for meta in await history(store, KEYS)] == [5, 4]
+    assert await write_version(store, KEYS, b"new", META, expected_current=5) == 6
+    assert await prune(store, KEYS, keep=1) == 2 + 5, "with the last damaged record its chunks go"
+    assert (await read_version(store, KEYS, 6))[1] == b"new"
+
+
 async def test_a_commit_in_the_middle_of_a_pruning_stops_it() -> None:
     store = TroubledStore()
     for number in range(3):
@@ -157,8 +173,8 @@ async def test_damage_is_named_and_never_returned() -> None:
         with pytest.raises(DocumentDamaged):
             await read_version(store, KEYS, 1)
     await store.put(record.key, b"\xff")
-    with pytest.raises(DocumentDamaged):
-        await history(store, KEYS)
+    with pytest.raises(DocumentDamaged, match=r"versions/0*1 is damaged"):
+        await read_version(store, KEYS, 1)
     await store.put(KEYS.current(), b"one")
     with pytest.raises(DocumentDamaged):
         await current_version(store, KEYS)

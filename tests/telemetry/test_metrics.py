@@ -36,6 +36,22 @@ def test_a_gauge_shows_its_level_and_a_report_does_not_change_afterwards() -> No
     assert [series.value for series in before] == [7]
 
 
+def test_what_is_forgotten_leaves_and_begins_anew() -> None:
+    metrics = Metrics(series_max=4)  # one is its own
+    gone = metrics.counter("requests_total", "Requests.", route="gone")
+    kept = metrics.counter("requests_total", "Requests.", route="kept")
+    bare = metrics.counter("bare_total", "No route.")
+    for counter in (gone, kept, bare):
+        counter.add(3)
+    metrics.forget("route", {"kept"})
+    assert [series.labels for series in of(metrics, "requests_total")] == [{"route": "kept"}]
+    assert of(metrics, "bare_total")[0].value == 3.0
+    gone.add()
+    again = metrics.counter("requests_total", "Requests.", route="gone")
+    assert again.value == 0 and len(of(metrics, "requests_total")) == 2, "there is room again"
+    assert metrics.counter("requests_total", "Requests.", route="kept") is kept
+
+
 def test_a_name_has_one_kind() -> None:
     metrics = Metrics()
     metrics.gauge("level", "A level.")

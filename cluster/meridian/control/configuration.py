@@ -3,6 +3,7 @@ against the version that the operator saw, so that two operators at once cannot 
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +22,8 @@ from meridian.store.port import Compare, ModifiedAt, Op, Put, Store, ValueIs
 
 END_ATTEMPTS = 5
 MEANWHILE_LINES_MAX = 20  # more is for `meridian plan`
+
+_log = logging.getLogger("meridian.control")
 
 Check = Callable[[Document, Mapping[str, bytes]], Iterable[tuple[Place, str]]]
 """Another room's objections to a document and its files, as (place, message): zones, certificates. Handed in by
@@ -173,8 +176,15 @@ class Configuration:
 
     async def outcomes(self) -> dict[int, RolloutRecord]:
         """How the rollouts of versions ended, by version; those applied at once have none."""
-        items = (await self._store.list(self._keys.outcomes())).items
-        return {record.candidate: record for record in map(decode, items)}
+        found = {}
+        for item in (await self._store.list(self._keys.outcomes())).items:
+            try:
+                record = decode(item)
+            except RolloutDamaged as error:
+                _log.warning("how a version came into force is not told: %s", error)
+            else:
+                found[record.candidate] = record
+        return found
 
     async def _end(self, stage: Stage, detail: str) -> RolloutRecord:
         for _ in range(END_ATTEMPTS):  # the leader writes what it sees: it may be just ahead of us

@@ -55,6 +55,7 @@ from meridian.store.port import (
     Delete,
     LeaseLost,
     ModifiedAt,
+    Op,
     Put,
     Store,
     StoreError,
@@ -77,6 +78,15 @@ class Saved:
     cut: Cut
     home: frozenset[int]
     values: Mapping[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class _First:
+    """Whether a home seat is taken for the first time ever; what must hold for that, and what is to be written."""
+
+    is_fresh: bool
+    holds: Compare
+    then: tuple[Op, ...]
 
 
 _saved = msgspec.json.Decoder(Saved)
@@ -353,14 +363,18 @@ class Grants:
         if held is None or view is None or view.epoch.generation != take.generation:
             self._feed(NotTaken(take.seat, take.nonce))
             return
+        first = self._first(take, view) if take.home else None
         epoch = self._keys.limit_epoch()
         self._written[take.nonce] = record
         while len(self._written) > WRITTEN_PER_SEAT * view.epoch.cut.seats:
             del self._written[next(iter(self._written))]
         try:
-            result = await self._store.txn(
-                [held, ModifiedAt(epoch, view.items[epoch].mod_revision)], [Put(key, record, lease=take.lease)]
-            )
+            when: list[Compare] = [held, ModifiedAt(epoch, view.items[epoch].mod_revision)]
+            then: list[Op] = [Put(key, record, lease=take.lease)]
+            if first is not None:
+                when.append(first.holds)
+                then += first.then
+            result = await self._store.txn(when, then)
             if not result.succeeded:
                 self._feed(NotTaken(take.seat, take.nonce))
                 return
@@ -369,7 +383,17 @@ class Grants:
         except (StoreError, msgspec.MsgspecError):
             self._feed(NotTaken(take.seat, take.nonce))
         else:
-            self._feed(Taken(take.seat, take.nonce, values))
+            self._feed(Taken(take.seat, take.nonce, values, fresh=first is not None and first.is_fresh))
+
+    def _first(self, take: Take, view: View) -> "_First":
+        """Whether nobody had a home seat before this boot of this agent. One that has a nonce and no mark was taken
+        by an older node; and a store that was restored may have lost marks."""
+        key, own = self._keys.limit_held(take.seat), self._boot_id.encode()
+        mark = view.items.get(key)
+        if mark is not None:
+            return _First(mark.value == own, ValueIs(key, mark.value), ())
+        fresh = take.expected is None and view.epoch.generation == self._generation
+        return _First(fresh, Absent(key), (Put(key, own if fresh else b"before"),))
 
     async def _free(self, free: Free) -> None:
         held = self._bears(free.seat, free.nonce)

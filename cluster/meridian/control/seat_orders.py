@@ -8,9 +8,15 @@ knows the machines may say that all are back.
 from collections.abc import Collection
 from dataclasses import replace
 
+import msgspec
+
 from meridian.control import seating
 from meridian.store.keys import Keys
-from meridian.store.port import Delete, ModifiedAt, Put, Store
+from meridian.store.port import Delete, ModifiedAt, Put, Store, StoreError
+
+
+class SeatsDamaged(StoreError):
+    """What the store holds of limits cannot be read; the message says what to do."""
 
 
 class SeatsRefused(Exception):
@@ -23,7 +29,10 @@ async def settle(store: Store, keys: Keys) -> None:
     Raises SeatsRefused if nothing waits, StoreError.
     """
     item = await store.get(keys.limit_epoch())
-    epoch = seating.read_epoch(item.value) if item is not None else None
+    try:
+        epoch = seating.read_epoch(item.value) if item is not None else None
+    except msgspec.MsgspecError as error:
+        raise _damaged(error) from None
     if item is None or epoch is None or not epoch.frozen:
         raise SeatsRefused("limits do not wait for anybody: the store was not restored, or this was said already")
     thawed = seating.encode(replace(epoch, frozen=False))
@@ -37,7 +46,11 @@ async def free(store: Store, keys: Keys, node: str, present: Collection[str]) ->
     """
     if node in present:
         raise SeatsRefused(f"node {node} is there and may be spending: stop it for good first")
-    view = seating.read({item.key: item for item in (await store.list(keys.limits())).items}, keys)
+    items = {item.key: item for item in (await store.list(keys.limits())).items}
+    try:
+        view = seating.read(items, keys)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise _damaged(error) from None
     seats = view.seats.items() if view is not None else ()
     named = [keys.limit_seat(index) for index, seat in seats if seat.home and seat.node == node]
     if view is None or not named:
@@ -45,6 +58,12 @@ async def free(store: Store, keys: Keys, node: str, present: Collection[str]) ->
     guards = [ModifiedAt(key, view.items[key].mod_revision) for key in named]
     await _write_if_unchanged(store, guards, [Delete(key) for key in named])
     return len(named)
+
+
+def _damaged(error: Exception) -> SeatsDamaged:
+    return SeatsDamaged(
+        f"what the store holds of limits cannot be read ({error}): nodes keep the seats they have; restore a backup"
+    )
 
 
 async def _write_if_unchanged(store: Store, when: list[ModifiedAt], then: list[Put] | list[Delete]) -> None:

@@ -4,7 +4,7 @@ was counted belongs to the name, so that no new document begins a window or a da
 Times: `now` is CLOCK_BOOTTIME in seconds, `unix` is Unix time in seconds, both read at each call and never cached.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from zoneinfo import ZoneInfo
 
@@ -110,16 +110,20 @@ class Meters:
             del self._gone[next(iter(self._gone))]
         self._limits = wanted
 
-    def take(self, portion: Portion, now: float, unix: float) -> None:
+    def take(self, portion: Portion, now: float, unix: float, fresh: Container[int] = frozenset()) -> None:
         """Replaces this worker's slices of all limits. Those that come from somebody else, or from a process before
-        this one that left no word, give nothing until what was done with them is over."""
+        this one that left no word, give nothing until what was done with them is over. On `fresh` ones nobody was."""
         if portion == self._portion:
             return
         before = self._held.since if portion.spenders == self._held.spenders else {}
         if self._forgotten:
             before = {index: (now, since) for index, (_, since) in before.items()}
-        here = LONG_AGO if self._is_new and not before else (now, unix)
-        self._held = Held(portion.spenders, {index: before.get(index, here) for index in portion.indexes})
+        is_first = self._is_new and not before
+        since = {
+            index: LONG_AGO if is_first and (self._ledgers is None or index in fresh) else (now, unix)
+            for index in portion.indexes
+        }
+        self._held = Held(portion.spenders, since | {i: held for i, held in before.items() if i in since})
         if portion.indexes:
             self._forgotten = self._is_new = False
             self._lines.append(self._held)

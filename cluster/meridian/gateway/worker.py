@@ -139,6 +139,7 @@ class Worker:
         self.limits.replace({name: one for name, one in snapshot.limits.items() if one.kind == "rate"}, now)
         self.meters.replace(snapshot.limits, now, self.unix_seconds())
         self.installed = Installed(snapshot, {}, _facts(snapshot), self.health, self.admission)
+        self._forget_gone()
 
     def begin_trial(self, candidate: Snapshot, share: float, generation: int) -> None:
         """Lets `share` of the exchanges take `candidate` from now on, and counts both apart from zero."""
@@ -160,6 +161,13 @@ class Worker:
             self._retiring.append(self.trial.candidate.health)
             self.trial.candidate.health.retire()
             self.trial = None
+            self._forget_gone()
+
+    def _forget_gone(self) -> None:
+        """Series of routes and upstreams that left the document leave too: names come and go, and series are few."""
+        snapshot = self.installed.snapshot
+        self.metrics.forget("route", {"", *(route.name for route in snapshot.table.routes)})
+        self.metrics.forget("upstream", snapshot.upstreams)
 
     def healths(self) -> list[Health]:
         """Of the snapshot in force first, then of candidates that still have connections."""

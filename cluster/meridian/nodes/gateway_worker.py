@@ -179,8 +179,8 @@ class GatewayDuties:
             case "allowance":
                 told = told_from_proto(frame.allowance)
                 self._limits.allow(told, clock.now())
-                portion = portion_of(told, self._slot)
-                self._meters.take(portion, clock.now(), clock.unix_nanoseconds() / 1e9)
+                portion, fresh = portion_of(told, self._slot)
+                self._meters.take(portion, clock.now(), clock.unix_nanoseconds() / 1e9, fresh)
             case "spenders":
                 self._limits.set_spenders(frame.spenders.addresses, dict(frame.spenders.sitting))
                 self._meters.set_spenders(frame.spenders.addresses)

@@ -74,6 +74,7 @@ def told_to_proto(told: Told) -> pb.Allowance:
         ),
         store_is_lost=told.store_is_lost,
         alone=told.alone,
+        fresh=sorted(allowance.fresh),
     )  # fmt: skip
 
 
@@ -82,18 +83,28 @@ def told_from_proto(message: pb.Allowance) -> Told:
     cut = message.cut
     return Told(
         Cut(cut.seats, cut.slices, cut.homes, cut.alone_max, cut.lease_seconds, cut.loan_seconds, cut.drift),
-        Allowance(message.agent, message.sequence, frozenset(message.home), frozenset(message.leased), message.until),
+        Allowance(
+            message.agent,
+            message.sequence,
+            frozenset(message.home),
+            frozenset(message.leased),
+            message.until,
+            frozenset(message.fresh),
+        ),
         {value.limit: _value_of(value) for value in message.values},
         message.store_is_lost,
         message.alone,
     )
 
 
-def portion_of(told: Told, slot: int) -> Portion:
-    """Returns what meters of worker `slot` have: of whatever counts, all is cut by home seats, for leased ones end."""
+def portion_of(told: Told, slot: int) -> tuple[Portion, frozenset[int]]:
+    """Returns what meters of worker `slot` have, and which of its slices nobody had before: of whatever counts, all is
+    cut by home seats, for leased ones end."""
     cut = told.cut
     seats = sorted(told.allowance.home) if slot < cut.slices else ()
-    return Portion(cut.homes * cut.slices, tuple(slot * cut.homes + seat for seat in seats))
+    indexes = tuple(slot * cut.homes + seat for seat in seats)
+    fresh = frozenset(slot * cut.homes + seat for seat in seats if seat in told.allowance.fresh)
+    return Portion(cut.homes * cut.slices, indexes), fresh
 
 
 def spenders_frame(addresses: Iterable[str], sitting: Mapping[int, str]) -> Frame:

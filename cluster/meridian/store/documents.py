@@ -12,6 +12,7 @@ etcd refuses requests above 1.5 MiB, hence chunks.
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -43,6 +44,8 @@ COMPRESSION_LEVEL = 3
 VERSIONS_KEPT = 50
 # Each attempt is a call with a deadline of its own. More of them would outlast the operator's patience.
 ATTEMPTS_MAX = 3
+
+_log = logging.getLogger("meridian.store")
 
 
 class VersionConflict(StoreError):
@@ -197,33 +200,49 @@ def parse_current(item: Item) -> int:
 
 
 async def history(store: Store, keys: Keys, limit: int = VERSIONS_KEPT) -> tuple[VersionMeta, ...]:
-    """Returns the metas of at most `limit` versions, the newest first."""
+    """Returns the metas of at most `limit` versions, the newest first. One that is damaged says so as its message."""
     items = (await store.list(keys.versions())).items
-    return tuple(_decode(item).meta for item in items[::-1][:limit])
+    return tuple(_told(item, keys) for item in items[::-1][:limit])
+
+
+def _told(item: Item, keys: Keys) -> VersionMeta:
+    try:
+        return _decode(item).meta
+    except DocumentDamaged:
+        number = _number(item, keys)
+        what = f"the record of version {number} is damaged: restore from a backup, or let it go with its age"
+        return VersionMeta("", what, "", number)
+
+
+def _number(item: Item, keys: Keys) -> int:
+    return int(item.key.removeprefix(keys.versions()))
 
 
 async def prune(store: Store, keys: Keys, *, keep: int = VERSIONS_KEPT) -> int:
     """Removes all but the newest `keep` versions and the chunks that none of those names; returns how many keys.
 
-    Stops early, with no harm, when a version is written meanwhile. Safe at any moment and from any node.
+    Stops early, with no harm, when a version is written meanwhile. Safe at any moment and from any node. A record that
+    is damaged goes with its age like any other; while one is kept, so are all chunks, as it does not say which are its.
     """
     assert keep >= 1, "the current version is always kept"
     pointer = await store.get(keys.current())
     if pointer is None:
         return 0
     records = (await store.list(keys.versions())).items
-    kept = {name for item in records[-keep:] for name in _decode(item).chunks}
     chunks = (await store.list(keys.chunks(), keys_only=True)).items
     # Records first: a version without its chunks must never be listed.
     current = parse_current(pointer)
-    gone = [item for item in records[:-keep] if _decode(item).meta.version != current]
-    kept |= {name for item in records[:-keep] if item not in gone for name in _decode(item).chunks}
+    gone = [item for item in records[:-keep] if _number(item, keys) != current]
     doomed = [item.key for item in gone]
     outcomes = {item.key for item in (await store.list(keys.outcomes(), keys_only=True)).items}
-    doomed += sorted(outcomes & {keys.outcome(_decode(item).meta.version) for item in gone})
-    doomed += [item.key for item in chunks if item.key.removeprefix(keys.chunks()) not in kept]
+    doomed += sorted(outcomes & {keys.outcome(_number(item, keys)) for item in gone})
+    try:
+        kept = {name for item in records if item not in gone for name in _decode(item).chunks}
+        doomed += [item.key for item in chunks if item.key.removeprefix(keys.chunks()) not in kept]
+    except DocumentDamaged as error:
+        _log.error("chunks of old versions are kept: %s", error)
     # A candidate does not move the pointer; but whatever is committed takes the number that comes next.
-    following = keys.version(max([current, *(_decode(item).meta.version for item in records[-1:])]) + 1)
+    following = keys.version(max([current, *(_number(item, keys) for item in records[-1:])]) + 1)
     unchanged: list[Compare] = [ModifiedAt(pointer.key, pointer.mod_revision), Absent(following)]
     removed = 0
     for start in range(0, len(doomed), OPS_MAX):
@@ -302,7 +321,7 @@ def _decode_record(value: bytes, where: str) -> _Record:
         chunks = tuple(str(name) for name in fields.pop("chunks"))
         return _Record(VersionMeta(**fields), chunks)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DocumentDamaged(f"{where} is not a version's record: restore from a backup") from error
+        raise DocumentDamaged(f"{where} is damaged, it is no version's record: restore from a backup") from error
 
 
 def _unpack(packed: bytes, meta: VersionMeta) -> bytes:

@@ -119,6 +119,10 @@ class Keys:
     def limit_seat(self, index: int) -> str:
         return f"{self.limit_seats()}{index:d}"
 
+    def limit_held(self, index: int) -> str:
+        """Returns the key that is there once a seat was somebody's home: with who had it first."""
+        return f"{self.limits()}held/{index:d}"
+
     def limit_values(self) -> str:
         return f"{self.limits()}values/"
 

@@ -6,7 +6,7 @@ The agent joins the workers' `Series` and renders them (`exposition.py`). Names 
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
@@ -109,6 +109,15 @@ class Metrics:
     def series(self) -> list[Series]:
         """All series as they stand now, for one report."""
         return list(self._series())
+
+    def forget(self, label: str, kept: Container[str]) -> None:
+        """Drops the series that have this label with another value than those kept. Who still holds their instruments
+        counts for nobody; one that is asked for again begins anew."""
+
+        def stays(labels: tuple[tuple[str, str], ...]) -> bool:
+            return all(name != label or value in kept for name, value in labels)
+
+        self._instruments = {key: found for key, found in self._instruments.items() if stays(key[1])}
 
     def _series(self) -> Iterator[Series]:
         for (name, labels), (help, instrument) in self._instruments.items():

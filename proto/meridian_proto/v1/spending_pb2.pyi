@@ -47,7 +47,7 @@ class LimitValue(_message.Message):
     def __init__(self, limit: _Optional[str] = ..., generation: _Optional[int] = ..., version: _Optional[int] = ..., current: _Optional[_Union[LimitRule, _Mapping]] = ..., following: _Optional[_Union[LimitRule, _Mapping]] = ...) -> None: ...
 
 class Allowance(_message.Message):
-    __slots__ = ("agent", "sequence", "home", "leased", "until", "values", "cut", "store_is_lost", "alone")
+    __slots__ = ("agent", "sequence", "home", "leased", "until", "values", "cut", "store_is_lost", "fresh", "alone")
     AGENT_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     HOME_FIELD_NUMBER: _ClassVar[int]
@@ -56,6 +56,7 @@ class Allowance(_message.Message):
     VALUES_FIELD_NUMBER: _ClassVar[int]
     CUT_FIELD_NUMBER: _ClassVar[int]
     STORE_IS_LOST_FIELD_NUMBER: _ClassVar[int]
+    FRESH_FIELD_NUMBER: _ClassVar[int]
     ALONE_FIELD_NUMBER: _ClassVar[int]
     agent: str
     sequence: int
@@ -65,8 +66,9 @@ class Allowance(_message.Message):
     values: _containers.RepeatedCompositeFieldContainer[LimitValue]
     cut: LimitCut
     store_is_lost: bool
+    fresh: _containers.RepeatedScalarFieldContainer[int]
     alone: bool
-    def __init__(self, agent: _Optional[str] = ..., sequence: _Optional[int] = ..., home: _Optional[_Iterable[int]] = ..., leased: _Optional[_Iterable[int]] = ..., until: _Optional[float] = ..., values: _Optional[_Iterable[_Union[LimitValue, _Mapping]]] = ..., cut: _Optional[_Union[LimitCut, _Mapping]] = ..., store_is_lost: _Optional[bool] = ..., alone: _Optional[bool] = ...) -> None: ...
+    def __init__(self, agent: _Optional[str] = ..., sequence: _Optional[int] = ..., home: _Optional[_Iterable[int]] = ..., leased: _Optional[_Iterable[int]] = ..., until: _Optional[float] = ..., values: _Optional[_Iterable[_Union[LimitValue, _Mapping]]] = ..., cut: _Optional[_Union[LimitCut, _Mapping]] = ..., store_is_lost: _Optional[bool] = ..., fresh: _Optional[_Iterable[int]] = ..., alone: _Optional[bool] = ...) -> None: ...
 
 class Confirmed(_message.Message):
     __slots__ = ("agent", "sequence")

@@ -71,5 +71,11 @@ def test_a_value_comes_into_force_when_every_holder_acknowledged_it() -> None:
 
 
 def test_a_loan_must_fit_into_a_lease() -> None:
-    with pytest.raises(AssertionError):
+    with pytest.raises(ValueError, match="a loan must fit"):
         Cut(lease_seconds=4.0, loan_seconds=2.0)
+
+
+@pytest.mark.parametrize("wrong", [{"homes": 0}, {"homes": 17}, {"slices": 0}])
+def test_a_cut_of_nothing_is_none(wrong: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=r"seats|slices"):
+        Cut(**wrong)

@@ -84,6 +84,7 @@ class Allocation:
     generation: int = -1
     frozen: bool = False
     homes: frozenset[int] = frozenset()  # on disk, or confirmed since
+    fresh: frozenset[int] = frozenset()  # of these, those that were nobody's before this agent's
     held: Mapping[int, Held] = field(default_factory=dict)
     taking: Mapping[int, tuple[str, bool]] = field(default_factory=dict)
     freeing: frozenset[int] = frozenset()
@@ -130,8 +131,8 @@ def step(state: Allocation, event: Event, now: float) -> Step[Allocation, Comman
             state = replace(state, lease_asked=False, renew_at=now + AGAIN_SECONDS)
             if gone and state.lease is not None and state.lease.id == lease:
                 state = _without_leased(replace(state, lease=None))
-        case Taken(seat, nonce, values):
-            state = _taken(_newer_values(state, values), seat, nonce)
+        case Taken(seat, nonce, values, fresh):
+            state = _taken(_newer_values(state, values), seat, nonce, fresh=fresh)
         case NotTaken(seat, nonce):
             if state.taking.get(seat, ("",))[0] == nonce:
                 state = replace(state, taking=_less(state.taking, seat), take_not_before=now + AGAIN_SECONDS)
@@ -194,7 +195,7 @@ def _old_generation_seconds(cut: Cut) -> float:
     return cut.lease_seconds * cut.spread
 
 
-def _taken(state: Allocation, seat: int, nonce: str) -> Allocation:
+def _taken(state: Allocation, seat: int, nonce: str, *, fresh: bool) -> Allocation:
     """A seat is ours, if this is the answer that we wait for."""
     waiting = state.taking.get(seat)
     if waiting is None or waiting[0] != nonce:
@@ -205,6 +206,7 @@ def _taken(state: Allocation, seat: int, nonce: str) -> Allocation:
         taking=_less(state.taking, seat),
         held={**state.held, seat: Held(nonce, home)},
         homes=state.homes | {seat} if home else state.homes,
+        fresh=state.fresh | {seat} if home and fresh else state.fresh,
     )
 
 
@@ -343,7 +345,7 @@ def _tell(state: Allocation, now: float, commands: list[Command]) -> Allocation:
     unsaid = any(one.leaving_at == told.sequence + 1 for one in state.held.values())
     if not unsaid and (home, leased, until, state.values) == (told.home, told.leased, told.until, state.told_values):
         return state
-    allowance = Allowance(state.incarnation, told.sequence + 1, home, leased, until)
+    allowance = Allowance(state.incarnation, told.sequence + 1, home, leased, until, state.fresh & home)
     if home != told.home or state.values != state.told_values:
         commands.append(Save(home, state.values))
     commands.append(Tell(allowance, state.values))

@@ -48,11 +48,13 @@ class LeaseFailed:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The answer to a Take that succeeded, with the values as that transaction read them."""
+    """The answer to a Take that succeeded, with the values as that transaction read them. `fresh`: it is a home, and
+    was nobody's before this agent's."""
 
     seat: int
     nonce: str
     values: Mapping[str, Value]
+    fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)

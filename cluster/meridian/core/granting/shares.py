@@ -33,9 +33,13 @@ class Cut:
     drift: float = CLOCK_DRIFT_MAX
 
     def __post_init__(self) -> None:
-        assert 0 < self.homes <= self.seats
-        assert self.slices > 0
-        assert self.lease_seconds > 2 * self.withheld_seconds, "a loan must fit into what is left of a lease"
+        """Raises ValueError: a cut is also read from the store."""
+        if not 0 < self.homes <= self.seats:
+            raise ValueError(f"{self.homes} home seats of {self.seats} seats: at least one, and not more than all")
+        if self.slices <= 0:
+            raise ValueError(f"{self.slices} slices: each worker spends one, so there must be one")
+        if not self.lease_seconds > 2 * self.withheld_seconds:
+            raise ValueError("a loan must fit into what is left of a lease")
 
     @property
     def spread(self) -> float:

@@ -38,7 +38,8 @@ ASKS_PER_SECOND = 500  # of one spender: each costs two agents and the lender so
 class Allowance:
     """The seats that a node's workers may spend, all of them: leased ones until `until` (seconds of CLOCK_BOOTTIME).
 
-    `agent` and `sequence` name it; a sequence alone would let a new agent take a confirmation of the old one's.
+    `agent` and `sequence` name it; a sequence alone would let a new agent take a confirmation of the old one's. `fresh`
+    are home seats that nobody had before: a worker without a memory of its own begins with nothing on the others.
     """
 
     agent: str
@@ -46,6 +47,7 @@ class Allowance:
     home: frozenset[int]
     leased: frozenset[int] = frozenset()
     until: float = -NEVER
+    fresh: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
