@@ -89,6 +89,8 @@ async def test_a_late_try_is_outpaced_and_ended() -> None:
     app = App()
     async with warm(app) as running:
         app.mood = "hangs"
+        latencies = running.gateway._worker.health.upstream("app").load.latencies
+        assert latencies is not None and latencies.seen == SEEN_MIN
         async with asyncio.timeout(2):
             head, body = await ask(running.port, get("/", PARENT))
         assert status(head) == 200 and body == app.asked[1] and set(app.asked) == {b"a", b"b"}
@@ -96,6 +98,7 @@ async def test_a_late_try_is_outpaced_and_ended() -> None:
         (seen,) = running.seen.outcomes
         assert seen.tries == 2 and seen.duration_seconds < 1
         assert hedges(running, "won") == 1
+        assert latencies.seen == SEEN_MIN + 2, "the late one counts with the time it had"
         first, second, whole = running.seen.spans
         assert first.attributes["error.type"] == "outpaced" and second.attributes["http.response.status_code"] == 200
         assert first.parent_span_id == second.parent_span_id == whole.span_id and first.span_id != second.span_id

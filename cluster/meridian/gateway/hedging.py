@@ -8,10 +8,11 @@ Invariants:
 
 from math import inf
 
+from meridian.gateway.deadlines import Deadlines
 from meridian.gateway.dropping import drop
 from meridian.gateway.pool import PoolFullError
 from meridian.gateway.tracing import Trace
-from meridian.gateway.tries import FOREVER, Tries
+from meridian.gateway.tries import FOREVER
 from meridian.gateway.upstream import UpstreamStream
 from meridian.wire.events import Event, Reset, ResponseHead
 from meridian.wire.http1_parts import MalformedError
@@ -20,7 +21,7 @@ _OUTPACED = "outpaced"
 """Why a try ended that another was quicker than."""
 
 
-class Hedging(Tries):
+class Hedging(Deadlines):
     """The part of an exchange that hedges."""
 
     __slots__ = ()
