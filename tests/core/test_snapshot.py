@@ -1,6 +1,9 @@
 """What workers get of a document."""
 
+import re
+
 import pytest
+from tests.support import ROOT
 
 from meridian.core.adaptive import Adaptive
 from meridian.core.document import load
@@ -97,3 +100,10 @@ def test_words_of_too_much_become_bounds_and_nothing_is_bounded_without_them() -
     assert made.upstreams["a"].adaptive == Adaptive(least=2)
     assert made.upstreams["a"].hedge == Hedge(0.95, 0.005)
     assert {route.priority for route in made.table.routes} == {Priority.HIGH}
+
+
+@pytest.mark.parametrize(
+    "block", re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/resilience.md").read_text(), re.DOTALL)
+)
+def test_what_the_page_on_resilience_shows_runs(block: str) -> None:
+    assert compile_snapshot(load(f"listeners: [{{name: web, bind: '[::]:80', protocols: [h1]}}]\n{block}"), {}, 1).table

@@ -179,3 +179,11 @@ async def test_no_word_turns_nobody_away() -> None:
                 writer.write(get("/low"))
             for reader, _ in streams:
                 assert status((await read_message(reader))[0]) == 200
+
+
+async def test_a_grpc_client_is_told_in_its_own_words_when_to_come_back() -> None:
+    async with before(hello, overload={"requests_max": 1}) as running:
+        assert status((await ask(running.port, get("/high")))[0]) == 200
+        head, _ = await ask(running.port, get("/low", "Content-Type: application/grpc", method="POST"))
+        assert status(head) == 200 and b"\r\ngrpc-status: 14\r\n" in head and b"\r\ngrpc-retry-pushback-ms: " in head
+        assert running.seen.outcomes[-1].why == "shed"

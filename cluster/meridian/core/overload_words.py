@@ -29,7 +29,10 @@ class Overload(Word):
     so only where the document says it."""
 
     requests_max: int | None = Field(
-        default=None, ge=1, le=1_000_000, description="under way; low ones fill 60 % of it, normal ones 80 %"
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="under way, with connections that pass through; low ones fill 60 %, normal ones 80 %",
     )
     loop_lag_seconds_max: Seconds | None = Field(
         default=None, description="that the event loop is late when the processor is short; 0.1 is usual"

@@ -188,7 +188,7 @@ class Tries(Sweepable):
         live, index, upstream = self._upstream, self._index, self._upstream.upstream
         if not live.is_plain:
             seconds = now - self._try_began
-            if live.load.adaptive is not None and head.status < 500:  # what is refused at once is not quick
+            if live.load.adaptive is not None and head.status < 500 and head.status != 429:  # refusals are quick
                 live.load.adaptive.observe(seconds, live.load.active)
             if live.load.latencies is not None:
                 live.load.latencies.observe(seconds)
