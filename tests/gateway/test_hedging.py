@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from h2.events import StreamReset
+from tests.gateway.h2origin import H2Served, h2_origin
 from tests.gateway.harness import (
     Handler,
     Reader,
@@ -254,4 +256,39 @@ async def test_a_client_that_leaves_ends_both() -> None:
                 writer.write(get())
                 await wait_until(lambda: len(app.asked) == 2, within_seconds=5, what="both tries")
             await wait_until(lambda: left == 2, within_seconds=5, what="both to be ended")
+            await nothing_left(running)
+
+
+async def test_over_http2_only_the_late_stream_is_ended() -> None:
+    connections: list[H2Served] = []
+    late: list[int] | None = None  # the stream that is not answered
+
+    async def app(served: H2Served) -> None:
+        connections.append(served)
+        while True:
+            stream_id, _ = await served.request()
+            if late is None or late:
+                served.answer(stream_id)
+            else:
+                late.append(stream_id)
+
+    async with h2_origin(app) as one, h2_origin(app) as two:
+        made = upstream(one, two, hedge={"after_seconds_min": 0.03}, protocol="h2")
+        async with serving(lambda own: document(own, [made])) as running:
+            async with client(running.port) as (reader, writer):
+                for _ in range(SEEN_MIN):
+                    writer.write(get())
+                    await read_message(reader)
+            late = []
+            async with asyncio.timeout(2):
+                assert (await ask(running.port, get()))[1] == b"ok"
+            await wait_until(
+                lambda: [one.stream_id for served in connections for one in served.events if type(one) is StreamReset],
+                within_seconds=5, what="the late stream to be reset",
+            )  # fmt: skip
+            reset = [one.stream_id for served in connections for one in served.events if type(one) is StreamReset]
+            assert reset == late and hedges(running, "won") == 1
+            for _ in range(4):
+                assert (await ask(running.port, get()))[1] == b"ok"
+            assert len(connections) == 2, "the connections go on"
             await nothing_left(running)

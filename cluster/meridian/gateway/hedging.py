@@ -135,8 +135,11 @@ class Beside:
         exchange = self._exchange
         head = next((event for event in events if isinstance(event, ResponseHead)), None)
         if head is None:
-            if isinstance(events[-1], Reset):
-                self.fail(False, "upstream_lost")
+            connection = self.connection
+            if isinstance(events[-1], Reset) and connection is not None:
+                # As of a first try: one that was kept, or did not process it, says nothing of the endpoint.
+                blameless = connection.unprocessed or (connection.silent and connection.reused)
+                self.fail(None if blameless else False, "upstream_lost")
         elif head.status >= 500 or head.status in exchange._live.retry.statuses:
             # The first try may still do better; if it does not, its failure is the answer.
             connection, self.connection = self.connection, None
