@@ -1,11 +1,17 @@
 """What workers get of a document."""
 
-import pytest
+import re
 
+import pytest
+from tests.support import ROOT
+
+from meridian.core.adaptive import Adaptive
 from meridian.core.document import load
+from meridian.core.hedging import Hedge
 from meridian.core.model import Document
 from meridian.core.retrying import Cause, Policy
 from meridian.core.routing import Route, route
+from meridian.core.shedding import Bounds, Priority
 from meridian.core.snapshot import SnapshotError, compile_snapshot
 
 DOCUMENT = """\
@@ -80,3 +86,24 @@ def test_words_of_retries_become_a_policy_also_on_the_way_to_the_workers(words: 
     document = load(DOCUMENT.replace("weight: 3}]}", f"weight: 3}}], {words}}}"))
     for told in (document, Document.model_validate_json(document.model_dump_json())):
         assert compile_snapshot(told, FILES, version=1).upstreams["a"].retry == policy
+
+
+def test_words_of_too_much_become_bounds_and_nothing_is_bounded_without_them() -> None:
+    plain = compile_snapshot(load(DOCUMENT), FILES, version=1)
+    assert plain.overload is None and plain.upstreams["a"].adaptive is None and plain.upstreams["a"].hedge is None
+    assert {route.priority for route in plain.table.routes} == {Priority.NORMAL}
+    words = DOCUMENT.replace("weight: 3}]}", "weight: 3}], adaptive_concurrency: {min: 2}, hedge: {}}")
+    words = words.replace("upstream: a, stages", "priority: high, upstream: a, stages")
+    words += "overload: {loop_lag_seconds_max: 0.1}\n"
+    made = compile_snapshot(load(words), FILES, version=1)
+    assert made.overload == Bounds(lag_seconds_max=0.1)
+    assert made.upstreams["a"].adaptive == Adaptive(least=2)
+    assert made.upstreams["a"].hedge == Hedge(0.95, 0.005)
+    assert {route.priority for route in made.table.routes} == {Priority.HIGH}
+
+
+@pytest.mark.parametrize(
+    "block", re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/resilience.md").read_text(), re.DOTALL)
+)
+def test_what_the_page_on_resilience_shows_runs(block: str) -> None:
+    assert compile_snapshot(load(f"listeners: [{{name: web, bind: '[::]:80', protocols: [h1]}}]\n{block}"), {}, 1).table

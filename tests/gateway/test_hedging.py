@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from h2.events import StreamReset
+from tests.gateway.h2origin import H2Served, h2_origin
 from tests.gateway.harness import (
     Handler,
     Reader,
@@ -89,6 +91,8 @@ async def test_a_late_try_is_outpaced_and_ended() -> None:
     app = App()
     async with warm(app) as running:
         app.mood = "hangs"
+        latencies = running.gateway._worker.health.upstream("app").load.latencies
+        assert latencies is not None and latencies.seen == SEEN_MIN
         async with asyncio.timeout(2):
             head, body = await ask(running.port, get("/", PARENT))
         assert status(head) == 200 and body == app.asked[1] and set(app.asked) == {b"a", b"b"}
@@ -96,6 +100,7 @@ async def test_a_late_try_is_outpaced_and_ended() -> None:
         (seen,) = running.seen.outcomes
         assert seen.tries == 2 and seen.duration_seconds < 1
         assert hedges(running, "won") == 1
+        assert latencies.seen == SEEN_MIN + 2, "the late one counts with the time it had"
         first, second, whole = running.seen.spans
         assert first.attributes["error.type"] == "outpaced" and second.attributes["http.response.status_code"] == 200
         assert first.parent_span_id == second.parent_span_id == whole.span_id and first.span_id != second.span_id
@@ -251,4 +256,39 @@ async def test_a_client_that_leaves_ends_both() -> None:
                 writer.write(get())
                 await wait_until(lambda: len(app.asked) == 2, within_seconds=5, what="both tries")
             await wait_until(lambda: left == 2, within_seconds=5, what="both to be ended")
+            await nothing_left(running)
+
+
+async def test_over_http2_only_the_late_stream_is_ended() -> None:
+    connections: list[H2Served] = []
+    late: list[int] | None = None  # the stream that is not answered
+
+    async def app(served: H2Served) -> None:
+        connections.append(served)
+        while True:
+            stream_id, _ = await served.request()
+            if late is None or late:
+                served.answer(stream_id)
+            else:
+                late.append(stream_id)
+
+    async with h2_origin(app) as one, h2_origin(app) as two:
+        made = upstream(one, two, hedge={"after_seconds_min": 0.03}, protocol="h2")
+        async with serving(lambda own: document(own, [made])) as running:
+            async with client(running.port) as (reader, writer):
+                for _ in range(SEEN_MIN):
+                    writer.write(get())
+                    await read_message(reader)
+            late = []
+            async with asyncio.timeout(2):
+                assert (await ask(running.port, get()))[1] == b"ok"
+            await wait_until(
+                lambda: [one.stream_id for served in connections for one in served.events if type(one) is StreamReset],
+                within_seconds=5, what="the late stream to be reset",
+            )  # fmt: skip
+            reset = [one.stream_id for served in connections for one in served.events if type(one) is StreamReset]
+            assert reset == late and hedges(running, "won") == 1
+            for _ in range(4):
+                assert (await ask(running.port, get()))[1] == b"ok"
+            assert len(connections) == 2, "the connections go on"
             await nothing_left(running)

@@ -16,6 +16,7 @@ from meridian.core.authentication import Authenticator
 from meridian.core.dns_words import Dns, Dnssec, Group, Steering, TsigKey, Zone
 from meridian.core.l4_words import L4Route
 from meridian.core.limit_words import Limit, checked_rate
+from meridian.core.overload_words import Overload
 from meridian.core.route_making import make_route, too_many_patterns, useless
 from meridian.core.route_words import Route
 from meridian.core.upstream_words import Upstream
@@ -155,6 +156,7 @@ class Document(Word):
     tracing: Tracing = Tracing()
     steering: Steering = Steering()
     rollout: Rollout = Rollout()
+    overload: Overload | None = Field(default=None, description="without it no request is turned away for it")
 
     def files(self) -> Iterator[tuple[str, str]]:
         """Yields (place, name) of each file that the document names, to be read beside it."""

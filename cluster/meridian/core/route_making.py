@@ -10,6 +10,7 @@ from meridian.core.matching import ClientIn, Condition, FieldIs, How, Kind, impl
 from meridian.core.patterns import compile_pattern
 from meridian.core.retry_making import make_retry
 from meridian.core.routing import PATTERNS_MAX, Place, Route, all_places, build_table, in_order
+from meridian.core.shedding import Priority
 from meridian.core.traffic import make_traffic
 
 COMPARED_MAX = 200  # routes of one host and path that one is compared with: a document has 10,000 routes
@@ -36,6 +37,7 @@ def make_route(route: route_words.Route) -> Route:
         retry=make_retry(route.retry) if route.retry is not None else None,
         timeout_seconds=route.timeout_seconds,
         stream_seconds_max=route.stream_seconds_max,
+        priority=Priority[route.priority.upper()],
         path_regex=match.path_regex,
         pattern=compile_pattern(match.path_regex) if match.path_regex is not None else None,
         conditions=tuple(_conditions(match)),

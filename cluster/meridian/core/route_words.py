@@ -1,7 +1,7 @@
 """What an operator may say of routes: which requests they take, and through which stages."""
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -141,6 +141,9 @@ class Route(Word):
     retry: Retry | None = Field(default=None, description="instead of the upstream's, as a whole")
     timeout_seconds: Seconds | None = Field(default=None, description="instead of the upstream's")
     stream_seconds_max: Seconds | None = Field(default=None, description="instead of the upstream's")
+    priority: Literal["low", "normal", "high"] = Field(
+        default="normal", description="who is turned away first when there is too much: low, and high last"
+    )
 
     @model_validator(mode="after")
     def _one_target(self) -> "Route":

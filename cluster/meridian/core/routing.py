@@ -23,6 +23,7 @@ from meridian.core.limit_keys import host_of
 from meridian.core.matching import Ask, ClientIn, Condition, FieldIs, Kind
 from meridian.core.patterns import Pattern, literal_start
 from meridian.core.retrying import Policy
+from meridian.core.shedding import Priority
 from meridian.core.traffic import PLAIN, Traffic
 
 PATTERNS_MAX = 100  # of one host whose paths begin alike; each costs 2 us for every request that begins so
@@ -51,6 +52,7 @@ class Route:
     pattern: Pattern | None = None  # of path_regex
     conditions: tuple[Condition, ...] = ()
     traffic: Traffic = PLAIN
+    priority: Priority = Priority.NORMAL
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,15 +19,18 @@ from meridian.core import (
     retrying,
     upstream_words,
 )
+from meridian.core.adaptive import Adaptive
 from meridian.core.authentication import Gate
 from meridian.core.hashing import Table, maglev_of, ring_of
 from meridian.core.hedging import Hedge
 from meridian.core.l4 import L4Route, L4Table, build_l4
+from meridian.core.overload_making import make_adaptive, make_bounds
 from meridian.core.rates import parse_rate
 from meridian.core.retry_making import make_hedge, make_retry
 from meridian.core.retrying import Allowance, Policy, Timeouts
 from meridian.core.route_making import make_route
 from meridian.core.routing import Route, RouteTable, build_table
+from meridian.core.shedding import Bounds
 
 _TABLES: Mapping[str, Callable[[tuple[tuple[str, int], ...]], Table]] = {
     "ring_hash": ring_of,
@@ -138,6 +141,7 @@ class Upstream:
     hedge: Hedge | None = None
     protocol: Literal["h1", "h2"] = "h1"
     streams_max: int = 100
+    adaptive: Adaptive | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +178,7 @@ class Snapshot:
     l4: Mapping[str, L4Table]  # by listener
     regions: tuple[str, ...]
     trace_ratio: float
+    overload: Bounds | None = None
 
     def upstream_of(self, route: Route) -> Upstream:
         """The upstream that `route` leads to; it exists, compile_snapshot saw to it."""
@@ -200,6 +205,7 @@ def compile_snapshot(document: model.Document, files: Mapping[str, bytes], versi
         l4=build_l4(_l4_route(route) for route in document.l4_routes),
         regions=tuple(region.name for region in document.regions),
         trace_ratio=document.tracing.sample_ratio,
+        overload=make_bounds(document.overload) if document.overload is not None else None,
     )
 
 
@@ -305,6 +311,7 @@ def _upstream(upstream: upstream_words.Upstream, files: Mapping[str, bytes]) -> 
             stream=upstream.stream_seconds_max or inf,
         ),
         tls=compile_upstream_tls(upstream, files),
+        adaptive=make_adaptive(upstream.adaptive_concurrency) if upstream.adaptive_concurrency is not None else None,
         hedge=make_hedge(upstream.hedge) if upstream.hedge is not None else None,
     )
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from types import MappingProxyType
 
+from meridian.core.adaptive import AdaptiveLimit
 from meridian.core.hashing import Table
 from meridian.core.hedging import Latencies
 from meridian.core.retrying import Budget
@@ -80,6 +81,7 @@ class Load:
     retrying: int = 0  # exchanges on a further try, or pausing before one
     budget: Budget = field(default_factory=Budget)
     latencies: Latencies | None = None  # where tries are hedged
+    adaptive: AdaptiveLimit | None = None  # where concurrency is
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from meridian.core.addresses import checked_address
+from meridian.core.overload_words import AdaptiveConcurrency
 from meridian.core.retry_words import Hedge, Retry, RetryBudget, SweptSeconds
 from meridian.core.tls_words import UpstreamTls
 from meridian.core.words import Name, Seconds, Word
@@ -136,6 +137,9 @@ class Upstream(Word):
     retry: Retry | None = Field(default=None, description="without it by the usual of its words")
     retry_budget: RetryBudget = RetryBudget()
     hedge: Hedge | None = Field(default=None, description="without it there is one try at a time")
+    adaptive_concurrency: AdaptiveConcurrency | None = Field(
+        default=None, description="without it only breakers limit it"
+    )
     retries: int | None = Field(default=None, ge=0, le=10, description="the older word for retry.tries, less one")
     connections_max: int = Field(default=1024, ge=1, le=65_536, description="per endpoint and worker")
     streams_max: int = Field(

@@ -41,9 +41,10 @@ UPSTREAM_FULL = {
     what: Failure(
         503, f"full_{what}", b"The service is busy.", error=b'connection_limit_reached; details="%b"' % what.encode()
     )
-    for what in ("requests", "pending", "connections")
+    for what in ("requests", "pending", "connections", "concurrency")
 }
-"""By what an upstream takes no more of (upstream_words.Breakers)."""
+"""By what an upstream takes no more of (upstream_words.Breakers and AdaptiveConcurrency)."""
+SHED = Failure(503, "shed", b"There is too much to do at the moment.", grpc_status=14)  # UNAVAILABLE
 
 
 def _too_late(what: str, error: bytes) -> Failure:
@@ -110,6 +111,11 @@ def answer(failure: Failure, request_id: bytes, date: bytes, extra: Headers) -> 
         (b"cache-control", b"no-store"),
     ]
     return headers + extra, body
+
+
+def retry_after(draw: float) -> tuple[bytes, bytes]:
+    """Of an answer to who came while there was too much: 1 to 3 seconds, so that not all come back at once."""
+    return b"retry-after", b"%d" % (1 + int(3 * draw))
 
 
 def proxy_status(failure: Failure) -> Headers:

@@ -351,6 +351,8 @@ class Gateway:
     def _sweep(self) -> None:
         """The one timer of all exchanges and connections."""
         now = self.coarse_now = self._worker.coarse_now = self.clock()
+        if self._worker.overload is not None:
+            self._worker.overload.lagged(self._loop.time() - self._sweep_timer.when())
         self._worker.set_date()
         for exchange in [one for one in self._worker.exchanges if one.deadline <= now]:
             exchange.expire(now)

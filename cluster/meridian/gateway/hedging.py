@@ -8,10 +8,11 @@ Invariants:
 
 from math import inf
 
+from meridian.gateway.deadlines import Deadlines
 from meridian.gateway.dropping import drop
 from meridian.gateway.pool import PoolFullError
 from meridian.gateway.tracing import Trace
-from meridian.gateway.tries import FOREVER, Tries
+from meridian.gateway.tries import FOREVER
 from meridian.gateway.upstream import UpstreamStream
 from meridian.wire.events import Event, Reset, ResponseHead
 from meridian.wire.http1_parts import MalformedError
@@ -20,7 +21,7 @@ _OUTPACED = "outpaced"
 """Why a try ended that another was quicker than."""
 
 
-class Hedging(Tries):
+class Hedging(Deadlines):
     """The part of an exchange that hedges."""
 
     __slots__ = ()
@@ -134,8 +135,11 @@ class Beside:
         exchange = self._exchange
         head = next((event for event in events if isinstance(event, ResponseHead)), None)
         if head is None:
-            if isinstance(events[-1], Reset):
-                self.fail(False, "upstream_lost")
+            connection = self.connection
+            if isinstance(events[-1], Reset) and connection is not None:
+                # As of a first try: one that was kept, or did not process it, says nothing of the endpoint.
+                blameless = connection.unprocessed or (connection.silent and connection.reused)
+                self.fail(None if blameless else False, "upstream_lost")
         elif head.status >= 500 or head.status in exchange._live.retry.statuses:
             # The first try may still do better; if it does not, its failure is the answer.
             connection, self.connection = self.connection, None

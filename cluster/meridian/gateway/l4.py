@@ -173,7 +173,7 @@ class L4Connection(asyncio.Protocol, Sweepable):
         tried: tuple[int, ...] = ()
         why = "no_endpoint"
         while len(tried) < live.upstream.retry.tries:
-            if live.load.active >= live.requests_max:
+            if live.load.active >= live.upstream.breakers.requests_max:
                 live.health.tripped(live, "requests")
                 self._end(TURNED_AWAY, "upstream_full")
                 return

@@ -101,6 +101,10 @@ class Stages(Hedging):
         self._lead_to(
             self.installed.routes.get(found.name) or self.worker.live_route(self.installed, found, stages_of(found))
         )
+        overload = self.worker.overload
+        if overload is not None and overload.sheds(found.priority, len(self.worker.exchanges), self.worker.draw):
+            self._shed()
+            return False
         return True
 
     def _lead_to(self, live: LiveRoute) -> None:
@@ -125,6 +129,16 @@ class Stages(Hedging):
             self._answer(answers.BAD_TARGET)
         else:
             self._redirect_to(https_url(self.head.authority, self.head.target, port), PERMANENT)
+
+    def _shed(self) -> None:
+        """It is not served, because there is more to do than this worker can."""
+        worker = self.worker
+        priority = self._live.route.priority.name.lower()
+        worker.metrics.counter(
+            "meridian_requests_shed_total", "Requests turned away because the worker had too much to do.",
+            priority=priority,
+        ).value += 1  # fmt: skip
+        self._answer(answers.SHED, [answers.retry_after(worker.draw())])
 
     def _walk(self) -> None:
         """From the next stage on, as far as it goes without waiting; after the last one comes the upstream."""

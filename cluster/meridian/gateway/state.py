@@ -11,10 +11,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from meridian.core import outliers
+from meridian.core.adaptive import AdaptiveLimit
 from meridian.core.balancing import observe
 from meridian.core.hedging import Latencies
 from meridian.core.outliers import FRESH, Outlier, Sample, Shown, State
 from meridian.core.retrying import Budget
+from meridian.core.shedding import Priority
 from meridian.core.snapshot import Endpoint, Snapshot, Upstream
 from meridian.core.tiers import ALL, SLOW_STEPS, EndpointState, Load, UpstreamState, build_tiers, slow_part
 from meridian.gateway.pool import Pool
@@ -61,12 +63,15 @@ class LiveUpstream:
             [endpoint.state for endpoint in endpoints], table=upstream.table, load=load, load_bound=upstream.load_bound
         )
         self.requests_max = upstream.breakers.requests_max
+        if load.adaptive is not None:
+            self.set_concurrency(load.adaptive)
         self.compares = upstream.ejection.compares  # endpoints with each other
         self.is_timed = upstream.balance == "ewma"  # the latency of each try is taken into an average
         # Nothing of a request, an answer or the time matters but that the answer came.
         self.is_plain = not (
             upstream.table is not None or upstream.sticky is not None or self.is_timed or self.compares
             or upstream.ejection.errors_in_a_row is not None or upstream.hedge is not None
+            or upstream.adaptive is not None
         )  # fmt: skip
         self.tries: Counter = metrics.counter(
             "meridian_upstream_tries_total", "Tries on endpoints.", upstream=upstream.name
@@ -79,6 +84,10 @@ class LiveUpstream:
             "meridian_upstream_ejections_total", "Endpoints left alone for what they have shown.",
             upstream=upstream.name,
         )  # fmt: skip
+
+    def set_concurrency(self, adaptive: AdaptiveLimit) -> None:
+        """Where `adaptive` may turn the first requests away, exchanges are to look more closely."""
+        self.requests_max = min(self.upstream.breakers.requests_max, adaptive.allowed_to(Priority.LOW))
 
 
 class Health:
@@ -103,6 +112,7 @@ class Health:
         self._to_check: list[tuple[str, str, str]] = []  # keys of `_known`
         self._pools: set[Pool[Any]] = set()  # also of endpoints that have left, until their last exchange is over
         self._ejected: set[LiveEndpoint] = set()  # they wait until they may be probed
+        self._adapting: set[str] = set()  # upstreams whose concurrency is learned
         self._comparing: dict[str, float] = {}  # upstreams whose endpoints are compared, and when next
         self._withdrawn: frozenset[str] = frozenset()
         self._suspect: frozenset[str] = frozenset()
@@ -129,8 +139,14 @@ class Health:
             load = self._loads.setdefault(name, Load(budget=Budget(self._now)))
             if upstream.hedge is not None:
                 load.latencies = load.latencies or Latencies()
+            if upstream.adaptive is None:
+                load.adaptive = None
+            elif load.adaptive is None:
+                load.adaptive = AdaptiveLimit(float(upstream.adaptive.initial), began=self._now)
             live = LiveUpstream(upstream, endpoints, load, self, self._metrics)
             self._upstreams[name] = live
+            if load.adaptive is not None:
+                self._adapting.add(name)
             if live.compares:
                 self._comparing.setdefault(name, self._now + upstream.ejection.interval_seconds)
             self._take_probes(live)
@@ -249,6 +265,18 @@ class Health:
             return "its region is withdrawn"
         return "its region is suspect" if endpoint.region in self._suspect else "up"
 
+    def _adapt(self, name: str, now: float) -> None:
+        """Looks at what an upstream's answers took."""
+        live = self._upstreams.get(name)
+        if live is None or live.upstream.adaptive is None or live.load.adaptive is None:
+            self._adapting.discard(name)  # it begins again when the upstream is used again
+        elif live.load.adaptive.step(live.upstream.adaptive, now):
+            live.set_concurrency(live.load.adaptive)
+            self._metrics.gauge(
+                "meridian_upstream_concurrency_limit", "Requests at a time, learned from what answers take.",
+                upstream=name,
+            ).value = live.load.adaptive.allowed  # fmt: skip
+
     def tripped(self, upstream: LiveUpstream, what: str) -> None:
         """A request was turned away, because no more of `what` is taken."""
         self._metrics.counter(
@@ -300,6 +328,8 @@ class Health:
                 endpoint.state.ejected = False
                 if endpoint.upstream in self._upstreams:
                     self._rebuild(self._upstreams[endpoint.upstream])
+        for name in tuple(self._adapting):
+            self._adapt(name, now)
         for name, due in tuple(self._comparing.items()):
             if due <= now:
                 live = self._upstreams.get(name)

@@ -124,8 +124,7 @@ class Tries(Sweepable):
     def _try(self, idle_seconds_max: float) -> None:
         """One try on one endpoint; answered where it takes no more."""
         worker, live = self.worker, self._upstream
-        if live.load.active >= live.requests_max:
-            self._trip("requests")
+        if live.load.active >= live.requests_max and self._is_full():
             return
         if live.is_plain:
             endpoint = choose(live.upstream, live.state, worker.draw, self._tried)
@@ -156,7 +155,18 @@ class Tries(Sweepable):
         """No more of this upstream is taken at the moment."""
         live = self._upstream
         live.health.tripped(live, what)
-        self._answer(answers.UPSTREAM_FULL[what])
+        self._answer(answers.UPSTREAM_FULL[what], [answers.retry_after(self.worker.draw())])
+
+    def _is_full(self) -> bool:
+        """Whether the upstream takes no more requests of this priority: then it is answered."""
+        load, adaptive = self._upstream.load, self._upstream.load.adaptive
+        if load.active >= self._upstream.upstream.breakers.requests_max:
+            self._trip("requests")
+        elif adaptive is not None and load.active >= adaptive.allowed_to(self._live.route.priority):
+            self._trip("concurrency")
+        else:
+            return False
+        return True
 
     def _choose_for_request(self) -> Endpoint | None:
         """Where the algorithm wants to know more than who is there: of the request, or the time."""
@@ -178,6 +188,8 @@ class Tries(Sweepable):
         live, index, upstream = self._upstream, self._index, self._upstream.upstream
         if not live.is_plain:
             seconds = now - self._try_began
+            if live.load.adaptive is not None and head.status < 500 and head.status != 429:  # refusals are quick
+                live.load.adaptive.observe(seconds, live.load.active)
             if live.load.latencies is not None:
                 live.load.latencies.observe(seconds)
                 if self._hedge is not None:
@@ -286,6 +298,8 @@ class Tries(Sweepable):
             self._answer(answers.BODY_TIMEOUT)
         else:
             failure = answers.TRY_TIMEOUT if self._timeouts.per_try else answers.UPSTREAM_TIMEOUT
+            if live.load.adaptive is not None:
+                live.load.adaptive.observe(self.worker.clock() - self._try_began, live.load.active)
             live.health.too_late(live, "try" if self._timeouts.per_try else "response")
             # What the upstream says is not read while the client takes nothing: that does not speak against it.
             self._try_over(None if client_is_slow else False, failure.why)
@@ -358,37 +372,6 @@ class Tries(Sweepable):
         """The pause is over."""
         self._pause = None
         self._try(idle_seconds_max)
-
-    # What may not last longer, however much comes
-
-    def _bound(self) -> None:
-        """Once there is a route with such limits."""
-        if self._timeouts.stream < FOREVER:
-            self._limit_to(self._timeouts.stream, answers.STREAM_TIMEOUT, "stream")
-        if self._request_ended:
-            self._bound_answer()
-
-    def _bound_answer(self) -> None:
-        """Once the request has come whole."""
-        if self._timeouts.total < FOREVER:
-            self._limit_to(self._timeouts.total, answers.TOTAL_TIMEOUT, "total")
-
-    def _limit_to(self, seconds: float, failure: Failure, what: str) -> None:
-        timer = self.worker.loop.call_later(seconds, self._out_of_time, failure, what)
-        self._limits = (*self._limits, timer)
-
-    def _out_of_time(self, failure: Failure, what: str) -> None:
-        live = self._upstream
-        live.health.too_late(live, what)
-        client_is_slow = not self.stream.writable
-        if self._leave_upstream(reuse=False):
-            # An endpoint had all that time, unless others had some of it: those that hang must be seen.
-            at_fault = what == "total" and self._tries == 1 and not client_is_slow
-            self._try_over(False if at_fault else None, failure.why)
-        if self._response_status:
-            self._cut(f"the {what} time is over", f"_{what}")
-        else:
-            self._answer(failure)
 
 
 def _retry_after(headers: Headers) -> float:

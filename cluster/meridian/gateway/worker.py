@@ -9,6 +9,7 @@ from typing import Any
 from meridian.core.authentication import Gate
 from meridian.core.retrying import USUAL, Policy, Timeouts
 from meridian.core.routing import Route
+from meridian.core.shedding import Overload
 from meridian.core.snapshot import Limit, Snapshot
 from meridian.core.traffic import FieldEdits, Mirror
 from meridian.gateway.admission import Admission
@@ -121,6 +122,7 @@ class Worker:
         self.admission = Admission(limits, meters, metrics, clock, self.unix_seconds)
         self.installed: Installed
         self.trial: Trial | None = None
+        self.overload: Overload | None = None
         self._retiring: list[Health] = []  # of candidates, until their last exchange is over
         self.verdict_version = self.verdict_fallback = 0
         self.exchanges: set[Sweepable] = set()
@@ -140,6 +142,11 @@ class Worker:
         self.meters.replace(snapshot.limits, now, self.unix_seconds())
         self.installed = Installed(snapshot, {}, _facts(snapshot), self.health, self.admission)
         self._forget_gone()
+        bounds, overload = snapshot.overload, self.overload
+        if bounds is None or overload is None:
+            self.overload = Overload(bounds) if bounds is not None else None
+        else:
+            overload.bounds = bounds
 
     def begin_trial(self, candidate: Snapshot, share: float, generation: int) -> None:
         """Lets `share` of the exchanges take `candidate` from now on, and counts both apart from zero."""
