@@ -17,7 +17,7 @@ from ipaddress import ip_network
 from meridian_dns.edns import EXTENDED_ERROR, PADDING, SUBNET, Asked, read_options
 from meridian_dns.names import NAME_BYTES_MAX, ROOT, ancestors
 from meridian_dns.policy import Answer, ExtendedError, Question
-from meridian_dns.records import BADVERS, CNAME, FORMERR, MX, NOERROR, NOTIMP, NS, OPT, PTR, SOA, TSIG, RRset
+from meridian_dns.records import BADVERS, CNAME, FORMERR, MX, NOERROR, NOTIMP, NS, NXDOMAIN, OPT, PTR, SOA, TSIG, RRset
 from meridian_dns.view import Network
 
 HEADER = struct.Struct("!HHHHHH")
@@ -142,6 +142,28 @@ def padded(reply: bytes) -> bytes:
     length = (len(reply) - at - RR_HEAD.size + PAIR.size + filler).to_bytes(2, "big")
     head = at + RR_HEAD.size
     return reply[: head - 2] + length + reply[head:] + PAIR.pack(PADDING, filler) + bytes(filler)
+
+
+def freshness_seconds(reply: bytes) -> int:
+    """How long a response of ours may be kept, by its records alone (RFC 8484 section 5.1): the shortest TTL of its
+    answers, of a negative answer that of its SOA (which is that of negative answers, RFC 2308), of others 0."""
+    _, flags, questions, answers, authorities, _ = HEADER.unpack_from(reply)
+    at = HEADER.size
+    for _ in range(questions):
+        at = _skip_name(reply, at) + PAIR.size
+    answered: list[int] = []
+    negative = 0
+    for index in range(answers + authorities):
+        at = _skip_name(reply, at)
+        type_, _, ttl, length = RR_HEAD.unpack_from(reply, at)
+        at += RR_HEAD.size + length
+        if index < answers:
+            answered.append(ttl)
+        elif type_ == SOA:
+            negative = ttl
+    if flags & 0xF not in (NOERROR, NXDOMAIN) or flags & TC:
+        return 0
+    return min(answered, default=negative)
 
 
 def find_signature(data: bytes) -> int | None:

@@ -20,7 +20,8 @@ class Transport:
     datagram: bool = False
 
 
-UDP, TCP, TLS, QUIC = Transport("udp", datagram=True), Transport("tcp"), Transport("tls"), Transport("quic")
+UDP = Transport("udp", datagram=True)
+TCP, TLS, QUIC, HTTPS = Transport("tcp"), Transport("tls"), Transport("quic"), Transport("https")
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from meridian_dns.desk import IDLE_SECONDS, Desk, Stream
 from meridian_dns.edns import CookieJar, ServerOptions
 from meridian_dns.fastpath import FastPath
 from meridian_dns.geo import GeoData
+from meridian_dns.https import HttpsDoor
 from meridian_dns.message import (
     HEADER,
     QR,
@@ -34,7 +35,7 @@ from meridian_dns.message import (
     serial_held,
 )
 from meridian_dns.notify import Notifier
-from meridian_dns.observing import QUIC, TCP, TLS, UDP, Counters, Sight, Transport, Watcher
+from meridian_dns.observing import HTTPS, QUIC, TCP, TLS, UDP, Counters, Sight, Transport, Watcher
 from meridian_dns.policy import Answer
 from meridian_dns.records import AXFR, FORMERR, IXFR, NOERROR, NOTAUTH, SERVFAIL
 from meridian_dns.responder import Holdings, decide
@@ -97,6 +98,7 @@ class DnsServer:
         self._take(zones)
         self._desk = Desk(partial(self._respond_stream, transport=TCP), idle_seconds=idle_seconds)
         self._tls_desk = Desk(partial(self._respond_encrypted, transport=TLS), idle_seconds=idle_seconds)
+        self._https_door = HttpsDoor(self._respond_https)
         self._quic_desk = Desk(partial(self._respond_encrypted, transport=QUIC), idle_seconds=idle_seconds)
 
     @property
@@ -226,11 +228,13 @@ class DnsServer:
         tls_context: ssl.SSLContext | None = None,
         quic: Sequence[socket.socket] = (),
         choose_certificate: "ChooseCertificate | None" = None,
+        https: Sequence[socket.socket] = (),
     ) -> None:
         """Serves bound sockets (TCP: listening or not yet) until cancelled. They stay the caller's, and stay open.
 
         `tls` speak DNS over TLS (RFC 7858) under `tls_context`, which says "dot" by ALPN; `quic` (UDP) DNS over QUIC
-        under what `choose_certificate` gives for the host that a client names.
+        under what `choose_certificate` gives for the host that a client names; `https` (of the Unix family) what a
+        proxy of ours hands on of DNS over HTTPS (RFC 8484).
         """
         loop = asyncio.get_running_loop()
         listeners: list[asyncio.Server | asyncio.BaseTransport] = []
@@ -242,6 +246,9 @@ class DnsServer:
                 for sock in tls:
                     assert tls_context is not None
                     tasks.create_task(TlsDoor(self._tls_desk, tls_context, tasks).stand(sock))
+                for sock in https:
+                    own = sock.dup()
+                    listeners.append(await loop.create_unix_server(self._https_door.welcome, sock=own))
                 if quic:
                     assert choose_certificate is not None
                     listeners += await self._open_doors(quic, choose_certificate)
@@ -252,7 +259,7 @@ class DnsServer:
         finally:
             for sock in udp:
                 loop.remove_reader(sock)
-            for desk in (self._desk, self._tls_desk, self._quic_desk):
+            for desk in (self._desk, self._tls_desk, self._quic_desk, self._https_door):
                 desk.close()
             for listener in listeners:
                 listener.close()
@@ -304,6 +311,12 @@ class DnsServer:
     def _respond_encrypted(self, data: bytes, source: str, transport: Transport) -> bytes | Stream | None:
         reply = self._respond_stream(data, source, transport)
         return padded(reply) if isinstance(reply, bytes) else reply
+
+    def _respond_https(self, data: bytes, source: str) -> tuple[bytes | None, bool]:
+        self.counters.queries[HTTPS.name] += 1
+        reply = self.respond(data, source, HTTPS)
+        steered = self._fast.tally is not None and bool(self._fast.tally.regions)
+        return padded(reply) if reply is not None else None, steered
 
     def _begin_transfer(self, data: bytes, source: str, transport: Transport) -> bytes | Stream | None:
         """The first answer to a query that asks for a zone: its messages, or a refusal."""

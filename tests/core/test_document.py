@@ -79,6 +79,13 @@ BAD = [
     ("routes:", "overload: {requests: 5}\nroutes:", 18, "did you mean 'requests_max'?"),
     ("rate: 100/s", "rate: fast", 17, "write for example 100/s"),
     ("name: us-east, addr", "name: eu-west, addr", 8, "'eu-west' is used twice"),
+    (
+        "upstream: products\n",
+        "upstream: products\n    dns: {}\n",
+        19,
+        "exactly one of: upstream, split, redirect_to, dns",
+    ),
+    ("upstream: products\n", "retry: {}\n", 19, "exactly one of: upstream, split, redirect_to, dns"),
     ("path_prefix: /api/products", "path_prefix: /a, path: /b", 20, "exclude each other"),
     ("value: shop.gw.example.com.}", "value: x, steer: {regions: [eu-west]}}", 30, "exactly one of: value, steer"),
     ("country/TR", "country/Turkey", 7, "neither continent/EU, country/TR nor a network"),

@@ -43,6 +43,16 @@ def test_words_become_what_workers_use() -> None:
     assert snapshot.trace_ratio == 0.25
 
 
+def test_a_route_to_dns_leads_to_the_node_s_own_socket() -> None:
+    document = load(DOCUMENT.replace("upstream: a", "dns: {}"))
+    snapshot = compile_snapshot(document, FILES, version=1, dns_socket="/run/dns.sock")
+    found = route(snapshot.table, b"GET", b"shop.example.com", b"/x")
+    assert isinstance(found, Route) and found.dns
+    (endpoint,) = snapshot.upstream_of(found).endpoints
+    assert endpoint.host == "unix:/run/dns.sock"
+    assert set(compile_snapshot(load(DOCUMENT), FILES, version=1).upstreams) == {"a"}, "only where a route wants it"
+
+
 def test_hosts_match_in_any_case_and_lead_to_the_upstream() -> None:
     snapshot = compile_snapshot(load(DOCUMENT), FILES, version=1)
     found = route(snapshot.table, b"GET", b"shop.example.com:443", b"/x/y?z")

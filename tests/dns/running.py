@@ -50,15 +50,20 @@ def running(
     hosts: tuple[str, ...] = ("127.0.0.1",),
     tls_context: ssl.SSLContext | None = None,
     choose_certificate: ChooseCertificate | None = None,
+    https_path: str | None = None,
 ) -> Iterator[Running]:
     """Serves UDP and TCP on one free port at all `hosts`; the first is `Running.host`. With a context also TLS, with
-    certificates also QUIC."""
+    certificates also QUIC, with a path a Unix socket for DNS over HTTPS."""
     udp, tcp = _bind(hosts)
     tls = [socket.create_server((hosts[0], 0))] if tls_context is not None else []
     tls_port = tls[0].getsockname()[1] if tls else 0
     quic = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM)] if choose_certificate is not None else []
     for sock in quic:
         sock.bind((hosts[0], 0))
+    https = [socket.socket(socket.AF_UNIX)] if https_path is not None else []
+    for sock in https:
+        sock.bind(str(https_path))
+        sock.listen()
     quic_port = quic[0].getsockname()[1] if quic else 0
     ready = threading.Event()
     found: list[asyncio.AbstractEventLoop] = []
@@ -72,7 +77,7 @@ def running(
         tasks.append(task)
         ready.set()
         with contextlib.suppress(asyncio.CancelledError):
-            await server.serve(udp, tcp, tls, tls_context, quic, choose_certificate)
+            await server.serve(udp, tcp, tls, tls_context, quic, choose_certificate, https)
 
     def run() -> None:
         try:
@@ -92,12 +97,14 @@ def running(
         with contextlib.suppress(RuntimeError, IndexError):
             found[0].call_soon_threadsafe(tasks[0].cancel)
         thread.join(10)
-        open_sockets = [sock for sock in (*udp, *tcp, *tls, *quic) if sock.fileno() >= 0]
+        open_sockets = [sock for sock in (*udp, *tcp, *tls, *quic, *https) if sock.fileno() >= 0]
         for sock in open_sockets:
             sock.close()
     assert not thread.is_alive()
     assert not failures, failures
-    assert len(open_sockets) == 2 * len(hosts) + len(tls) + len(quic), "the sockets belong to the caller and stay open"
+    assert len(open_sockets) == 2 * len(hosts) + len(tls) + len(quic) + len(https), (
+        "the sockets belong to the caller and stay open"
+    )
 
 
 def _bind(hosts: tuple[str, ...]) -> tuple[list[socket.socket], list[socket.socket]]:

@@ -36,7 +36,7 @@ class Node:
         return [
             entry
             for entry in self.log
-            if entry["event"] == event and all(entry.get(key) == value for key, value in fields.items())
+            if entry.get("event") == event and all(entry.get(key) == value for key, value in fields.items())
         ]
 
     async def logged(self, event: str, *, within_seconds: float = 15.0, count: int = 1, **fields: object) -> Entry:

@@ -51,6 +51,7 @@ def test_capacity_is_a_rate(capsys: pytest.CaptureFixture[str]) -> None:
         (*LEAST, "--dns-port=70000"),
         (*LEAST, "--dns-tls-port=53"),
         (*LEAST, "--dns-port=0", "--dns-tls-port=853"),
+        (*LEAST, f"--state=/{'x' * 100}"),
         (*LEAST, "--limit-nodes=0"),
         (*LEAST, "--witness"),
         ("--name=one", "--region=eu", "--etcd=https://a:1", "--witness"),

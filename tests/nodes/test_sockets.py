@@ -1,6 +1,7 @@
 """The launcher's sockets: whole sets, kept while they are wanted."""
 
 import socket
+from pathlib import Path
 
 from tests.support import free_port
 
@@ -68,8 +69,29 @@ def test_a_listener_wants_tcp_for_h1_and_h2_and_udp_for_h3() -> None:
 def test_dns_has_a_port_for_tls_only_beside_its_own() -> None:
     def ports(dns_port: int = 53, dns_tls_port: int = 0) -> list[tuple[str, int]]:
         settings = Settings("a", "eu", address="127.0.0.1", dns_port=dns_port, dns_tls_port=dns_tls_port)
-        return [(wanted.kind, wanted.port) for wanted in sockets_of_dns(settings)]
+        return [(wanted.kind, wanted.port) for wanted in sockets_of_dns(settings) if wanted.kind != "unix"]
 
     assert ports() == [("tcp", 53), ("udp", 53)]
     assert ports(dns_tls_port=853) == [("tcp", 53), ("udp", 53), ("tcp", 853), ("udp", 853)]
     assert ports(dns_port=0, dns_tls_port=853) == []
+
+
+def test_a_unix_socket_is_its_owner_s_alone_and_one_left_behind_makes_room(tmp_path: Path) -> None:
+    path = tmp_path / "dns.sock"
+    wanted = [Wanted("dns", "unix", str(path), 0, "--state")]
+    first = Sockets({"dns": 1})
+    assert first.want("dns", wanted) == []
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert Sockets({"dns": 1}).want("dns", wanted) == [
+        f"--state: the socket {path} cannot be made: another node uses it"
+    ]
+    ((_, sock),) = first.of("dns", 0)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        sock.accept()[0].close()
+    assert first.want("dns", []) == []
+    again = Sockets({"dns": 1})
+    assert path.exists() and again.want("dns", wanted) == [], "nobody listens there any more"
+    again.want("dns", [])
+    (problem,) = Sockets({"dns": 1}).want("dns", [Wanted("dns", "unix", str(tmp_path / "none" / "dns.sock"), 0, "x")])
+    assert problem.endswith("cannot be made: No such file or directory")

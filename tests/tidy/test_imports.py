@@ -47,7 +47,8 @@ HOMES: dict[str, set[str]] = {
     "grpc": {"meridian_proto", "store", "control"},
     "h2": {"wire", "chaosmeridian"},  # the codec, and the load's own client
     "hpack": {"wire"},
-    "httptools": {"wire", "chaosmeridian"},  # the codec, and the load's own client
+    # The codec, the load's own client; and DNS behind our own proxy (https.py), which stands without our codec.
+    "httptools": {"wire", "chaosmeridian", "meridian_dns"},
     "hyperframe": {"wire"},
     "maxminddb": {"meridian_dns"},
     "msgspec": {"telemetry", "store", "control", "nodes", "admin"},  # the house's codec for plain values

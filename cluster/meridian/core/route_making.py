@@ -9,7 +9,7 @@ from meridian.core import route_words
 from meridian.core.matching import ClientIn, Condition, FieldIs, How, Kind, implies
 from meridian.core.patterns import compile_pattern
 from meridian.core.retry_making import make_retry
-from meridian.core.routing import PATTERNS_MAX, Place, Route, all_places, build_table, in_order
+from meridian.core.routing import DNS, PATTERNS_MAX, Place, Route, all_places, build_table, in_order
 from meridian.core.shedding import Priority
 from meridian.core.traffic import make_traffic
 
@@ -30,7 +30,7 @@ def make_route(route: route_words.Route) -> Route:
         path=match.path,
         path_prefix=match.path_prefix,
         methods=frozenset(method.encode() for method in match.methods),
-        upstream=next((name for _, name in route.upstreams()), ""),
+        upstream=DNS if route.dns is not None else next((name for _, name in route.upstreams()), ""),
         limits=tuple(dict.fromkeys(stage.limit for stage in route.stages if stage.limit is not None)),
         authenticator=route.stages[before].authenticate if places else None,
         limits_before=len({stage.limit for stage in route.stages[:before] if stage.limit is not None}),
@@ -38,6 +38,7 @@ def make_route(route: route_words.Route) -> Route:
         timeout_seconds=route.timeout_seconds,
         stream_seconds_max=route.stream_seconds_max,
         priority=Priority[route.priority.upper()],
+        dns=route.dns is not None,
         path_regex=match.path_regex,
         pattern=compile_pattern(match.path_regex) if match.path_regex is not None else None,
         conditions=tuple(_conditions(match)),

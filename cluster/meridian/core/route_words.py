@@ -123,9 +123,13 @@ class Stage(Word):
         return self
 
 
+class DnsOverHttps(Word):
+    """DNS over HTTPS (RFC 8484), answered by this node's DNS server from the document's zones."""
+
+
 class Route(Word):
-    """From a match, through stages, to exactly one target: upstream, split or redirect_to. Who asks and how often comes
-    first, whatever the order of stages; of rewrite, request_headers and response_headers a route has one each."""
+    """From a match, through stages, to exactly one target: upstream, split, redirect_to or dns. Who asks and how often
+    comes first, whatever the order of stages; of rewrite, request_headers and response_headers a route has one each."""
 
     name: Name
     match: Match = Match()
@@ -137,6 +141,7 @@ class Route(Word):
     canary: Canary | None = Field(default=None, description="beside upstream or split")
     redirect_to: Text | None = Field(default=None, description="a URL or path, such as https://${host}${target}")
     redirect_status: RedirectStatus = 308
+    dns: DnsOverHttps | None = Field(default=None, description="the node's own DNS server; match path /dns-query")
     stages: tuple[Stage, ...] = Field(default=(), max_length=32)
     retry: Retry | None = Field(default=None, description="instead of the upstream's, as a whole")
     timeout_seconds: Seconds | None = Field(default=None, description="instead of the upstream's")
@@ -147,14 +152,15 @@ class Route(Word):
 
     @model_validator(mode="after")
     def _one_target(self) -> "Route":
-        if (self.upstream is not None) + bool(self.split) + (self.redirect_to is not None) != 1:
-            raise ValueError("a route has exactly one of: upstream, split, redirect_to")
+        targets = (self.upstream is not None, bool(self.split), self.redirect_to is not None, self.dns is not None)
+        if sum(targets) != 1:
+            raise ValueError("a route has exactly one of: upstream, split, redirect_to, dns")
         if self.split and not any(part.weight for part in self.split):
             raise ValueError("split: all weights are 0; nobody would take its requests")
         if self.split_on is not None and not self.split:
             raise ValueError("split_on is of split: give several upstreams there")
-        if self.canary is not None and self.redirect_to is not None:
-            raise ValueError("canary is of a route with an upstream; this one redirects")
+        if self.canary is not None and self.upstream is None and not self.split:
+            raise ValueError("canary is of a route with an upstream; this one has none")
         for word in ("rewrite", "request_headers", "response_headers", "mirror", "fault"):
             if sum(getattr(stage, word) is not None for stage in self.stages) > 1:
                 raise ValueError(f"two stages say {word}: put it into one")

@@ -31,6 +31,9 @@ PATTERNS_MAX = 100  # of one host whose paths begin alike; each costs 2 us for e
 _Rank = tuple[int, int, int, int, int, int]
 _NOBODY = Ask(b"", [], "")
 
+DNS = "(dns)"
+"""The upstream of routes that lead to the node's own DNS server; no name of a document's can be this."""
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -53,6 +56,7 @@ class Route:
     conditions: tuple[Condition, ...] = ()
     traffic: Traffic = PLAIN
     priority: Priority = Priority.NORMAL
+    dns: bool = False
 
 
 @dataclass(frozen=True, slots=True)

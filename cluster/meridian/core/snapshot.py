@@ -29,7 +29,7 @@ from meridian.core.rates import parse_rate
 from meridian.core.retry_making import make_hedge, make_retry
 from meridian.core.retrying import Allowance, Policy, Timeouts
 from meridian.core.route_making import make_route
-from meridian.core.routing import Route, RouteTable, build_table
+from meridian.core.routing import DNS, Route, RouteTable, build_table
 from meridian.core.shedding import Bounds
 
 _TABLES: Mapping[str, Callable[[tuple[tuple[str, int], ...]], Table]] = {
@@ -185,8 +185,11 @@ class Snapshot:
         return self.upstreams[route.upstream]
 
 
-def compile_snapshot(document: model.Document, files: Mapping[str, bytes], version: int) -> Snapshot:
-    """Compiles a document. `files` maps the names of files to their contents.
+def compile_snapshot(
+    document: model.Document, files: Mapping[str, bytes], version: int, dns_socket: str = ""
+) -> Snapshot:
+    """Compiles a document. `files` maps the names of files to their contents; at `dns_socket` (a path)
+    the node's DNS server takes what routes hand on.
 
     Raises SnapshotError where a reference leads nowhere or a file is missing.
     """
@@ -198,7 +201,10 @@ def compile_snapshot(document: model.Document, files: Mapping[str, bytes], versi
         version=version,
         listeners=tuple(_listener(listener) for listener in document.listeners),
         certificates=compile_certificates(document, files),
-        upstreams={upstream.name: _upstream(upstream, files) for upstream in document.upstreams},
+        upstreams={
+            **{upstream.name: _upstream(upstream, files) for upstream in document.upstreams},
+            **({DNS: _dns_upstream(dns_socket)} if any(route.dns for route in routes) else {}),
+        },
         gates={one.name: Gate.of(one) for one in document.authenticators},
         limits=limits,
         table=build_table(routes),
@@ -314,6 +320,13 @@ def _upstream(upstream: upstream_words.Upstream, files: Mapping[str, bytes]) -> 
         adaptive=make_adaptive(upstream.adaptive_concurrency) if upstream.adaptive_concurrency is not None else None,
         hedge=make_hedge(upstream.hedge) if upstream.hedge is not None else None,
     )
+
+
+def _dns_upstream(path: str) -> Upstream:
+    """The node's own DNS server as an upstream like any other, behind a Unix socket."""
+    words = upstream_words.Upstream.model_validate({"name": "dns", "endpoints": [{"address": "127.0.0.1:53"}]})
+    endpoint = Endpoint(0, "dns.sock", f"unix:{path}", 0, None, 1)
+    return replace(_upstream(words, {}), name=DNS, endpoints=(endpoint,))
 
 
 def compile_upstream_tls(upstream: upstream_words.Upstream, files: Mapping[str, bytes]) -> UpstreamTls | None:

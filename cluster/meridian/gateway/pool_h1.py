@@ -73,6 +73,10 @@ class Http1Pool(Pool[UpstreamConnection]):
             self._idle.pop().abort()
 
     async def _dial(self, context: SSLContext | None, name: str | None) -> UpstreamConnection:
+        if self._host.startswith("unix:"):
+            path = self._host.removeprefix("unix:")
+            _, connection = await self._loop.create_unix_connection(lambda: UpstreamConnection(self), path)
+            return connection
         _, connection = await self._loop.create_connection(
             lambda: UpstreamConnection(self), self._host, self._port, ssl=context, server_hostname=name
         )

@@ -167,6 +167,11 @@ class Stages(Hedging):
         self._limit(live.limits, self._walk)
         return False
 
+    def _tell_client(self) -> bool:
+        """DNS steers by who asks. Who that is has been decided here, by the proxies that the listener trusts."""
+        self._fields = [*self._fields, (b"x-real-ip", self.client.encode())]
+        return True
+
     def _limit(self, limits: tuple[Limit, ...], then: Callable[[], None]) -> None:
         """Calls `then` if all of them admit it: now, or when the owners of keys have answered."""
         if not limits:
@@ -303,6 +308,7 @@ ORDER: tuple[tuple[str, Callable[[Route], bool], Stage], ...] = (
     ("disturb", lambda found: found.traffic.fault is not None, Stages._disturb),
     ("aim", lambda found: found.traffic.targets is not None, Stages._aim),
     ("change", lambda found: found.traffic.request is not None, Stages._change),
+    ("tell_client", lambda found: found.dns, Stages._tell_client),
 )
 """Name, which routes need it, and what it does."""
 

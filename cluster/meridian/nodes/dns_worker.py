@@ -162,7 +162,8 @@ class DnsDuties:
         quic, tls = (self._bound_for(kind, encrypted=True) for kind in ("udp", "tcp"))
         logs.log("info", "dns serves", sockets=len(self._sockets))
         context = self._tls.context_for(["dot"]) if tls else None
-        await self._server.serve(udp, tcp, tls, context, quic, self._tls.quic_certificate)
+        https = [sock for (kind, _, _), sock in self._sockets.items() if kind == "unix"]
+        await self._server.serve(udp, tcp, tls, context, quic, self._tls.quic_certificate, https)
 
     def _bound_for(self, wanted: str, *, encrypted: bool) -> list[socket.socket]:
         return [

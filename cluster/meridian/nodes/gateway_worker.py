@@ -148,7 +148,7 @@ class GatewayDuties:
         """Runs in a thread. Raises Unfit."""
         document = read_document(config.document, leave_out=("zones",))
         try:
-            snapshot = compile_snapshot(document, config.files, config.version)
+            snapshot = compile_snapshot(document, config.files, config.version, self._settings.dns_socket)
             TlsContexts(snapshot.certificates)
             self._contexts.prepare(snapshot.upstreams.values())
         except (SnapshotError, CertificateError, UpstreamTlsError) as error:

@@ -190,9 +190,18 @@ class Launcher:
     def _bind_fixed(self) -> None:
         settings = self._settings
         admin = [Wanted("agent", "tcp", settings.bound_host(settings.admin_host), settings.admin_port, "--admin-port")]
-        problems = self._sockets.want("agent", admin) + self._sockets.want("dns", sockets_of_dns(settings))
+        problems = self._sockets.want("agent", admin) + self._bind_dns()
         if problems:
             raise CannotStart("; ".join(problems))
+
+    def _bind_dns(self) -> list[str]:
+        """Returns problems. A full disk, say, that takes no socket file ends DNS over HTTPS here, and nothing else."""
+        wanted = sockets_of_dns(self._settings)
+        problems = self._sockets.want("dns", wanted)
+        if problems and not self._sockets.want("dns", [entry for entry in wanted if entry.kind != "unix"]):
+            self._log("error", "no DNS over HTTPS on this node", problems=problems)
+            return []
+        return problems
 
     def _hand_sockets(self, child: Child) -> None:
         """Gives a child its full set. A gateway worker gets none before the document has said which."""
@@ -226,6 +235,8 @@ class Launcher:
         if self._settings.user is None or os.geteuid() != 0:
             return
         account = pwd.getpwnam(self._settings.user)
+        with contextlib.suppress(FileNotFoundError):
+            os.chown(self._settings.dns_socket, account.pw_uid, account.pw_gid)
         os.initgroups(account.pw_name, account.pw_gid)
         os.setgid(account.pw_gid)
         os.setuid(account.pw_uid)

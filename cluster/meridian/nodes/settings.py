@@ -18,6 +18,7 @@ from meridian.core.speech import OWN, Speaker
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9_.-]{0,61}[a-z0-9])?")
 WORKERS_MAX = 256  # one byte of a QUIC connection id carries the worker's number
+UNIX_PATH_BYTES_MAX = 107  # unix(7): 108 with the zero byte at its end
 ROLES = ("agent", "gateway", "dns")
 
 
@@ -83,6 +84,11 @@ class Settings:
             return host
         asked, own = ipaddress.ip_address(host), ipaddress.ip_address(self.address)
         return self.address if asked.is_unspecified and asked.version == own.version else host
+
+    @property
+    def dns_socket(self) -> str:
+        """The path of the Unix socket where gateway workers hand on DNS over HTTPS."""
+        return f"{self.state}/dns.sock"
 
     def module(self, role: str) -> str:
         """The module that a child of this role runs."""
@@ -191,6 +197,8 @@ def _check(settings: Settings) -> None:
         raise SettingsError(
             "--dns-tls-port without --dns-port: DNS over TLS and QUIC stands beside the other, not alone"
         )
+    if settings.dns_port and len(os.fsencode(settings.dns_socket)) > UNIX_PATH_BYTES_MAX:
+        raise SettingsError(f"--state {settings.state}: too long a path for the Unix socket in it, name a shorter one")
     for file_flag in (
         "etcd_ca", "etcd_cert", "etcd_key", "etcd_password_file", "peer_ca", "peer_cert", "peer_key",
         "cluster_key_file", "token_file", "geo_file",

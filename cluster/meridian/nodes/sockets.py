@@ -8,9 +8,11 @@ share: SO_REUSEPORT is set only after a bind without it has succeeded.
 import contextlib
 import errno
 import ipaddress
+import os
 import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from meridian.nodes.settings import Settings
@@ -27,8 +29,8 @@ class Wanted:
     """One socket address. `taker` is the role that serves it; `name` is for messages and no part of its identity."""
 
     taker: str
-    kind: str  # "tcp", "udp"
-    host: str
+    kind: str  # "tcp", "udp", "unix"
+    host: str  # of "unix" the path, and port is 0
     port: int
     name: str = field(default="", compare=False)
 
@@ -91,16 +93,20 @@ def sockets_of_listener(listener: "Listener", settings: Settings) -> list[Wanted
 
 
 def sockets_of_dns(settings: Settings) -> list[Wanted]:
-    """TCP and UDP on the address that this node binds, and both for DNS over TLS and over QUIC; none without a port."""
+    """TCP and UDP on the address that this node binds, both for DNS over TLS and over QUIC, and a Unix socket for what
+    the gateway hands on of DNS over HTTPS; none without a port."""
     host = settings.address or "0.0.0.0"
     found = [Wanted("dns", kind, host, settings.dns_port, "--dns-port") for kind in ("tcp", "udp")]
     if settings.dns_tls_port:
         found += [Wanted("dns", kind, host, settings.dns_tls_port, "--dns-tls-port") for kind in ("tcp", "udp")]
+    found.append(Wanted("dns", "unix", settings.dns_socket, 0, "--state"))
     return found if settings.dns_port else []
 
 
 def _bind(wanted: Wanted, slots: int) -> list[socket.socket]:
     """Raises OSError; then nothing stays open."""
+    if wanted.kind == "unix":
+        return [_open_unix(wanted.host)]
     if wanted.kind == "tcp":
         return [_open(wanted, share=False)]
     _open(wanted, share=False).close()  # finds out whether another program holds the port
@@ -138,6 +144,28 @@ def _open(wanted: Wanted, *, share: bool) -> socket.socket:
     return sock
 
 
+def _open_unix(path: str) -> socket.socket:
+    """A socket that only this user may connect to. One that a process left behind that is gone makes room."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
+                other.connect(path)
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+        Path(path).unlink(missing_ok=True)
+        before = os.umask(0o177)
+        try:
+            sock.bind(path)
+        finally:
+            os.umask(before)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
 def _close(sockets: Mapping[Wanted, list[socket.socket]]) -> None:
     for group in sockets.values():
         for sock in group:
@@ -146,6 +174,9 @@ def _close(sockets: Mapping[Wanted, list[socket.socket]]) -> None:
 
 
 def _explain(wanted: Wanted, error: OSError) -> str:
+    if wanted.kind == "unix":
+        what = "another node uses it" if error.errno == errno.EADDRINUSE else error.strerror
+        return f"{wanted.name or wanted.taker}: the socket {wanted.host} cannot be made: {what}"
     host = f"[{wanted.host}]" if ":" in wanted.host else wanted.host
     where = f"{wanted.name or wanted.taker}: {wanted.kind} port {wanted.port} on {host}"
     if error.errno == errno.EADDRINUSE:

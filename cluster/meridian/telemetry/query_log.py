@@ -11,7 +11,7 @@ class QueryRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defa
 
     time: str  # RFC 3339, UTC, when the answer was made
     client: str  # the network of who asked: /24 of IPv4, /56 of IPv6
-    transport: str  # "udp", "tcp", "tls"
+    transport: str  # "udp", "tcp", "tls", "quic", "https"
     name: str  # as asked, in presentation form; "" if it could not be read
     type: str
     rcode: str
