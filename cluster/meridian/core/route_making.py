@@ -36,6 +36,7 @@ def make_route(route: route_words.Route) -> Route:
         retry=make_retry(route.retry) if route.retry is not None else None,
         timeout_seconds=route.timeout_seconds,
         stream_seconds_max=route.stream_seconds_max,
+        websocket_idle_seconds=route.websocket.idle_timeout_seconds if route.websocket is not None else None,
         path_regex=match.path_regex,
         pattern=compile_pattern(match.path_regex) if match.path_regex is not None else None,
         conditions=tuple(_conditions(match)),

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from meridian.core.addresses import checked_network
-from meridian.core.retry_words import Retry
+from meridian.core.retry_words import Retry, SweptSeconds
 from meridian.core.traffic_words import (
     Canary,
     Edits,
@@ -123,6 +123,12 @@ class Stage(Word):
         return self
 
 
+class WebSocket(Word):
+    """A route that speaks WebSocket too, over HTTP/1.1, HTTP/2 and HTTP/3. Other protocols by Upgrade do not pass."""
+
+    idle_timeout_seconds: SweptSeconds = Field(default=300.0, description="without a byte either way; pings are some")
+
+
 class Route(Word):
     """From a match, through stages, to exactly one target: upstream, split or redirect_to. Who asks and how often comes
     first, whatever the order of stages; of rewrite, request_headers and response_headers a route has one each."""
@@ -138,6 +144,7 @@ class Route(Word):
     redirect_to: Text | None = Field(default=None, description="a URL or path, such as https://${host}${target}")
     redirect_status: RedirectStatus = 308
     stages: tuple[Stage, ...] = Field(default=(), max_length=32)
+    websocket: WebSocket | None = Field(default=None, description="without it WebSocket is refused with 403")
     retry: Retry | None = Field(default=None, description="instead of the upstream's, as a whole")
     timeout_seconds: Seconds | None = Field(default=None, description="instead of the upstream's")
     stream_seconds_max: Seconds | None = Field(default=None, description="instead of the upstream's")

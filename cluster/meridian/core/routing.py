@@ -51,6 +51,7 @@ class Route:
     pattern: Pattern | None = None  # of path_regex
     conditions: tuple[Condition, ...] = ()
     traffic: Traffic = PLAIN
+    websocket_idle_seconds: float | None = None  # None: it is refused
 
 
 @dataclass(frozen=True, slots=True)

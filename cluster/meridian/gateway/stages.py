@@ -57,6 +57,9 @@ class Stages(Hedging):
     def _break(self, failure: Failure) -> None:
         raise NotImplementedError
 
+    def _may_upgrade(self) -> bool:
+        raise NotImplementedError
+
     def start(self) -> None:
         """Walks as far as it goes without waiting."""
         self._identify()
@@ -101,7 +104,7 @@ class Stages(Hedging):
         self._lead_to(
             self.installed.routes.get(found.name) or self.worker.live_route(self.installed, found, stages_of(found))
         )
-        return True
+        return not head.protocol or self._may_upgrade()
 
     def _lead_to(self, live: LiveRoute) -> None:
         """The route, and which of its upstreams."""

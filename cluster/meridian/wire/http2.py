@@ -38,6 +38,7 @@ _SETTINGS = {
     SettingCodes.MAX_CONCURRENT_STREAMS: STREAMS_MAX,
     SettingCodes.MAX_HEADER_LIST_SIZE: HEADER_BLOCK_BYTES_MAX,
     SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW_BYTES,
+    SettingCodes.ENABLE_CONNECT_PROTOCOL: 1,  # RFC 8441
 }
 
 
@@ -120,6 +121,10 @@ class Http2Server(Http2Codec):
         self._h2.send_headers(stream_id, response_fields(status, headers), end_stream=end)
         if end:
             self._finish(stream_id, stream)
+
+    def upgrade(self, stream_id: int, headers: Headers) -> None:
+        """See ServerCodec. Accepted by 200 here (RFC 8441 section 5)."""
+        self.respond(stream_id, 200, headers, end=False)
 
     def inform(self, stream_id: int, status: int, headers: Headers) -> None:
         """Sends a 1xx head; 101 does not exist here (RFC 9113 section 8.6)."""

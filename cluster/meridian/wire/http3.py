@@ -298,6 +298,10 @@ class Http3Server:
         self._h3.send_headers(stream_id, response_fields(status, headers), end_stream=end)
         self._sent(stream_id, stream, end)
 
+    def upgrade(self, stream_id: int, headers: Headers) -> None:
+        """See ServerCodec. Accepted by 200 here (RFC 9220 section 3)."""
+        self.respond(stream_id, 200, headers, end=False)
+
     def inform(self, stream_id: int, status: int, headers: Headers) -> None:
         """Sends a 1xx head; 101 does not exist here (RFC 9114 section 4.5)."""
         stream = self._live(stream_id)
