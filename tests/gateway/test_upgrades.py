@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from h2.events import DataReceived, StreamReset
+from h2.events import DataReceived, PingAckReceived, StreamReset
 from h2.settings import SettingCodes
 from tests.gateway.h2client import h2_client
 from tests.gateway.h2origin import H2Served, h2_origin, until_closed
@@ -307,15 +307,17 @@ async def test_a_service_may_refuse_and_the_connections_go_on() -> None:
 
 async def test_what_is_said_before_the_service_agrees_reaches_it_only_then() -> None:
     """Else it would be a request to a service that does not agree."""
+    asked, refuse = asyncio.Event(), asyncio.Event()
     got = b""
 
     async def app(reader: Reader, writer: Writer) -> None:
         nonlocal got
         got = await read_head(reader)
-        await asyncio.sleep(0.2)
-        got += await reader.read(0)
+        asked.set()
+        await refuse.wait()
         writer.write(b"HTTP/1.1 426 No\r\nContent-Length: 0\r\n\r\n")
-        got += await reader.read(-1)
+        while data := await reader.read(2**16):
+            got += data
 
     async with origin(app) as port, through(port) as (running, ca), h2_client(running.port, ca) as h2:
         await h2.read()
@@ -324,12 +326,18 @@ async def test_what_is_said_before_the_service_agrees_reaches_it_only_then() -> 
             (":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "https"), (":path", "/"),
             (":authority", f"localhost:{running.port}"), ("sec-websocket-key", "not ours"),
         ]  # fmt: skip
+        smuggled = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
         h2.h2.send_headers(stream_id, fields)
-        h2.h2.send_data(stream_id, b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n")
+        h2.h2.send_data(stream_id, smuggled)  # before there is a connection
         h2.send()
+        await asyncio.wait_for(asked.wait(), 5)
+        h2.h2.send_data(stream_id, smuggled)  # and when there is
+        h2.h2.ping(b"12345678")
+        h2.send()
+        await h2.read_until(PingAckReceived)
+        refuse.set()
         await h2.read_until(StreamReset, stream_id)  # answered, and the rest is not wanted
         await running.gateway.close(0)
-        await wait_until(lambda: got, within_seconds=5, what="the request")
         assert b"smuggled" not in got and b"not ours" not in got and b"sec-websocket-key: " in got
 
 

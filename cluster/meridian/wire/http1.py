@@ -250,7 +250,7 @@ class Http1Server:
         has_body = chunked or bool(length)
         if has_body or named or not version_11:
             _READER.renew()
-        if url.startswith(b"/") and b"#" not in url:
+        if url.startswith(b"/") and b"#" not in url and method != b"CONNECT":
             authority, target = host or b"", url
         else:
             authority, target = self._target(method, url, host)

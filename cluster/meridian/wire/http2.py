@@ -78,9 +78,13 @@ class Http2Server(Http2Codec):
 
     def _on_request(self, event: RequestReceived) -> None:
         stream_id, ended = event.stream_id or 0, event.stream_ended is not None
-        if self._refusing:  # after the last GOAWAY; the client may safely repeat it elsewhere
-            self._h2.reset_stream(stream_id, ErrorCodes.REFUSED_STREAM)
+        full = len(self._streams) >= STREAMS_MAX  # a client may have begun before it knew
+        if self._refusing or full:  # after the last GOAWAY, or too many: the client may safely repeat it
+            if self._is_open(stream_id):
+                self._h2.reset_stream(stream_id, ErrorCodes.REFUSED_STREAM)
             self._h2.forget(stream_id)
+            if full and not self._resets.spend(self._clock()):
+                raise TooMuchError("too many streams at once")
             return
         try:
             head = request_head(stream_id, event.headers or [], b"2", ended=ended)
