@@ -3,6 +3,7 @@ changes its protocol on the way."""
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from h2.errors import ErrorCodes
 from h2.events import DataReceived, StreamEnded, StreamReset
 from h2.settings import SettingCodes
+from tests.gateway.echoing import authority
 from tests.gateway.h2client import h2_client
 from tests.gateway.h2origin import H2Served, h2_origin, say_ok, until_closed
 from tests.gateway.harness import (
@@ -31,6 +33,9 @@ from tests.gateway.harness import (
 )
 from tests.gateway.test_protocols import VERSIONS, curl
 from tests.support import wait_until
+
+from meridian.core import model
+from meridian.core.snapshot import Snapshot, compile_snapshot
 
 POST = get("/", "Content-Length: 1", method="POST") + b"x"
 
@@ -521,3 +526,30 @@ async def test_what_is_asked_over_http2_and_answered_over_http2() -> None:
             last = h2.ask(times=20)
             await h2.read_until(StreamEnded, last)
         assert len(running.seen.outcomes) == 60
+
+
+@pytest.mark.parametrize("agrees", [True, False])
+async def test_over_tls_the_endpoint_must_agree_to_http2(agrees: bool) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority().issue_cert("localhost").configure_cert(context)
+    context.set_alpn_protocols(["h2"] if agrees else ["http/1.1"])
+
+    async def app(reader: Reader, writer: Writer) -> None:
+        served = H2Served(reader, writer)
+        served.begin()
+        with contextlib.suppress(ConnectionError):
+            await say_ok(served)
+
+    server = await asyncio.start_server(app, "127.0.0.1", 0, ssl=context)
+    tls = {"server_name": "localhost", "ca_file": "ca.pem"}
+    files = {"ca.pem": authority().cert_pem.bytes()}
+
+    def make(own: int) -> Snapshot:
+        web = {"name": "web", "bind": f"127.0.0.1:{own}", "protocols": ["h1"]}
+        one = upstream(server.sockets[0].getsockname()[1], protocol="h2", tls=tls, retries=0)
+        text = {"listeners": [web], "upstreams": [one], "routes": [{"name": "all", "upstream": "app"}]}
+        return compile_snapshot(model.Document.model_validate(text), files, 1)
+
+    async with server, serving(make) as running:
+        head, body = await ask(running.port, get())
+        assert (status(head), b":scheme: https" in body) == ((200, True) if agrees else (502, False))

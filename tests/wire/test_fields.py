@@ -84,3 +84,33 @@ def test_a_budget_has_a_burst_and_comes_back() -> None:
     assert budget.spend(100.5)
     assert not budget.spend(100.6)
     assert [budget.spend(200.0) for _ in range(4)] == [True, True, True, False]
+
+
+CONNECT: Headers = [(b":method", b"CONNECT"), (b":protocol", b"websocket"), *PSEUDO[1:]]
+
+
+def test_an_extended_connect_is_a_get_that_asks_for_a_protocol() -> None:
+    head = request_head(1, CONNECT, b"2", ended=False)
+    assert (head.method, head.protocol, head.target, head.has_body) == (b"GET", b"websocket", b"/", True)
+    assert request_head(1, PSEUDO, b"2", ended=True).protocol == b""
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ([(b":method", b"CONNECT"), (b":authority", b"a:443")], 501),
+        ([CONNECT[0], (b":protocol", b"connect-udp"), *CONNECT[2:]], 501),
+        ([PSEUDO[0], (b":protocol", b"websocket"), *PSEUDO[1:]], None),
+        ([*CONNECT[:2], *CONNECT[3:]], None),
+        ([*CONNECT[:3], CONNECT[4]], None),
+        (CONNECT[:4], None),
+        ([*CONNECT, (b"content-length", b"0")], None),
+    ],
+    ids=["plain", "another protocol", "no CONNECT", "no scheme", "no authority", "no path", "a length"],
+)
+def test_what_is_no_extended_connect(fields: Headers, status: int | None) -> None:
+    with pytest.raises((UnwantedError, MalformedError)) as caught:
+        request_head(1, fields, b"2", ended=False)
+    assert getattr(caught.value, "status", None) == status
+    with pytest.raises((UnwantedError, MalformedError)):
+        request_head(1, CONNECT, b"2", ended=True)

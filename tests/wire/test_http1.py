@@ -570,3 +570,63 @@ def test_a_secret_is_not_kept_beyond_its_request() -> None:
     assert b"x-plain" in kept
     assert b"s3cret" not in kept
     assert b"basic" not in kept
+
+
+UPGRADE = b"GET /chat HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\nX: 1\r\n\r\n"
+
+
+def test_an_upgrade_is_asked_for_and_what_comes_behind_it_waits_for_the_answer() -> None:
+    server = Http1Server(b"http")
+    head = RequestHead(1, b"GET", b"http", b"a", b"/chat", [(b"x", b"1")], True, None, b"1.1", protocol=b"websocket")
+    assert server.receive(UPGRADE + b"\x81\x00") == [head] and server.behind and not server.ready
+    server.upgrade(1, [(b"x-own", b"2")])
+    sent = b"HTTP/1.1 101 Switching Protocols\r\nx-own: 2\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
+    assert server.take_output() == sent
+    assert server.ready and server.receive(b"") == [Data(1, b"\x81\x00")]
+    assert server.receive(b"GET /") == [Data(1, b"GET /")]
+    server.send_data(1, b"raw", end=False)
+    server.send_data(1, b"", end=True)
+    assert server.take_output() == b"raw" and server.closing
+
+
+def test_an_upgrade_that_is_not_agreed_to_leaves_http_as_it_was() -> None:
+    server = Http1Server(b"http")
+    server.receive(UPGRADE + GET)
+    server.answer(1, 403, [(b"content-length", b"2")], b"no")
+    assert server.take_output().endswith(b"\r\n\r\nno") and server.ready and not server.closing
+    assert [type(event) for event in server.receive(b"")] == [RequestHead, End]
+    server.upgrade(2, [])
+    assert server.take_output() == b"", "nobody has asked for it"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        UPGRADE.replace(b"keep-alive, Upgrade", b"keep-alive"),
+        UPGRADE.replace(b"WebSocket", b"h2c"),
+        UPGRADE.replace(b"GET", b"POST"),
+        UPGRADE.replace(b"HTTP/1.1", b"HTTP/1.0"),
+        UPGRADE.replace(b"X: 1", b"Content-Length: 0"),
+        UPGRADE.replace(b"X: 1", b"Content-Length: 1") + b"x",
+    ],
+)
+def test_what_asks_for_no_upgrade(raw: bytes) -> None:
+    head = Http1Server(b"http").receive(raw)[0]
+    asks = raw.endswith(b"Content-Length: 0\r\n\r\n")
+    assert isinstance(head, RequestHead) and bool(head.protocol) is asks
+
+
+def test_an_upstream_agrees_only_to_what_was_asked_for() -> None:
+    agreed = b"HTTP/1.1 101 \r\nConnection: upgrade\r\nUpgrade: websocket\r\nX: 1\r\n\r\n"
+    client = Http1Client()
+    client.request(1, b"GET", b"a", b"/", [], body_length=None, has_body=False, protocol=b"websocket")
+    assert client.take_output().endswith(b"\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
+    assert client.receive(agreed + b"raw") == [ResponseHead(1, 101, [(b"x", b"1")], True, None, False), Data(1, b"raw")]
+    client.send_data(1, b"raw", end=False)
+    assert client.take_output() == b"raw" and client.upgraded
+    assert client.receive_eof() == [End(1)] and not client.is_reusable()
+    for protocol, raw in ((b"", agreed), (b"websocket", agreed.replace(b"websocket", b"h2c"))):
+        client = Http1Client()
+        client.request(1, b"GET", b"a", b"/", [], body_length=None, has_body=False, protocol=protocol)
+        (reset,) = client.receive(raw)
+        assert isinstance(reset, Reset) and client.malformed and not client.upgraded

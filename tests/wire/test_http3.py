@@ -503,6 +503,29 @@ def test_a_gap_in_a_unidirectional_stream_does_not_open_its_window() -> None:
     assert stream.max_stream_data_remote > UNIDIRECTIONAL_WINDOW_BYTES
 
 
+def test_a_connection_with_an_open_request_is_kept_while_its_client_lives() -> None:
+    pair = Pair()
+    stream_id = pair.request()
+    pair.run()
+    began = pair.now
+    while pair.now < began + 5 * http3.IDLE_SECONDS:
+        deadline = pair.server.deadline()
+        assert deadline is not None and not pair.server.ended, "nothing is said, and it is kept"
+        pair.now = deadline
+        pair.run(seconds=1)
+    pair.server.respond(stream_id, 204, [], end=True)
+    pair.run()
+    assert pair.heads(stream_id) == [[(b":status", b"204")]]
+    pair.request()
+    pair.run()
+    pair.loss, began = 1.0, pair.now  # it vanishes
+    while (deadline := pair.server.deadline()) is not None and not pair.server.ended:
+        pair.now = deadline
+        pair._heard(pair.server.handle_timer(pair.now))
+        pair.server.datagrams(pair.now)
+    assert pair.now < began + 2 * http3.IDLE_SECONDS
+
+
 def test_idle_connections_end() -> None:
     pair = Pair()
     pair.run()

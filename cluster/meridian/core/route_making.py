@@ -39,6 +39,7 @@ def make_route(route: route_words.Route) -> Route:
         stream_seconds_max=route.stream_seconds_max,
         priority=Priority[route.priority.upper()],
         dns=route.dns is not None,
+        websocket_idle_seconds=route.websocket.idle_timeout_seconds if route.websocket is not None else None,
         path_regex=match.path_regex,
         pattern=compile_pattern(match.path_regex) if match.path_regex is not None else None,
         conditions=tuple(_conditions(match)),

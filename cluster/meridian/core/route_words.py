@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from meridian.core.addresses import checked_network
-from meridian.core.retry_words import Retry
+from meridian.core.retry_words import Retry, SweptSeconds
 from meridian.core.traffic_words import (
     Canary,
     Edits,
@@ -127,6 +127,12 @@ class DnsOverHttps(Word):
     """DNS over HTTPS (RFC 8484), answered by this node's DNS server from the document's zones."""
 
 
+class WebSocket(Word):
+    """A route that speaks WebSocket too, over HTTP/1.1, HTTP/2 and HTTP/3. Other protocols by Upgrade do not pass."""
+
+    idle_timeout_seconds: SweptSeconds = Field(default=300.0, description="without a byte either way; pings are some")
+
+
 class Route(Word):
     """From a match, through stages, to exactly one target: upstream, split, redirect_to or dns. Who asks and how often
     comes first, whatever the order of stages; of rewrite, request_headers and response_headers a route has one each."""
@@ -143,6 +149,7 @@ class Route(Word):
     redirect_status: RedirectStatus = 308
     dns: DnsOverHttps | None = Field(default=None, description="the node's own DNS server; match path /dns-query")
     stages: tuple[Stage, ...] = Field(default=(), max_length=32)
+    websocket: WebSocket | None = Field(default=None, description="without it WebSocket is refused with 403")
     retry: Retry | None = Field(default=None, description="instead of the upstream's, as a whole")
     timeout_seconds: Seconds | None = Field(default=None, description="instead of the upstream's")
     stream_seconds_max: Seconds | None = Field(default=None, description="instead of the upstream's")

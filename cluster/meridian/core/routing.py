@@ -57,6 +57,7 @@ class Route:
     traffic: Traffic = PLAIN
     priority: Priority = Priority.NORMAL
     dns: bool = False
+    websocket_idle_seconds: float | None = None  # None: it is refused
 
 
 @dataclass(frozen=True, slots=True)

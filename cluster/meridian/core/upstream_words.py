@@ -99,7 +99,7 @@ class Upstream(Word):
 
     name: Name
     protocol: Literal["h1", "h2"] = Field(
-        default="h1", description="that its endpoints speak; h2 without TLS, by prior knowledge: what gRPC needs"
+        default="h1", description="that its endpoints speak; h2 by prior knowledge, or ALPN over TLS; gRPC needs it"
     )
     balance: Balance = "round_robin"
     hash_on: Annotated[str, Field(pattern=f"^(client_ip|path|(header|cookie):{_TOKEN})$")] | None = Field(

@@ -29,12 +29,16 @@ UNAUTHENTICATED = Failure(401, "unauthenticated", b"This request does not say wh
 NO_ROUTE = Failure(404, "no_route", b"There is no such host or path here.")
 METHOD_NOT_ALLOWED = Failure(405, "method_not_allowed", b"This path does not take this method.")
 BODY_TIMEOUT = Failure(408, "body_timeout", b"The body of this request did not come in time.")
+UPGRADE_REFUSED = Failure(403, "upgrade_refused", b"This path does not speak WebSocket.")
 LIMITED = Failure(429, "limited", b"Too many requests.", grpc_status=8)  # RESOURCE_EXHAUSTED, whatever its status
 FAULT = Failure(503, "fault", b"This request fails on purpose.")
 UPSTREAM_REFUSED = Failure(502, "upstream_refused", b"The service cannot be reached.", error=b"connection_refused")
 UPSTREAM_LOST = Failure(502, "upstream_lost", b"The service gave no complete answer.", error=b"connection_terminated")
 UPSTREAM_MALFORMED = Failure(
     502, "upstream_malformed", b"The service gave no valid answer.", None, b"http_protocol_error"
+)
+UPSTREAM_NO_UPGRADE = Failure(
+    502, "upstream_no_upgrade", b"The service does not speak WebSocket.", error=b"http_upgrade_failed"
 )
 UPSTREAM_BUSY = Failure(503, "upstream_busy", b"The service is busy.", error=b"connection_limit_reached")
 UPSTREAM_FULL = {

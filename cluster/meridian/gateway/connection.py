@@ -242,6 +242,12 @@ class DownstreamConnection(asyncio.Protocol):
         if not self.streams or (h1 is not None and h1.held):
             self._settle()
 
+    def read_upgraded(self) -> None:
+        """What has come behind the request is of the new protocol, and waits no longer."""
+        if self._read_paused and not self._write_paused:
+            self._read_on()
+        self._run(b"")
+
     def _settle(self) -> None:
         """After a batch: whether to close, whether to read on, and until when."""
         h1 = self._h1
@@ -381,6 +387,13 @@ class Stream:
         connection.codec.respond(self._id, status, headers, end=end)
         if end:
             connection.streams.pop(self._id, None)
+
+    def upgrade(self, headers: Headers) -> None:
+        """See DownstreamStream."""
+        connection = self._connection
+        connection.codec.upgrade(self._id, headers)
+        if connection._h1 is not None:
+            connection.read_upgraded()
 
     def answer(self, status: int, headers: Headers, body: bytes) -> None:
         """See DownstreamStream."""

@@ -18,9 +18,9 @@ from meridian.gateway import answers, forwarding, grpc
 from meridian.gateway.answers import CLIENT_GONE_STATUS, Failure
 from meridian.gateway.body import RequestBody
 from meridian.gateway.outcome import Outcome, is_ordinary
-from meridian.gateway.stages import Stages
 from meridian.gateway.stream import DownstreamStream, Peer
 from meridian.gateway.tries import FOREVER
+from meridian.gateway.upgrades import Upgrades
 from meridian.gateway.upstream import UpstreamStream, User
 from meridian.gateway.worker import Worker
 from meridian.wire.events import Data, End, Event, Headers, Informational, RequestHead, Reset, ResponseHead, Trailers
@@ -31,11 +31,11 @@ SILENCE_SECONDS = 60.0
 short enough that a worker's connections cannot be held by clients that do nothing."""
 
 
-class Exchange(Stages):
+class Exchange(Upgrades):
     """See the module's head; to its client a stream.Exchange, to its upstream a pool.Waiter (gateway/tries)."""
 
     __slots__ = (
-        "_first_byte", "_now", "_response_bytes", "_response_trailers", "_silence_seconds",
+        "_first_byte", "_now", "_response_bytes", "_response_trailers",
     )  # fmt: skip
 
     def __init__(self, worker: Worker, head: RequestHead, stream: DownstreamStream, peer: Peer) -> None:
@@ -75,6 +75,8 @@ class Exchange(Stages):
         self._response_trailers: Headers | None = None
         self._response_bytes = 0
         self._silence_seconds = SILENCE_SECONDS
+        self._frames = None
+        self._key = b""
         self._ended = False
         worker.exchanges.add(self)
 
@@ -86,12 +88,13 @@ class Exchange(Stages):
         self._connection = connection
         try:
             self._begin_on(connection, self, self._index, traceparent)
-        except MalformedError:
+        except MalformedError as error:
+            failure = answers.BAD_FIELD if error.status == 400 else answers.UPSTREAM_NO_UPGRADE
             self._leave_upstream(reuse=True)
-            self._try_over(None, answers.BAD_FIELD.why)
-            self._answer(answers.BAD_FIELD)
+            self._try_over(None, failure.why)
+            self._answer(failure)
             return
-        if self._body is not None:
+        if self._body is not None and not self.head.protocol:
             self._send_body(connection, self._body)
         connection.flush()
         self._wait_for_upstream()
@@ -102,6 +105,8 @@ class Exchange(Stages):
         headers, lines = forwarding.request_fields(
             head, self._fields, self._said, self.peer, self._facts, self.request_id, traceparent, self._consumer
         )
+        if head.protocol:
+            headers = self._ask_to_upgrade(headers)
         authority = self._sent_authority or self._upstream.upstream.endpoints[index].address.encode()
         connection.begin(user, head, authority, self._sent_target, headers, lines)
 
@@ -133,7 +138,7 @@ class Exchange(Stages):
 
     def _wait_for_upstream(self) -> None:
         """Sets the deadline: whose turn is it?"""
-        if self._request_ended:
+        if self._request_ended or self.head.protocol:
             self._silence_seconds = self._timeouts.answer
         self.deadline = self.worker.coarse_now + self._silence_seconds
 
@@ -145,7 +150,7 @@ class Exchange(Stages):
         if self._ended or body is None:
             return
         body.came(data)
-        if connection is None:
+        if connection is None or self._is_upgrading:
             self.stream.pause_body()
             return
         connection.send_data(data, end=False)
@@ -163,7 +168,7 @@ class Exchange(Stages):
             return
         self._request_ended = True
         connection = self._connection
-        if connection is not None and self._body is not None:
+        if connection is not None and self._body is not None and not self._is_upgrading:
             self._send_request_end(connection, self._body)
             connection.flush()
             self._wait_for_upstream()
@@ -191,11 +196,18 @@ class Exchange(Stages):
                     head = None
                 data = event.data  # type: ignore[union-attr] # mypy does not narrow by `kind is`, isinstance costs more
                 self._response_bytes += len(data)
+                if self._frames is not None:
+                    self._frames.feed(data)
             elif kind is ResponseHead:
                 if event.status >= 400 and self._answered_badly(event, events):  # type: ignore[union-attr, arg-type] # "
                     return
                 head = event  # type: ignore[assignment] # as above
-                self._on_response_head(event)  # type: ignore[arg-type] # as above
+                if head.status == 101:  # type: ignore[union-attr] # as above
+                    if not self._upgrade(event):  # type: ignore[arg-type] # as above
+                        return
+                    head = None
+                else:
+                    self._on_response_head(event)  # type: ignore[arg-type] # as above
             elif kind is End:
                 self._on_response_end(head, data)
                 return
@@ -276,7 +288,8 @@ class Exchange(Stages):
             return
         if self._leave_upstream(reuse=False):
             self._try_over(None, "client_gone")
-        self._end(self._response_status or CLIENT_GONE_STATUS, "client_gone")
+        said_goodbye = self._frames is not None and self._frames.closed
+        self._end(self._response_status or CLIENT_GONE_STATUS, "" if said_goodbye else "client_gone")
 
     # Endings
 

@@ -206,7 +206,7 @@ def request_fields(
         lines += b"traceparent: %b\r\n" % traceparent
     if head.expects_continue:
         lines += b"expect: 100-continue\r\n"
-    if head.version in (b"2", b"3"):  # they can always take trailers (RFC 9110 section 6.5.1)
+    if head.version in (b"2", b"3") and not head.protocol:  # they can always take trailers (RFC 9110 section 6.5.1)
         lines += b"te: trailers\r\nconnection: te\r\n"
     return kept, lines
 

@@ -53,6 +53,11 @@ BACKLOG = 4096
 """The launcher has chosen the real backlog; listen() is repeated by the loop and must not make it smaller."""
 
 
+FAREWELL_SECONDS = 0.5
+"""So long before the grace of `close` is over, what has no end of its own (WebSocket) is told to go: a round trip and
+more, for the good-bye to arrive."""
+
+
 class DatagramListener(Protocol):
     """The UDP side of a listener, see gateway/quic."""
 
@@ -243,7 +248,7 @@ class Gateway:
                 served.drain()
 
     async def close(self, grace_seconds: float) -> None:
-        """Accepts nothing more, lets exchanges end within the grace, then ends what is left."""
+        """Accepts nothing more, lets exchanges end within the grace, then ends what is left: WebSockets by 1001."""
         deadline = self.clock() + grace_seconds
         datagrams = [one for several in self._datagrams.values() for one in several]
         for name in {*self._servers, *self._datagrams}:
@@ -252,6 +257,9 @@ class Gateway:
         async with asyncio.TaskGroup() as tasks:
             for served in datagrams:
                 tasks.create_task(served.close(grace_seconds))
+            await self._until(lambda: not self._worker.exchanges, deadline - min(FAREWELL_SECONDS, grace_seconds / 2))
+            for exchange in tuple(self._worker.exchanges):
+                exchange.go_away("going_away")
             await self._until(lambda: not self._worker.exchanges, deadline)
         for passing in tuple(self._l4):
             passing.cut()

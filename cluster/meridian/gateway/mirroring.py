@@ -28,6 +28,9 @@ class Nobody:
     def answer(self, status: int, headers: Headers, body: bytes) -> None:
         """See respond."""
 
+    def upgrade(self, headers: Headers) -> None:
+        """There is none: see begin."""
+
     def inform(self, status: int, headers: Headers) -> None:
         """See respond."""
 
@@ -90,6 +93,8 @@ def begin(exchange: Exchange) -> None:
     worker, live, body = exchange.worker, exchange.live, exchange._body
     assert live is not None and live.mirror is not None
     if not exchange._tries or not exchange._request_ended or (body is not None and body.kept is None):
+        return
+    if exchange.head.protocol:  # what two have said to each other is no request
         return
     if live.mirror.share < 1.0 and worker.draw() >= live.mirror.share:
         return

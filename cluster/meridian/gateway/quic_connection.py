@@ -214,6 +214,11 @@ class QuicStream:
         self._connection.codec.respond(self._id, status, headers, end=end)
         self._sent(end)
 
+    def upgrade(self, headers: Headers) -> None:
+        """See DownstreamStream."""
+        self._connection.codec.upgrade(self._id, headers)
+        self._sent(False)
+
     def answer(self, status: int, headers: Headers, body: bytes) -> None:
         """See DownstreamStream."""
         self._connection.codec.respond(self._id, status, headers, end=False)

@@ -57,6 +57,9 @@ class Stages(Hedging):
     def _break(self, failure: Failure) -> None:
         raise NotImplementedError
 
+    def _may_upgrade(self) -> bool:
+        raise NotImplementedError
+
     def start(self) -> None:
         """Walks as far as it goes without waiting."""
         self._identify()
@@ -105,7 +108,7 @@ class Stages(Hedging):
         if overload is not None and overload.sheds(found.priority, len(self.worker.exchanges), self.worker.draw):
             self._shed()
             return False
-        return True
+        return not head.protocol or self._may_upgrade()
 
     def _lead_to(self, live: LiveRoute) -> None:
         """The route, and which of its upstreams."""

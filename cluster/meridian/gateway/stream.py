@@ -41,6 +41,9 @@ class DownstreamStream(Protocol):
     def respond(self, status: int, headers: Headers, *, end: bool) -> None:
         """Sends the final head."""
 
+    def upgrade(self, headers: Headers) -> None:
+        """Agrees to the protocol that the request asked for."""
+
     def answer(self, status: int, headers: Headers, body: bytes) -> None:
         """Sends a whole response that has a body: `respond` and `send_data` in one step, for most are so small."""
 

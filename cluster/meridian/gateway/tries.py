@@ -293,7 +293,7 @@ class Tries(Sweepable):
             live.health.too_late(live, "idle")
             self._try_over(False, answers.UPSTREAM_TIMEOUT.why)
             self._cut("the upstream fell silent", "_idle")
-        elif not self._request_ended and connection is not None and connection.writable:
+        elif not (self._request_ended or self.head.protocol) and connection is not None and connection.writable:
             self._try_over(None, answers.BODY_TIMEOUT.why)
             self._answer(answers.BODY_TIMEOUT)
         else:

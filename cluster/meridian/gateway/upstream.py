@@ -19,6 +19,10 @@ WRITE_BUFFER_BYTES = 256 * 1024
 for every piece."""
 
 
+CLOSE_SECONDS = 5.0
+"""What was still to be written when an upgraded connection ended may take so long."""
+
+
 class User(Protocol):
     """An exchange, as its upstream connection sees it."""
 
@@ -190,7 +194,8 @@ class UpstreamConnection(asyncio.Protocol):
             target,
             headers,
             body_length=head.body_length,
-            has_body=head.has_body,
+            has_body=head.has_body and not head.protocol,
+            protocol=head.protocol,
             lines=lines,
         )
         self._user = user
@@ -202,6 +207,10 @@ class UpstreamConnection(asyncio.Protocol):
     def send_data(self, data: bytes, *, end: bool) -> None:
         """See UpstreamStream."""
         self._codec.send_data(1, data, end=end)
+        if end and self._codec.upgraded:
+            self.flush()
+            if not self._transport.is_closing() and self._transport.can_write_eof():
+                self._transport.write_eof()
 
     def send_trailers(self, headers: Headers) -> None:
         """See UpstreamStream."""
@@ -237,6 +246,10 @@ class UpstreamConnection(asyncio.Protocol):
             self._transport.abort()
 
     def abort(self) -> None:
-        """See UpstreamStream."""
+        """See UpstreamStream. What was said in another protocol than HTTP still reaches it: a close frame, perhaps."""
         self._user = None
-        self._transport.abort()
+        if self._codec.upgraded and not self._transport.is_closing():
+            self._transport.close()
+            asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._transport.abort)
+        else:
+            self._transport.abort()

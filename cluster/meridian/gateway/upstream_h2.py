@@ -18,6 +18,7 @@ from meridian.gateway.answers import Failure
 from meridian.gateway.upstream import WRITE_BUFFER_BYTES, User
 from meridian.gateway.upstream_tls import tls_failure
 from meridian.wire.events import ConnectionEnded, Data, Event, Headers, RequestHead, Reset, Writable
+from meridian.wire.http1_parts import MalformedError
 from meridian.wire.http2_client import Http2Client
 
 KEEPALIVE_SECONDS = 15
@@ -254,14 +255,17 @@ class SharedStream:
     def begin(self, user: User, head: RequestHead, authority: bytes, target: bytes, headers: Headers,
               lines: bytes) -> None:  # fmt: skip
         """See UpstreamStream."""
+        if head.protocol and not self._codec.takes_protocols:
+            raise MalformedError(501, "the endpoint takes no extended CONNECT")
         fields = headers + [
             (name, value) for name, _, value in [line.partition(b": ") for line in lines.split(b"\r\n")[:-1]]
         ]
         connection = self._connection
         self.id = self._codec.new_stream_id()
         self._codec.request(
-            self.id, head.method, authority, target, fields, body_length=head.body_length, has_body=head.has_body
-        )
+            self.id, head.method, authority, target, fields, body_length=head.body_length, has_body=head.has_body,
+            protocol=head.protocol,
+        )  # fmt: skip
         self._user = user
         connection.streams[self.id] = self
         connection.served = True

@@ -91,6 +91,9 @@ class Sweepable:
         """The deadline has passed."""
         raise NotImplementedError
 
+    def go_away(self, by: str) -> None:
+        """The gateway ends: what has no end of its own heeds it."""
+
 
 class Worker:
     """See the module's head. `coarse_now` is the time of the last sweep, at most a sweep's period old."""

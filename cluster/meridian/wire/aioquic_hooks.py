@@ -293,7 +293,6 @@ class ServerH3(H3Connection):
 
     def _get_local_settings(self) -> dict[int, int]:
         settings = super()._get_local_settings()
-        del settings[Setting.ENABLE_CONNECT_PROTOCOL]
         settings[Setting.MAX_FIELD_SECTION_SIZE] = HEADERS_FRAME_BYTES_MAX
         return settings
 

@@ -33,6 +33,9 @@ class ServerCodec(Protocol):
     def inform(self, stream_id: int, status: int, headers: Headers) -> None:
         """Sends a 1xx head."""
 
+    def upgrade(self, stream_id: int, headers: Headers) -> None:
+        """Agrees to the `protocol` that the request asked for: from here on the bodies are that, both ways."""
+
     def send_data(self, stream_id: int, data: bytes, *, end: bool) -> None:
         """Sends a piece of the response body."""
 
@@ -65,8 +68,9 @@ class ClientCodec(Protocol):
         """The upstream closed: `End` for a body delimited by the close, else `Reset` of what was open."""
 
     def request(self, stream_id: int, method: bytes, authority: bytes, target: bytes, headers: Headers,
-                *, body_length: int | None, has_body: bool) -> None:  # fmt: skip
-        """Sends a request head; a body of unknown length is chunked."""
+                *, body_length: int | None, has_body: bool, protocol: bytes = b"") -> None:  # fmt: skip
+        """Sends a request head; a body of unknown length is chunked. `protocol` asks to speak another one: then nothing
+        may be sent before a head with 101."""
 
     def send_data(self, stream_id: int, data: bytes, *, end: bool) -> None:
         """Sends a piece of the request body."""

@@ -12,7 +12,11 @@ Headers = list[tuple[bytes, bytes]]
 
 @dataclass(slots=True)
 class RequestHead:
-    """A request line and its fields. `body_length` is None when unknown (chunked, or h2/h3 without content-length)."""
+    """A request line and its fields. `body_length` is None when unknown (chunked, or h2/h3 without content-length).
+
+    One that asks for another `protocol` is a GET in all versions, and has a body in all: what the client says in that
+    protocol once the codec has been told to `upgrade`.
+    """
 
     stream_id: int
     method: bytes
@@ -24,11 +28,13 @@ class RequestHead:
     body_length: int | None
     version: bytes  # b"1.0", b"1.1", b"2", b"3"
     expects_continue: bool = False
+    protocol: bytes = b""  # that it asks to speak from here on: b"websocket" (Upgrade, or :protocol), else none
 
 
 @dataclass(slots=True)
 class ResponseHead:
-    """A status and its fields, from an upstream. 1xx are `Informational`."""
+    """A status and its fields, from an upstream. 1xx are `Informational`, but 101: the protocol that was asked for is
+    spoken from here on, whatever the upstream's HTTP calls that; what it says in it is the body."""
 
     stream_id: int
     status: int

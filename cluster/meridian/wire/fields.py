@@ -27,7 +27,7 @@ _TARGET = re.compile(rb"/[\x21\x22\x24-\x7e]*").fullmatch  # no space, no contro
 _AUTHORITY = re.compile(rb"[A-Za-z0-9\-._~!$&'()*+,;=%\[\]:]+").fullmatch  # RFC 3986 section 3.2 without userinfo
 _THREE_DIGITS = re.compile(rb"[1-5][0-9][0-9]").fullmatch
 _DIGITS = re.compile(rb"[0-9]{1,18}").fullmatch
-_PSEUDO_FIELDS = frozenset((b":method", b":scheme", b":authority", b":path"))
+_PSEUDO_FIELDS = frozenset((b":method", b":scheme", b":authority", b":path", b":protocol"))
 _STATUS = {status: str(status).encode() for status in range(100, 600)}
 
 
@@ -86,9 +86,13 @@ def request_head(stream_id: int, fields: Headers, version: bytes, *, ended: bool
     if ended and length:
         raise MalformedError("content-length without a body")
     method, scheme, target = _method_scheme_target(pseudo)
+    authority = _authority(pseudo.get(b":authority"), host)
+    protocol = pseudo.get(b":protocol", b"")
+    if protocol and (ended or length is not None or expects_continue):
+        raise MalformedError("extended CONNECT without a body, or with the length of one")
     return RequestHead(
-        stream_id, method, scheme, _authority(pseudo.get(b":authority"), host), target, headers, not ended,
-        length if length is not None or not ended else 0, version, expects_continue and not ended,
+        stream_id, method, scheme, authority, target, headers, not ended,
+        length if length is not None or not ended else 0, version, expects_continue and not ended, protocol,
     )  # fmt: skip
 
 
@@ -122,11 +126,12 @@ def response_head(stream_id: int, fields: Headers, method: bytes, *, ended: bool
 
 def request_fields(
     method: bytes, scheme: bytes, authority: bytes, target: bytes, headers: Headers, body_length: int | None, *,
-    has_body: bool,
+    has_body: bool, protocol: bytes = b"",
 ) -> Headers:  # fmt: skip
     """Returns pseudo fields and those that may go on. Trailers are always welcome: that `te: trailers` says so is what
     gRPC asks for."""
-    fields = [(b":method", method), (b":scheme", scheme), (b":authority", authority), (b":path", target)]
+    fields = [(b":method", method)] if not protocol else [(b":method", b"CONNECT"), (b":protocol", protocol)]
+    fields += [(b":scheme", scheme), (b":authority", authority), (b":path", target)]
     fields += [field for field in headers if field[0] not in CONNECTION_FIELDS and field[0] != b"te"]
     if body_length is not None and (has_body or method in (b"POST", b"PUT", b"PATCH")):  # RFC 9110 section 8.6
         fields.append((b"content-length", b"%d" % body_length))
@@ -170,8 +175,15 @@ def _method_scheme_target(pseudo: dict[bytes, bytes]) -> tuple[bytes, bytes, byt
     method = pseudo.get(b":method", b"")
     if not _METHOD(method):
         raise MalformedError(":method is missing or no token")
+    protocol = pseudo.get(b":protocol")
     if method == b"CONNECT":
-        raise UnwantedError(501, "CONNECT is not served")
+        if protocol is None:
+            raise UnwantedError(501, "CONNECT is not served")
+        if protocol != b"websocket":
+            raise UnwantedError(501, "this protocol is not served")
+        method = b"GET"  # as over HTTP/1.1: that is what routes and upstreams know it as
+    elif protocol is not None:
+        raise MalformedError(":protocol without CONNECT")
     scheme = pseudo.get(b":scheme")
     if scheme != b"https" and scheme != b"http":
         raise MalformedError(":scheme is missing or neither https nor http")

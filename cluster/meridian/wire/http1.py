@@ -35,7 +35,7 @@ STATUS_LINES = {status: b"HTTP/1.1 %d %b\r\n" % (status, _PHRASES.get(status, b"
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]*)(?::[0-9]{0,5})?").fullmatch
 _ABSOLUTE = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE).fullmatch
 
-_HEAD, _LENGTH, _CHUNKED, _COMPLETE, _DISCARD = range(5)  # what the next byte from the client is
+_HEAD, _LENGTH, _CHUNKED, _COMPLETE, _DISCARD, _UPGRADED = range(6)  # what the next byte from the client is
 
 _VERSIONS = (b"HTTP/1.1", b"HTTP/1.0")
 _ORDINARY = ([b"keep-alive"], [b"close"])  # what `connection` says when it names no other field
@@ -56,7 +56,7 @@ class Http1Server:
     __slots__ = (
         "_chunked_out", "_chunks", "_draining", "_head_request", "_input", "_keep_alive", "_out", "_remaining",
         "_response_open", "_scanned", "_scheme", "_skipped_line", "_started", "_stream_id", "_takes_trailers",
-        "_version_11", "body_ends_by_close", "closing", "held",
+        "_upgrade_asked", "_version_11", "body_ends_by_close", "closing", "held",
     )  # fmt: skip
 
     def __init__(self, scheme: bytes) -> None:
@@ -80,6 +80,7 @@ class Http1Server:
         self._head_request = False
         self._takes_trailers = False
         self._chunked_out = False
+        self._upgrade_asked = False
 
     @property
     def mid_head(self) -> bool:
@@ -94,6 +95,8 @@ class Http1Server:
     @property
     def ready(self) -> bool:
         """Whether `receive(b"")` would go on with what is held."""
+        if self._input == _UPGRADED:
+            return bool(self.held)
         return self._input == _HEAD and len(self.held) > self._scanned and not self.closing
 
     @property
@@ -148,6 +151,9 @@ class Http1Server:
                     if not self._chunks.done:
                         break
                     self._input = _COMPLETE
+                elif state == _UPGRADED:
+                    events.append(Data(self._stream_id, buffer[at:]))
+                    at = size
                 else:
                     break
         except MalformedError as error:
@@ -209,6 +215,7 @@ class Http1Server:
         length: int | None = None
         chunked = expects = takes_trailers = False
         named: list[bytes] = []
+        upgrade = b""
         for name, value in framing:
             if name == b"host":
                 if host is not None or (host := _authority_of(value)) is None:
@@ -232,6 +239,8 @@ class Http1Server:
                 takes_trailers = takes_trailers or b"trailers" in tokens(value)
             elif name == b"expect" and value.lower() == b"100-continue":
                 expects = version_11
+            elif name == b"upgrade":
+                upgrade = value
         if (chunked and length is not None) or (host is None and version_11):
             raise self._malformed("both framing fields" if host is not None else "host is missing")
         if named:
@@ -241,7 +250,7 @@ class Http1Server:
         has_body = chunked or bool(length)
         if has_body or named or not version_11:
             _READER.renew()
-        if url.startswith(b"/") and b"#" not in url:
+        if url.startswith(b"/") and b"#" not in url and method != b"CONNECT":
             authority, target = host or b"", url
         else:
             authority, target = self._target(method, url, host)
@@ -252,11 +261,21 @@ class Http1Server:
         self._version_11 = version_11
         self._takes_trailers = takes_trailers
         self._head_request = method == b"HEAD"
+        protocol = b""
+        if (  # others are not passed on
+            upgrade and b"upgrade" in named and b"websocket" in tokens(upgrade)
+            and method == b"GET" and version_11 and not has_body
+        ):  # fmt: skip
+            protocol = b"websocket"
+        self._upgrade_asked = bool(protocol)
         events.append(RequestHead(
-            stream_id, method, self._scheme, authority, target, headers, has_body,
-            None if chunked else length or 0, b"1.1" if version_11 else b"1.0", expects and has_body,
+            stream_id, method, self._scheme, authority, target, headers, has_body or self._upgrade_asked,
+            None if chunked or protocol else length or 0, b"1.1" if version_11 else b"1.0", expects and has_body,
+            protocol,
         ))  # fmt: skip
-        if chunked:
+        if protocol:
+            self._input = _COMPLETE  # what comes now waits for the answer: it may be another request all the same
+        elif chunked:
             self._input = _CHUNKED
             self._chunks = ChunkReader(stream_id)
         elif length:
@@ -338,6 +357,16 @@ class Http1Server:
         elif not self._version_11:
             lines += b"connection: keep-alive\r\n"
         self._out.append(write_head(STATUS_LINES[status], headers, lines + b"\r\n" + body))
+
+    def upgrade(self, stream_id: int, headers: Headers) -> None:
+        """See ServerCodec. What has come behind the request is of the new protocol: `ready` says so."""
+        if self._is_open(stream_id) and not self._started and self._upgrade_asked:
+            self._started = True
+            self._input = _UPGRADED
+            self._keep_alive = False
+            self.body_ends_by_close = True
+            end = b"connection: upgrade\r\nupgrade: websocket\r\n\r\n"
+            self._out.append(write_head(STATUS_LINES[101], headers, end))
 
     def inform(self, stream_id: int, status: int, headers: Headers) -> None:
         """See ServerCodec. HTTP/1.0 knows no such answers (RFC 9110 section 15.2)."""

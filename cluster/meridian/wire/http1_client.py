@@ -31,7 +31,7 @@ class Http1Client:
 
     __slots__ = (
         "_buffer", "_chunked_out", "_chunks", "_head_request", "_informational", "_input", "_keep_alive", "_out",
-        "_remaining", "_request_open", "_stream_id", "malformed", "silent",
+        "_protocol", "_remaining", "_request_open", "_stream_id", "malformed", "silent", "upgraded",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -47,6 +47,8 @@ class Http1Client:
         self._head_request = False
         self._keep_alive = True
         self._informational = 0
+        self._protocol = b""
+        self.upgraded = False  # it no longer speaks HTTP
         self.malformed = False  # something came that is no HTTP
         self.silent = True  # not a byte has come since the last request
 
@@ -57,7 +59,8 @@ class Http1Client:
     # What goes to the upstream
 
     def request(self, stream_id: int, method: bytes, authority: bytes, target: bytes, headers: Headers,
-                *, body_length: int | None, has_body: bool, lines: bytes = b"") -> None:  # fmt: skip
+                *, body_length: int | None, has_body: bool, protocol: bytes = b"", lines: bytes = b"",
+                ) -> None:  # fmt: skip
         """See ClientCodec. `headers` hold neither host nor framing fields: they are made here. `lines` are further
         fields as they are to be sent, each with its CRLF.
 
@@ -74,11 +77,14 @@ class Http1Client:
                 end = b"content-length: %d\r\n\r\n" % body_length
         elif method in (b"POST", b"PUT", b"PATCH"):
             end = b"content-length: 0\r\n\r\n"  # RFC 9110 section 8.6
+        elif protocol:
+            end = b"connection: upgrade\r\nupgrade: %b\r\n\r\n" % protocol
         start = b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (method, target, authority)
         self._out.append(write_head(start, headers, lines + end))
         self._stream_id = stream_id
         self._input = _HEAD
         self._request_open = has_body
+        self._protocol = protocol
         self._head_request = method == b"HEAD"
         self._informational = 0
         self.silent = True
@@ -186,6 +192,9 @@ class Http1Client:
             raise _malformed("no HTTP/1.x status line, or a status that does not exist")
         if status < 200:
             self._informational += 1
+            if status == 101 and self._protocol:
+                self._upgrade(headers, framing, events)
+                return
             if status == 101 or status < 100 or self._informational > INFORMATIONAL_MAX:
                 raise MalformedError(502, f"unexpected status {status}")
             events.append(Informational(self._stream_id, status, headers))
@@ -232,6 +241,15 @@ class Http1Client:
         events.append(ResponseHead(self._stream_id, status, headers, has_body, None if chunked else length, keep_alive))
         if not has_body:
             self._end(events)
+
+    def _upgrade(self, headers: Headers, framing: Headers, events: list[Event]) -> None:
+        """RFC 9110 section 7.8: it says to what, and that must be what was asked for."""
+        if [value.lower() for name, value in framing if name == b"upgrade"] != [self._protocol]:
+            raise _malformed("101 to another protocol than the one that was asked for")
+        self._input = _UNTIL_CLOSE
+        self._keep_alive = False
+        self.upgraded = True
+        events.append(ResponseHead(self._stream_id, 101, headers, True, None, False))
 
     def _end(self, events: list[Event]) -> None:
         self._input = _IDLE

@@ -38,6 +38,7 @@ _SETTINGS = {
     SettingCodes.MAX_CONCURRENT_STREAMS: STREAMS_MAX,
     SettingCodes.MAX_HEADER_LIST_SIZE: HEADER_BLOCK_BYTES_MAX,
     SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW_BYTES,
+    SettingCodes.ENABLE_CONNECT_PROTOCOL: 1,  # RFC 8441
 }
 
 
@@ -77,9 +78,13 @@ class Http2Server(Http2Codec):
 
     def _on_request(self, event: RequestReceived) -> None:
         stream_id, ended = event.stream_id or 0, event.stream_ended is not None
-        if self._refusing:  # after the last GOAWAY; the client may safely repeat it elsewhere
-            self._h2.reset_stream(stream_id, ErrorCodes.REFUSED_STREAM)
+        full = len(self._streams) >= STREAMS_MAX  # a client may have begun before it knew
+        if self._refusing or full:  # after the last GOAWAY, or too many: the client may safely repeat it
+            if self._is_open(stream_id):
+                self._h2.reset_stream(stream_id, ErrorCodes.REFUSED_STREAM)
             self._h2.forget(stream_id)
+            if full and not self._resets.spend(self._clock()):
+                raise TooMuchError("too many streams at once")
             return
         try:
             head = request_head(stream_id, event.headers or [], b"2", ended=ended)
@@ -120,6 +125,10 @@ class Http2Server(Http2Codec):
         self._h2.send_headers(stream_id, response_fields(status, headers), end_stream=end)
         if end:
             self._finish(stream_id, stream)
+
+    def upgrade(self, stream_id: int, headers: Headers) -> None:
+        """See ServerCodec. Accepted by 200 here (RFC 8441 section 5)."""
+        self.respond(stream_id, 200, headers, end=False)
 
     def inform(self, stream_id: int, status: int, headers: Headers) -> None:
         """Sends a 1xx head; 101 does not exist here (RFC 9113 section 8.6)."""

@@ -75,6 +75,11 @@ class Http2Client(Http2Codec):
         return self._h2.remote_settings.max_concurrent_streams
 
     @property
+    def takes_protocols(self) -> bool:
+        """Whether another protocol may be asked for on a stream (RFC 8441 section 3)."""
+        return bool(self._h2.remote_settings.enable_connect_protocol)
+
+    @property
     def ended(self) -> bool:
         """Whether the connection is of no use any more: broken, or told to go and with nothing left on it."""
         return self._failed or (self._leaving and not self._streams)
@@ -87,10 +92,12 @@ class Http2Client(Http2Codec):
         return stream_id
 
     def request(self, stream_id: int, method: bytes, authority: bytes, target: bytes, headers: Headers,
-                *, body_length: int | None, has_body: bool) -> None:  # fmt: skip
+                *, body_length: int | None, has_body: bool, protocol: bytes = b"") -> None:  # fmt: skip
         """See ClientCodec. `headers` hold neither host nor content-length: they are made here."""
-        fields = request_fields(method, self._scheme, authority, target, headers, body_length, has_body=has_body)
-        self._streams[stream_id] = Stream(method, False, begun=True, sent=not has_body)
+        fields = request_fields(
+            method, self._scheme, authority, target, headers, body_length, has_body=has_body, protocol=protocol
+        )
+        self._streams[stream_id] = Stream(method, False, begun=True, sent=not has_body, protocol=protocol)
         self._h2.send_headers(stream_id, fields, end_stream=not has_body)
 
     def cancel(self, stream_id: int) -> None:
@@ -131,6 +138,8 @@ class Http2Client(Http2Codec):
             self._on_broken_stream(stream_id, str(error))
             return
         if isinstance(head, ResponseHead):
+            if stream.protocol and head.status < 300:
+                head = ResponseHead(stream_id, 101, head.headers, True, None, True)
             stream.body_left = head.body_length
         self._events.append(head)
 

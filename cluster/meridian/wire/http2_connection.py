@@ -12,11 +12,12 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import ConnectionTerminated, StreamReset
-from h2.exceptions import InvalidBodyLengthError, ProtocolError
+from h2.exceptions import FrameTooLargeError, InvalidBodyLengthError, ProtocolError
 from h2.frame_buffer import FrameBuffer
 from h2.settings import SettingCodes, Settings
 from h2.stream import StreamClosedBy
-from hyperframe.frame import Frame, GoAwayFrame, HeadersFrame
+from hpack.exceptions import HPACKError
+from hyperframe.frame import ExtensionFrame, Frame, GoAwayFrame, HeadersFrame, SettingsFrame
 
 from meridian.wire.hpack_encoder import PlainEncoder
 
@@ -33,13 +34,39 @@ _CLIENT = H2Configuration(client_side=True, **_OPTIONS)
 _SERVER = H2Configuration(client_side=False, **_OPTIONS)
 
 
+_PRIORITY, _SETTINGS, _WINDOW_UPDATE = 2, 4, 8
+
+
+class _BrokenFrame(ExtensionFrame):
+    """Stands for a frame that costs its stream, and that h2 would not let through: see _FrameBuffer."""
+
+    code = ErrorCodes.PROTOCOL_ERROR
+
+
 class _FrameBuffer(FrameBuffer):
-    """Refuses a frame that is too large when its length is known. h2 first waits for all of it, which may be 16 MiB."""
+    """Refuses a frame that is too large when its length is known: h2 first waits for all of it, which may be 16 MiB.
+    And knows what h2 takes for an error of the connection (RFC 9113 sections 6.3 and 6.9) or for another (6.5)."""
 
     def __next__(self) -> Frame:
-        if len(self._data) >= 9:
-            self._validate_frame_length(int.from_bytes(self._data[:3], "big"))
+        data = self._data
+        if len(data) >= 9:
+            size, kind = int.from_bytes(data[:3], "big"), data[3]
+            self._validate_frame_length(size)
+            if kind == _SETTINGS and size and data[4] & 1:
+                raise FrameTooLargeError("an acknowledgement of SETTINGS with a payload")
+            if kind in (_PRIORITY, _WINDOW_UPDATE) and len(data) >= 9 + size and not self._headers_buffer:
+                stream_id = int.from_bytes(data[5:9], "big") & 0x7FFFFFFF
+                if kind == _PRIORITY and size != 5:
+                    return self._broken(stream_id, size, ErrorCodes.FRAME_SIZE_ERROR)
+                if kind == _WINDOW_UPDATE and size == 4 and stream_id and not any(data[9:13]):
+                    return self._broken(stream_id, size, ErrorCodes.PROTOCOL_ERROR)
         return super().__next__()
+
+    def _broken(self, stream_id: int, size: int, code: ErrorCodes) -> Frame:
+        del self._data[: 9 + size]
+        frame = _BrokenFrame(type=0, stream_id=stream_id)
+        frame.code = code
+        return frame
 
 
 class Connection(H2Connection):
@@ -53,29 +80,42 @@ class Connection(H2Connection):
         self.incoming_buffer = _FrameBuffer(server=not client_side)
         self.encoder = PlainEncoder()  # type: ignore[assignment] # stands in for hpack's by shape
         self.local_settings = Settings(client=client_side, initial_values=dict(settings))
+        self._has_settings = False
 
     @property
     def open_inbound_streams(self) -> int:
-        """The codec removes a stream when it closes, so counting needs no walk over all of them."""
-        return 0 if self.config.client_side else len(self.streams)
+        """The codec counts them, because too many are errors of their streams (section 5.1.2)."""
+        return 0
 
     @property
     def open_outbound_streams(self) -> int:
-        """As above."""
+        """The codec removes a stream when it closes, so counting needs no walk over all of them."""
         return len(self.streams) if self.config.client_side else 0
 
     def _receive_frame(self, frame: Frame) -> list[Any]:
-        """Makes malformed messages errors of their stream (RFC 9113 section 8.1.1); h2 ends the connection."""
+        """Makes malformed messages errors of their stream (RFC 9113 section 8.1.1); h2 ends the connection. Says what
+        HPACK cannot decode by its own code (section 4.3), and that SETTINGS come first (section 3.4)."""
+        if not self._has_settings:
+            if not isinstance(frame, SettingsFrame) or "ACK" in frame.flags:
+                raise ProtocolError("the first frame is not SETTINGS")
+            self._has_settings = True
+        if type(frame) is _BrokenFrame:
+            stream = self.streams.get(frame.stream_id)
+            if stream is None or stream.closed:
+                raise ProtocolError(f"a broken frame of stream {frame.stream_id}, which is not open")
+            return self._give_up(frame.stream_id, frame.code)
         try:
             return super()._receive_frame(frame)
-        except InvalidBodyLengthError as error:
-            return self._give_up(frame.stream_id, error)
+        except InvalidBodyLengthError:
+            return self._give_up(frame.stream_id)
         except ProtocolError as error:
+            if type(error) is ProtocolError and isinstance(error.__cause__, HPACKError):  # not those of too much
+                error.error_code = ErrorCodes.COMPRESSION_ERROR
             # Plain and without a cause: said about the fields of a known stream. HPACK and state errors have a cause.
             if type(error) is ProtocolError and error.__cause__ is None and isinstance(frame, HeadersFrame):
                 stream = self.streams.get(frame.stream_id)
                 if stream is not None and not stream.closed:
-                    return self._give_up(frame.stream_id, error)
+                    return self._give_up(frame.stream_id)
             raise
 
     def _receive_headers_frame(self, frame: HeadersFrame) -> tuple[list[Frame], list[Any]]:
@@ -84,9 +124,9 @@ class Connection(H2Connection):
             raise ProtocolError(f"stream {frame.stream_id} was opened by a server")
         return super()._receive_headers_frame(frame)
 
-    def _give_up(self, stream_id: int, error: ProtocolError) -> list[Any]:
-        self.reset_stream(stream_id, ErrorCodes.PROTOCOL_ERROR)
-        return [StreamReset(stream_id=stream_id, error_code=ErrorCodes.PROTOCOL_ERROR, remote_reset=False)]
+    def _give_up(self, stream_id: int, code: ErrorCodes = ErrorCodes.PROTOCOL_ERROR) -> list[Any]:
+        self.reset_stream(stream_id, code)
+        return [StreamReset(stream_id=stream_id, error_code=code, remote_reset=False)]
 
     def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[Frame], list[Any]]:
         """Who says GOAWAY opens or takes no more streams; those that are open go on. h2 would drop them."""

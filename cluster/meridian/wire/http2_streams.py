@@ -48,6 +48,7 @@ class Stream:
     body_left: int | None = None  # of the body that its content-length promises
     begun: bool = False  # the head of ours is out
     sent: bool = False  # all of ours is out
+    protocol: bytes = b""  # that it asks for
     unconsumed: int = 0
     credit: int = 0
     held: deque[bytes | memoryview] = field(default_factory=deque)

@@ -56,8 +56,13 @@ UNSENT_BYTES_MAX = 256 * 1024
 IDLE_SECONDS = 60.0
 """A connection on which nothing arrives is forgotten. QUIC costs no port, but memory: about 50 KB."""
 
+KEEPALIVE_SECONDS = IDLE_SECONDS / 3
+"""After so long a silence a client with an open request is asked for a sign of life: a request may be silent for longer
+than a connection (a WebSocket, a slow answer), and has deadlines of its own. A client that is gone is forgotten all the
+same: only what arrives counts against IDLE_SECONDS (RFC 9000 section 10.1)."""
+
 _LAST_STREAM_UNKNOWN = 2**62 - 4
-_DRAIN_PING = 1
+_DRAIN_PING, _KEEPALIVE_PING = 1, 2
 
 Address = Any
 
@@ -105,6 +110,7 @@ class Http3Server:
         self._goaway_id: int | None = None  # requests from here on are rejected
         self._resets = reset_budget()
         self._now = 0.0
+        self._keepalive_at = 0.0
         self._handlers: dict[type, Callable[[Any], None]] = {
             StreamDataReceived: self._on_stream_data,
             StreamReset: self._on_stream_reset,
@@ -122,6 +128,7 @@ class Http3Server:
     def receive_datagram(self, data: bytes, address: Address, now: float) -> list[Event]:
         """Takes a datagram that came from `address` at `now` (monotonic seconds). Never raises for bad input."""
         self._now = now
+        self._keepalive_at = now + KEEPALIVE_SECONDS
         self._quic.receive_datagram(data, address, now)
         return self._collect()
 
@@ -129,11 +136,16 @@ class Http3Server:
         """To be called at `deadline`."""
         self._now = now
         self._quic.handle_timer(now)
+        if now >= self._keepalive_at:
+            self._keepalive_at = now + KEEPALIVE_SECONDS
+            if self._streams and not self.ended:
+                self._quic.send_ping(_KEEPALIVE_PING)
         return self._collect()
 
     def deadline(self) -> float | None:
         """When `handle_timer` has to be called; None once all is over."""
-        return self._quic.get_timer()
+        timer = self._quic.get_timer()
+        return timer if timer is None or not self._streams else min(timer, self._keepalive_at)
 
     def datagrams(self, now: float) -> list[tuple[bytes, Address]]:
         """What has to be sent now, and where to."""
@@ -297,6 +309,10 @@ class Http3Server:
         end = end or bodiless(stream.method, status)
         self._h3.send_headers(stream_id, response_fields(status, headers), end_stream=end)
         self._sent(stream_id, stream, end)
+
+    def upgrade(self, stream_id: int, headers: Headers) -> None:
+        """See ServerCodec. Accepted by 200 here (RFC 9220 section 3)."""
+        self.respond(stream_id, 200, headers, end=False)
 
     def inform(self, stream_id: int, status: int, headers: Headers) -> None:
         """Sends a 1xx head; 101 does not exist here (RFC 9114 section 4.5)."""
