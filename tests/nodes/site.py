@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -71,6 +72,10 @@ class Site:
         for version, number in (("v1", 2), ("v2", 3), ("v3only", 30)):
             response = await asyncio.to_thread(self._curl, version)
             assert (response.status_code, response.http_version, response.text) == (200, number, f"/{version}")
+
+    def shown(self) -> str:
+        """The certificate that is served now."""
+        return ssl.get_server_certificate(("127.0.0.1", self.web), timeout=10)
 
     def _curl(self, version: Any) -> curl_cffi.Response:
         url = f"https://localhost:{self.web}/{version}"

@@ -177,13 +177,18 @@ class Gateway:
 
     async def attach(self, listener: Listener, sockets: Sequence[socket.socket]) -> None:
         """Serves TCP sockets that are bound already; they are the gateway's from here on."""
-        context = self.tls.context_for(listener.protocols) if listener.tls else None
+        auth, context = listener.client_auth, None
+        if listener.tls:
+            context = self.tls.context_for(listener.protocols, listener.tls_profile, auth)
+        forwards = auth is not None and auth.forward
         passes = "tcp" in listener.protocols
 
         def factory(source: Address | None = None) -> DownstreamConnection | L4Connection:
             if passes:
                 return L4Connection(self, self._worker, listener.name, listener.port, source)
-            return DownstreamConnection(self, listener.name, listener.port, tls=listener.tls, source=source)
+            return DownstreamConnection(
+                self, listener.name, listener.port, tls=listener.tls, source=source, forwards_certificate=forwards
+            )
 
         servers = self._servers.setdefault(listener.name, [])
         for sock in sockets:

@@ -1,16 +1,17 @@
 """Every private part of aioquic that we touch, in one place, for the one version that we pin.
 
-aioquic has no public way to choose a certificate by host, to say what a connection id holds, to give credit when data
-is consumed instead of when it arrives, to see how much it has yet to send, to end one malformed request instead of
-its connection, or to say GOAWAY. tests/wire/test_aioquic_hooks.py fails when the version changes or a part that is
-used here is gone: then read this file against the new source before raising the pin.
+aioquic has no public way to choose a certificate by host, to ask for the client's and judge it, to say what a
+connection id holds, to give credit when data is consumed instead of when it arrives, to see how much it has yet to
+send, to end one malformed request instead of its connection, or to say GOAWAY. tests/wire/test_aioquic_hooks.py fails
+when the version changes or a part that is used here is gone: then read this file against the new source before raising
+the pin.
 """
 
 import hashlib
 import hmac
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -40,6 +41,9 @@ from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.retry import QuicRetryTokenHandler
 from aioquic.quic.stream import QuicStream
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from meridian.wire.client_chains import ChainError, ClientChains
 
 AIOQUIC_VERSION = "1.7.2"
 
@@ -78,31 +82,70 @@ class HostCertificate(Protocol):
         """Its private key."""
 
 
-ChooseCertificate = Callable[[str | None], HostCertificate | None]
+ChooseCertificates = Callable[[str | None], Sequence[HostCertificate]]
+
+
+class _CertificateRequired(tls.Alert):
+    description = tls.AlertDescription.certificate_required
+
+
+class _UnknownAuthority(tls.Alert):
+    description = tls.AlertDescription.unknown_ca
+
+
+class _Revoked(tls.Alert):
+    description = tls.AlertDescription.certificate_revoked
+
+
+# OpenSSL's X509_V_ERR_* to the alerts that it sends itself (ssl_x509err2alert).
+_ALERTS: dict[int, type[tls.Alert]] = {
+    **dict.fromkeys((18, 19, 20, 21), _UnknownAuthority),
+    10: tls.AlertCertificateExpired,
+    23: _Revoked,
+}
 
 
 class _ServerTls(tls.Context):
-    """Chooses the certificate when the client has said which host it wants."""
+    """Chooses the certificate when the client has said which host it wants, and judges that of the client."""
 
-    choose_certificate: ChooseCertificate
+    choose_certificates: ChooseCertificates
+    clients: ClientChains | None
+    clients_required: bool
 
     def _server_handle_hello(self, input_buf: Buffer, initial_buf: Buffer, handshake_buf: Buffer) -> None:
         start = input_buf.tell()
-        host = tls.pull_client_hello(input_buf).server_name
+        hello = tls.pull_client_hello(input_buf)
         input_buf.seek(start)
-        certificate = self.choose_certificate(host)
-        if certificate is None:
+        certificates = self.choose_certificates(hello.server_name)
+        if not certificates:
             raise tls.AlertHandshakeFailure("There is no certificate")
-        self.certificate = certificate.leaf
-        self.certificate_chain = list(certificate.chain)
-        self.certificate_private_key = certificate.key
+        for certificate in certificates:
+            self.certificate = certificate.leaf
+            self.certificate_chain = list(certificate.chain)
+            self.certificate_private_key = certificate.key
+            if not set(self._signature_algorithms_for_private_key()).isdisjoint(hello.signature_algorithms or ()):
+                break
         super()._server_handle_hello(input_buf, initial_buf, handshake_buf)
+
+    def _server_handle_certificate(self, input_buf: Buffer) -> None:
+        super()._server_handle_certificate(input_buf)
+        if self._peer_certificate is None and self.clients_required:
+            raise _CertificateRequired("A certificate is required")
+
+    def _server_handle_certificate_verify(self, input_buf: Buffer) -> None:
+        assert self.clients is not None and self._peer_certificate is not None, "it was asked for and has come"
+        try:
+            self.clients.check(self._peer_certificate, self._peer_certificate_chain)
+        except ChainError as error:
+            raise _ALERTS.get(error.code, tls.AlertBadCertificate)(str(error)) from None
+        super()._server_handle_certificate_verify(input_buf)
 
 
 class ServerQuic(QuicConnection):
     """A server's QUIC connection with credit by consumption, certificates by host, and the slot in its ids.
 
     `unconsumed` is kept by the codec: bytes of request bodies that it has handed on and that are not consumed.
+    `clients`: their certificates are asked for, and judged by these.
     """
 
     def __init__(
@@ -111,7 +154,9 @@ class ServerQuic(QuicConnection):
         configuration: QuicConfiguration,
         original_destination_connection_id: bytes,
         retry_source_connection_id: bytes | None,
-        choose_certificate: ChooseCertificate,
+        choose_certificates: ChooseCertificates,
+        clients: ClientChains | None = None,
+        clients_required: bool = False,
         slot: int,
         key: bytes,
     ) -> None:
@@ -121,7 +166,8 @@ class ServerQuic(QuicConnection):
             retry_source_connection_id=retry_source_connection_id,
         )
         self.unconsumed = 0
-        self._choose_certificate = choose_certificate
+        self._choose_certificates = choose_certificates
+        self._clients, self._clients_required = clients, clients_required
         self._slot = slot
         self._key = key
         self._local_max_stream_data_uni = UNIDIRECTIONAL_WINDOW_BYTES
@@ -138,6 +184,12 @@ class ServerQuic(QuicConnection):
         """Why the connection is over, as soon as it is; aioquic's event comes only after the closing period."""
         event = self._close_event
         return None if event is None else event.reason_phrase or f"closed with code {event.error_code}"
+
+    @property
+    def peer_certificate(self) -> bytes | None:
+        """What the client has shown, in DER."""
+        found = self.tls._peer_certificate
+        return None if found is None else found.public_bytes(Encoding.DER)
 
     @property
     def has_unsent_responses(self) -> bool:
@@ -167,7 +219,9 @@ class ServerQuic(QuicConnection):
         super()._initialize(peer_cid)
         self.tls.__class__ = _ServerTls
         assert isinstance(self.tls, _ServerTls)
-        self.tls.choose_certificate = self._choose_certificate
+        self.tls.choose_certificates = self._choose_certificates
+        self.tls.clients, self.tls.clients_required = self._clients, self._clients_required
+        self.tls._request_client_certificate = self._clients is not None
 
     def _replenish_connection_ids(self) -> None:
         super()._replenish_connection_ids()
