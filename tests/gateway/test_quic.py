@@ -19,6 +19,7 @@ from aioquic.h3.events import DataReceived, H3Event, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import ConnectionTerminated, QuicEvent, StreamReset
+from aioquic.tls import SessionTicket
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -116,8 +117,10 @@ class Client(QuicConnectionProtocol):
 
 @asynccontextmanager
 async def client(
-    port: int, *, host: str = "127.0.0.1", name: str = "localhost", **options: Any
-) -> AsyncIterator[Client]:
+    port: int, *, host: str = "127.0.0.1", name: str = "localhost",
+    keep: Callable[[SessionTicket], None] | None = None, **options: Any,
+) -> AsyncIterator[Client]:  # fmt: skip
+    """`keep` is given the session tickets."""
     configuration = QuicConfiguration(
         alpn_protocols=["h3"],
         server_name=name,
@@ -125,7 +128,9 @@ async def client(
         verify_mode=ssl.CERT_REQUIRED,
         **options,
     )
-    async with connect(host, port, configuration=configuration, create_protocol=Client) as protocol:
+    async with connect(
+        host, port, configuration=configuration, create_protocol=Client, session_ticket_handler=keep
+    ) as protocol:
         assert isinstance(protocol, Client)
         yield protocol
 

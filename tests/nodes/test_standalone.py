@@ -125,6 +125,12 @@ async def test_a_renewed_certificate_is_served_without_a_word(site: Site) -> Non
         assert asking.result() > 20 and failures == []
 
 
+async def shares_tickets(site: Site, token: str) -> bool:
+    async with httpx.AsyncClient(headers={"authorization": f"Bearer {token}"}) as client:
+        told = (await client.get(f"http://127.0.0.1:{site.admin}/metrics")).text
+    return any(line.startswith("meridian_tls_tickets_shared") and line.endswith(" 1.0") for line in told.splitlines())
+
+
 async def changed(site: Site, before: str) -> bool:
     return await asyncio.to_thread(site.shown) != before
 
@@ -144,6 +150,8 @@ async def test_all_protocols_and_traces(site: Site) -> None:
         async with served(site, document, f"--dns-tls-port={port}") as node:
             await node.logged("serving", within_seconds=40)
             await site.check_protocols()
+            token = Path(str(node.entries("serving")[0]["token_file"])).read_text().strip()
+            await until(lambda: shares_tickets(site, token), "the leader's secret of tickets has come to the worker")
             query = dns.message.make_query("shop.gw.example.com.", "A")
             ask = functools.partial(
                 dns.query.tls, query, "127.0.0.1", port=port, timeout=5, verify=str(site.folder / "ca.pem"),

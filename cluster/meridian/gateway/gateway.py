@@ -170,6 +170,13 @@ class Gateway:
         for health in self._worker.healths():
             health.set_verdict(withdrawn, suspect, shares)
 
+    def share_tickets(self, secrets: Sequence[bytes]) -> str:
+        """See tls.TlsContexts."""
+        why = self.tls.share_tickets(secrets)
+        gauge = self._metrics.gauge("meridian_tls_tickets_shared", "Whether sessions over TCP resume on other workers.")
+        gauge.value = float(not why)
+        return why
+
     def set_endpoint_health(self, down: Mapping[str, frozenset[str]]) -> None:
         """Addresses that probes find down, by upstream: the whole of it."""
         for health in self._worker.healths():

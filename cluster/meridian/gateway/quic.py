@@ -212,6 +212,7 @@ class QuicListener:
             retry_source_connection_id=retry_id,
             choose_certificates=partial(self._certificates.quic_certificates, handshake=address[0][:2]),
             clients=self._chains,
+            tickets=self._certificates.tickets,
             clients_required=self._auth is not None and self._auth.required,
             slot=self._slot,
             key=self._key,

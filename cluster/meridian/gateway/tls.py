@@ -7,6 +7,7 @@ in the listener's context) outlive a replacement.
 Keys are only held in memory: OpenSSL reads them through an anonymous file that has no name and is closed at once.
 """
 
+import hashlib
 import os
 import ssl
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from meridian.core.snapshot import Certificate, ClientAuth, Snapshot
 from meridian.gateway import openssl
 from meridian.gateway.handshakes import HandshakeTrial
+from meridian.gateway.tickets import TicketBox
 
 _ALPN = {"h2": "h2", "h1": "http/1.1", "dot": "dot"}  # in the order of preference; h3 is negotiated in QUIC
 CIPHERS_TLS12 = "ECDHE+AESGCM:ECDHE+CHACHA20"  # forward secret and authenticated; RFC 9113 appendix A forbids others
@@ -99,6 +101,8 @@ class TlsContexts:
         self._listeners: dict[_Kind, ssl.SSLContext] = {}
         self._table = _build(certificates)
         self._tried = _Table({}, None)  # of the candidate
+        self._secrets: Sequence[bytes] = ()  # of tickets
+        self.tickets: TicketBox | None = None  # of QUIC
 
     def replace(self, certificates: Sequence[Certificate]) -> None:
         """Puts these certificates in the place of all others. Raises CertificateError and changes nothing."""
@@ -128,9 +132,25 @@ class TlsContexts:
             context = _bare_context(kind)
             if client_auth is not None:
                 context.sslobject_class = _Outspoken
+            self._share(kind, context)
             context.sni_callback = lambda connection, host, _: self._choose(connection, host, kind)
             self._listeners[kind] = context
         return context
+
+    def share_tickets(self, secrets: Sequence[bytes]) -> str:
+        """Makes and takes session tickets by these secrets, which all workers of the cluster have; the first makes
+        them. Returns why tickets over TCP stay this worker's own, if they do."""
+        self._secrets = tuple(secrets)
+        self.tickets = TicketBox(secrets)
+        for kind, context in self._listeners.items():
+            self._share(kind, context)
+        return openssl.fault()
+
+    def _share(self, kind: _Kind, context: ssl.SSLContext) -> None:
+        """Only among listeners that ask the same of clients: a session says who its client was found to be."""
+        if self._secrets and not openssl.fault():
+            scope = hashlib.sha256(repr(kind.client_auth).encode()).digest()
+            openssl.set_ticket_keys(context, [openssl.TicketKey.of(secret, scope) for secret in self._secrets])
 
     def quic_certificates(self, host: str | None, handshake: Hashable = None) -> tuple[QuicCertificate, ...]:
         """The certificates for a QUIC handshake that names `host`, the best first; none if there is none at all.

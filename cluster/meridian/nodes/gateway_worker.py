@@ -213,6 +213,9 @@ class GatewayDuties:
                 self._try_out()
             case "drain":
                 self.drain(frame.drain.on)
+            case "ticket_secrets":
+                if why := self._gateway.share_tickets(list(frame.ticket_secrets.secrets)):
+                    logs.log("error", "sessions over TCP resume on this worker alone", why=why)
 
     def on_sockets(self, sockets: BoundSockets) -> None:
         """The full set. Of a socket that is held already the new descriptor is closed: it is the same socket."""

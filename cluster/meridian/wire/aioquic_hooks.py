@@ -11,8 +11,10 @@ import hashlib
 import hmac
 import logging
 import os
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 import pylsqpack
@@ -59,6 +61,14 @@ CONNECTION_WINDOW_BYTES = 1024 * 1024
 UNIDIRECTIONAL_WINDOW_BYTES = 16 * 1024
 """The control and QPACK streams: parsed as they come, so that this is also the largest SETTINGS frame."""
 
+TICKET_SECONDS = 3600
+"""As over TCP: core/shared_secrets.TOKEN_SECONDS, which this room may not import."""
+
+CLOCKS_SECONDS = 300
+"""Of two nodes may differ."""
+
+_SESSION = struct.Struct("!QH")  # until when, by seconds since 1970, and the cipher suite; then the secret
+
 HEADERS_FRAME_BYTES_MAX = 64 * 1024
 """An encoded header block; it is buffered whole before it is decoded."""
 
@@ -80,6 +90,16 @@ class HostCertificate(Protocol):
     @property
     def key(self) -> Any:
         """Its private key."""
+
+
+class Tickets(Protocol):
+    """What `gateway.tickets.TicketBox` is."""
+
+    def seal(self, session: bytes, host: bytes) -> bytes:
+        """A ticket."""
+
+    def open(self, ticket: bytes, host: bytes) -> bytes | None:
+        """The session; None if it is not good here."""
 
 
 ChooseCertificates = Callable[[str | None], Sequence[HostCertificate]]
@@ -111,6 +131,8 @@ class _ServerTls(tls.Context):
     choose_certificates: ChooseCertificates
     clients: ClientChains | None
     clients_required: bool
+    tickets: Tickets | None
+    _host = b""
 
     def _server_handle_hello(self, input_buf: Buffer, initial_buf: Buffer, handshake_buf: Buffer) -> None:
         start = input_buf.tell()
@@ -125,7 +147,37 @@ class _ServerTls(tls.Context):
             self.certificate_private_key = certificate.key
             if not set(self._signature_algorithms_for_private_key()).isdisjoint(hello.signature_algorithms or ()):
                 break
+        # Early data may be replayed by anybody: aioquic would take it, and without a session it does not.
+        if self.tickets is not None and self.clients is None and not hello.early_data:
+            self._host = (hello.server_name or "").lower().encode()
+            self.get_session_ticket_cb = self._open_ticket
         super()._server_handle_hello(input_buf, initial_buf, handshake_buf)
+
+    def _server_handle_finished(self, input_buf: Buffer, output_buf: Buffer) -> None:
+        """And gives a ticket, which aioquic would fill with a random name of the session. A client that was asked for a
+        certificate gets none: aioquic would wait for one again when it resumes."""
+        super()._server_handle_finished(input_buf, output_buf)
+        if self.tickets is None or self.clients is not None or self._psk_key_exchange_mode is None:
+            return
+        message = tls.NewSessionTicket(TICKET_SECONDS, int.from_bytes(os.urandom(4), "big"))
+        session = self._build_session_ticket(message, [])
+        until = int(session.not_valid_after.timestamp())
+        packed = _SESSION.pack(until, session.cipher_suite) + session.resumption_secret
+        message.ticket = self.tickets.seal(packed, self._host)
+        tls.push_new_session_ticket(output_buf, message)
+
+    def _open_ticket(self, ticket: bytes) -> tls.SessionTicket | None:
+        assert self.tickets is not None
+        packed = self.tickets.open(ticket, self._host)
+        if packed is None:
+            return None
+        until, suite = _SESSION.unpack_from(packed)
+        after = datetime.fromtimestamp(until, UTC)
+        return tls.SessionTicket(
+            age_add=0, cipher_suite=tls.CipherSuite(suite), not_valid_after=after,
+            not_valid_before=after - timedelta(seconds=TICKET_SECONDS + CLOCKS_SECONDS),
+            resumption_secret=packed[_SESSION.size :], server_name="", ticket=ticket,
+        )  # fmt: skip
 
     def _server_handle_certificate(self, input_buf: Buffer) -> None:
         super()._server_handle_certificate(input_buf)
@@ -145,7 +197,7 @@ class ServerQuic(QuicConnection):
     """A server's QUIC connection with credit by consumption, certificates by host, and the slot in its ids.
 
     `unconsumed` is kept by the codec: bytes of request bodies that it has handed on and that are not consumed.
-    `clients`: their certificates are asked for, and judged by these.
+    `clients`: their certificates are asked for, and judged by these. `tickets` let sessions be resumed.
     """
 
     def __init__(
@@ -157,6 +209,7 @@ class ServerQuic(QuicConnection):
         choose_certificates: ChooseCertificates,
         clients: ClientChains | None = None,
         clients_required: bool = False,
+        tickets: Tickets | None = None,
         slot: int,
         key: bytes,
     ) -> None:
@@ -168,6 +221,7 @@ class ServerQuic(QuicConnection):
         self.unconsumed = 0
         self._choose_certificates = choose_certificates
         self._clients, self._clients_required = clients, clients_required
+        self._tickets = tickets
         self._slot = slot
         self._key = key
         self._local_max_stream_data_uni = UNIDIRECTIONAL_WINDOW_BYTES
@@ -200,7 +254,7 @@ class ServerQuic(QuicConnection):
 
     def release_handshake(self) -> None:
         """Drops what only the handshake needed: with it an idle connection costs 70 KB, without it 50. A server's TLS
-        says nothing more afterwards, since no session tickets are given."""
+        says nothing more afterwards: its session ticket has gone with the end of the handshake."""
         self._crypto_buffers = {epoch: Buffer(capacity=64) for epoch in self._crypto_buffers}
 
     def stream(self, stream_id: int) -> QuicStream:
@@ -221,6 +275,7 @@ class ServerQuic(QuicConnection):
         assert isinstance(self.tls, _ServerTls)
         self.tls.choose_certificates = self._choose_certificates
         self.tls.clients, self.tls.clients_required = self._clients, self._clients_required
+        self.tls.tickets = self._tickets
         self.tls._request_client_certificate = self._clients is not None
 
     def _replenish_connection_ids(self) -> None:
