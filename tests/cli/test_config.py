@@ -1,12 +1,16 @@
 """plan, apply, get, history, rollback against a real admin API."""
 
+import asyncio
 import json
+import os
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest_asyncio
 from tests.admin.mounted import DOCUMENT, TOKEN, Mounted, mounted
 from tests.cli.command import Ran, run
+from tests.nodes.test_checks import issue
 
 
 class Operator:
@@ -56,6 +60,42 @@ async def test_a_document_s_life(operator: Operator) -> None:
     assert (await operator.types("rollback", "1")).code == 0
     assert (await operator.types("get")).out == DOCUMENT
     assert (await operator.types("get", "2")).out == DOCUMENT.replace("8000", "8001")
+
+
+async def test_a_document_that_is_followed_is_applied_when_a_file_changes(operator: Operator) -> None:
+    """A file that cannot be taken is said, and the next one taken."""
+    chain, key = issue()
+    for name, content in (("a.pem", chain), ("a.key", key)):
+        (operator.folder / name).write_bytes(content)
+    operator.file.write_text(f"{DOCUMENT}\ncertificates: [{{hosts: [a.example], cert_file: a.pem, key_file: a.key}}]\n")
+    environment = {"MERIDIAN_ADMIN": operator.api.address, "MERIDIAN_TOKEN_FILE": str(operator.folder / "token")}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "meridian.cli.main", "apply", "--now", "--follow", str(operator.file),
+        env=os.environ | environment | {"MERIDIAN_LOCAL": str(operator.folder / "state"), "PYTHONUNBUFFERED": "1"},
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(60):
+            await says(process.stdout, "version 1 is current")
+            await says(process.stdout, "following 3 files")
+            (operator.folder / "a.pem").unlink()
+            await says(process.stdout, "there is no file")
+            await says(process.stdout, "following 3 files")
+            (operator.folder / "a.pem").write_bytes(chain + b"\n")
+            await says(process.stdout, "version 2 is current")
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def says(lines: asyncio.StreamReader, words: str) -> None:
+    """Waits for these words; long lines are wrapped."""
+    seen = ""
+    while words not in " ".join(seen.split()):
+        line = await asyncio.wait_for(lines.readline(), 30)
+        assert line, seen
+        seen += line.decode()
 
 
 async def test_what_does_not_exist_is_a_mistake(operator: Operator) -> None:

@@ -16,9 +16,9 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
-def certificate(*hosts: str) -> Certificate:
-    """A new certificate for these names or addresses."""
-    issued = authority().issue_cert(*hosts)
+def certificate(*hosts: str, rsa: bool = False) -> Certificate:
+    """A new certificate for these names or addresses, with an ECDSA key or one of RSA."""
+    issued = authority().issue_cert(*hosts, key_type=trustme.KeyType.RSA if rsa else trustme.KeyType.ECDSA)
     chain = b"".join(blob.bytes() for blob in issued.cert_chain_pems)
     return Certificate(hosts, chain, issued.private_key_pem.bytes())
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import curl_cffi
 import pytest
+from aioquic import tls
 from aioquic.asyncio.client import connect
 from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.h3.connection import ErrorCode, H3Connection
@@ -18,7 +19,10 @@ from aioquic.h3.events import DataReceived, H3Event, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import ConnectionTerminated, QuicEvent, StreamReset
+from aioquic.tls import SessionTicket
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from tests.gateway.echoing import EchoExchange, authority, certificate
 from tests.support import wait_until
 
@@ -113,8 +117,10 @@ class Client(QuicConnectionProtocol):
 
 @asynccontextmanager
 async def client(
-    port: int, *, host: str = "127.0.0.1", name: str = "localhost", **options: Any
-) -> AsyncIterator[Client]:
+    port: int, *, host: str = "127.0.0.1", name: str = "localhost",
+    keep: Callable[[SessionTicket], None] | None = None, **options: Any,
+) -> AsyncIterator[Client]:  # fmt: skip
+    """`keep` is given the session tickets."""
     configuration = QuicConfiguration(
         alpn_protocols=["h3"],
         server_name=name,
@@ -122,7 +128,9 @@ async def client(
         verify_mode=ssl.CERT_REQUIRED,
         **options,
     )
-    async with connect(host, port, configuration=configuration, create_protocol=Client) as protocol:
+    async with connect(
+        host, port, configuration=configuration, create_protocol=Client, session_ticket_handler=keep
+    ) as protocol:
         assert isinstance(protocol, Client)
         yield protocol
 
@@ -419,3 +427,30 @@ async def test_a_restarted_worker_tells_its_old_clients() -> None:
     for connection in list(first._connections):
         connection.abandon()
     await second.close(0)
+
+
+async def test_what_a_client_can_verify_decides_between_ecdsa_and_rsa() -> None:
+    rsa, ecdsa = certificate("localhost", rsa=True), certificate("localhost")
+    rsa_only = [tls.SignatureAlgorithm.RSA_PSS_RSAE_SHA256]
+
+    class Choosy(QuicConnection):
+        def _initialize(self, peer_cid: bytes) -> None:
+            super()._initialize(peer_cid)
+            self.tls._signature_algorithms = list(rsa_only)
+
+    async with listening(TlsContexts([rsa, ecdsa])) as (_, port, _):
+        async with client(port) as known:
+            assert await known.answer(known.send("/bytes/3")) == bytes(3)
+            assert (shown := known._quic.tls._peer_certificate) is not None
+            assert isinstance(shown.public_key(), ec.EllipticCurvePublicKey)
+        configuration = QuicConfiguration(alpn_protocols=["h3"], server_name="localhost", verify_mode=ssl.CERT_NONE)
+        choosy = Choosy(configuration=configuration)
+        loop = asyncio.get_running_loop()
+        transport, protocol = await loop.create_datagram_endpoint(lambda: Client(choosy), ("127.0.0.1", 0))
+        try:
+            protocol.connect(("127.0.0.1", port))
+            await asyncio.wait_for(protocol.wait_connected(), 10)
+            assert (shown := choosy.tls._peer_certificate) is not None
+            assert isinstance(shown.public_key(), RSAPublicKey)
+        finally:
+            transport.close()

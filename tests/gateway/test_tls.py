@@ -17,6 +17,7 @@ from tests.gateway.echoing import EchoExchange, authority, certificate, run_comm
 from tests.support import wait_until
 
 from meridian.core.snapshot import Certificate
+from meridian.gateway import openssl
 from meridian.gateway.connection import DownstreamConnection
 from meridian.gateway.tls import CertificateError, TlsContexts
 
@@ -181,6 +182,66 @@ async def test_sessions_resume_also_after_a_replacement() -> None:
         assert reused
 
 
+async def s_client(port: int, *options: str) -> tuple[int, str]:
+    """OpenSSL's client: its status, and what it said of the handshake."""
+    status, out, _ = await run_command("openssl", "s_client", "-connect", f"127.0.0.1:{port}", *options)
+    return status, out.decode(errors="replace")
+
+
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+async def test_what_a_client_can_verify_decides_between_ecdsa_and_rsa(version: str) -> None:
+    """Whichever stands first in the document, and for each host by itself."""
+    rsa, ecdsa = certificate("a.example.com", "b.example.com", rsa=True), certificate("a.example.com")
+    async with gateway(TlsContexts([rsa, ecdsa])) as (_, port):
+        for host, algorithms, kind in (
+            ("a.example.com", "ECDSA+SHA256:RSA-PSS+SHA256", "ECDSA"),
+            ("a.example.com", "RSA-PSS+SHA256:RSA+SHA256", "RSA"),
+            ("b.example.com", "ECDSA+SHA256:RSA-PSS+SHA256", "RSA"),
+        ):
+            status, said = await s_client(port, version, "-servername", host, "-sigalgs", algorithms)
+            assert status == 0 and f"Peer signature type: {kind}" in said, (host, algorithms)
+        status, _ = await s_client(port, version, "-servername", "b.example.com", "-sigalgs", "ECDSA+SHA256")
+        assert status != 0
+
+
+def test_a_changed_certificate_of_two_is_taken_over_beside_the_other() -> None:
+    rsa, ecdsa = certificate("a.example.com", rsa=True), certificate("a.example.com")
+    contexts = TlsContexts([rsa])
+    assert [quic.leaf.serial_number for quic in contexts.quic_certificates("a.example.com")] == [serial_of(rsa)]
+    contexts.replace([rsa, ecdsa])
+    found = [quic.leaf.serial_number for quic in contexts.quic_certificates("a.example.com")]
+    assert found == [serial_of(ecdsa), serial_of(rsa)], "the cheaper one first"
+
+
+@pytest.mark.parametrize(
+    ("profile", "options", "taken"),
+    [
+        ("intermediate", ("-tls1_2",), True),
+        ("intermediate", ("-tls1_3",), True),
+        ("modern", ("-tls1_2",), False),
+        ("modern", ("-tls1_3",), True),
+        ("intermediate", ("-groups", "X25519"), True),
+        ("intermediate", ("-groups", "P-384"), True),
+        ("intermediate", ("-groups", "P-521"), False),
+        ("intermediate", ("-tls1_2", "-cipher", "ECDHE-ECDSA-CHACHA20-POLY1305"), True),
+        ("intermediate", ("-tls1_2", "-cipher", "ECDHE-ECDSA-AES256-SHA384"), False),
+    ],
+)
+async def test_profiles_are_mozillas(profile: str, options: tuple[str, ...], taken: bool) -> None:
+    context = TlsContexts([certificate("a.example.com")]).context_for(("h1",), profile)
+    server = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0, ssl=context)
+    async with server:
+        status, _ = await s_client(server.sockets[0].getsockname()[1], *options)
+        assert (status == 0) is taken
+
+
+def test_the_calls_that_python_has_no_word_for_can_be_made() -> None:
+    assert openssl.fault() == ""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with pytest.raises(openssl.OpensslError, match="P-1024"):
+        openssl.set_groups(context, "P-1024")
+
+
 async def test_old_protocol_versions_are_refused() -> None:
     async with gateway(TlsContexts([certificate("a.example.com")])) as (_, port):
         status, _, _ = await run_command(
@@ -196,7 +257,7 @@ async def test_without_certificates_handshakes_are_refused_and_replace_mends_it(
     async with gateway(contexts) as (_, port):
         with pytest.raises((ssl.SSLError, ConnectionError)):
             await serial(port, "a.example.com")
-        assert contexts.quic_certificate("a.example.com") is None
+        assert contexts.quic_certificates("a.example.com") == ()
         contexts.replace([certificate("a.example.com")])
         await serial(port, "a.example.com")
 
@@ -226,8 +287,7 @@ def test_bad_certificates_are_named_and_change_nothing(fault: str) -> None:
     assert caught.value.__cause__ is None
     with pytest.raises(CertificateError, match=r"bad\.example\.com"):
         TlsContexts([bad])
-    chosen = contexts.quic_certificate("bad.example.com")
-    assert chosen is not None
+    (chosen,) = contexts.quic_certificates("bad.example.com")
     assert chosen.leaf.serial_number == serial_of(good)
 
 
@@ -241,9 +301,9 @@ def test_no_key_stays_in_a_file() -> None:
 def test_unchanged_certificates_are_taken_over() -> None:
     first, second = certificate("a.example.com"), certificate("b.example.com")
     contexts = TlsContexts([first])
-    before = contexts.quic_certificate("a.example.com")
+    before = contexts.quic_certificates("a.example.com")
     contexts.replace([second, first])
-    assert contexts.quic_certificate("a.example.com") is before
+    assert contexts.quic_certificates("a.example.com") is before
     contexts.context_for(("h1", "h2"))
     contexts.context_for(("h1",))
     contexts.replace([first, second])

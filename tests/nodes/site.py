@@ -3,7 +3,10 @@
 import asyncio
 import base64
 import contextlib
+import functools
 import json
+import socket
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -71,6 +74,27 @@ class Site:
         for version, number in (("v1", 2), ("v2", 3), ("v3only", 30)):
             response = await asyncio.to_thread(self._curl, version)
             assert (response.status_code, response.http_version, response.text) == (200, number, f"/{version}")
+
+    def session(self, resumed: ssl.SSLSession | None) -> tuple[ssl.SSLSession | None, bool]:
+        """The session of a new connection, and whether it goes on with the one that is given."""
+        context = self._context
+        with (
+            socket.create_connection(("127.0.0.1", self.web), timeout=10) as raw,
+            context.wrap_socket(raw, server_hostname="localhost", session=resumed) as secured,
+        ):
+            secured.sendall(b"GET /x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            while secured.recv(4096):
+                pass
+            return secured.session, bool(secured.session_reused)
+
+    @functools.cached_property
+    def _context(self) -> ssl.SSLContext:
+        """Of a client; sessions are of one context."""
+        return ssl.create_default_context(cafile=str(self.folder / "ca.pem"))
+
+    def shown(self) -> str:
+        """The certificate that is served now."""
+        return ssl.get_server_certificate(("127.0.0.1", self.web), timeout=10)
 
     def _curl(self, version: Any) -> curl_cffi.Response:
         url = f"https://localhost:{self.web}/{version}"

@@ -4,7 +4,13 @@ import pytest
 import trustme
 
 from meridian.core.document import load
-from meridian.nodes.checks import check_certificates, check_keys, check_upstream_tls, check_zones
+from meridian.nodes.checks import (
+    check_certificates,
+    check_client_certificates,
+    check_keys,
+    check_upstream_tls,
+    check_zones,
+)
 
 DOCUMENT = """\
 listeners: [{name: secure, bind: "0.0.0.0:443", protocols: [h2]}]
@@ -34,6 +40,18 @@ def test_a_key_of_another_certificate_is_named_and_never_shown() -> None:
     assert place == ("certificates", 0)
     assert "a.key must be the key" in message
     assert "PRIVATE" not in message
+
+
+def test_authorities_of_clients_are_tried_at_apply() -> None:
+    chain, key = issue()
+    text = DOCUMENT.replace(
+        "protocols: [h2]", "protocols: [h2], client_certificates: {ca_file: ca.pem, crl_file: crl.pem}"
+    )
+    files = {"ca.pem": chain, "crl.pem": chain}
+    ((place, message),) = check_client_certificates(load(text), files)
+    assert place == ("listeners", 0) and "crl_file holds no revocation list" in message
+    ((place, message),) = check_client_certificates(load(text), files | {"ca.pem": key})
+    assert "ca_file holds no certificate" in message and "PRIVATE" not in message
 
 
 def test_files_of_an_upstream_are_tried_at_apply() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -117,6 +118,17 @@ async def test_all_protocols_through_two_workers_and_their_traces(site: Site) ->
             await asyncio.to_thread(receiver.wait_for, lambda spans: len(spans) >= 24, within_seconds=10)
         check_spans(receiver.spans, exchanges=12)
         assert {span.resource["meridian.node"] for span in receiver.spans} == {"one"}
+
+
+async def test_tls_sessions_resume_on_whichever_worker(site: Site) -> None:
+    async with serving(site):
+        await site.apply(site.secure_document("http://127.0.0.1:1"))
+        for slot in range(2):
+            shares = f'meridian_tls_tickets_shared{{worker="gateway-{slot}"}} 1.0'
+            await until(functools.partial(has_metric, site, shares), "the secret has come to it")
+        first = await asyncio.to_thread(site.session, None)
+        resumed = [(await asyncio.to_thread(site.session, first[0]))[1] for _ in range(16)]
+        assert not first[1] and all(resumed), "sixteen connections meet both workers, but once in 30,000 times"
 
 
 async def test_listeners_come_and_go_with_the_document(site: Site) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -87,6 +88,53 @@ async def explained(site: Site, node: Node, url: str) -> Any:
     return answer.raise_for_status().json()
 
 
+async def test_a_renewed_certificate_is_served_without_a_word(site: Site) -> None:
+    """A broken file keeps the old one; clients under load notice nothing."""
+    document = site.secure_document("http://127.0.0.1:1")
+    async with served(site, document) as node:
+        await node.logged("serving", within_seconds=40)
+        before = await asyncio.to_thread(site.shown)
+        failures: list[BaseException] = []
+        stop = asyncio.Event()
+
+        async def ask_on() -> int:
+            """On a connection that is kept, and on new ones."""
+            trusting = ssl.create_default_context()
+            trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+            answered = 0
+            async with httpx.AsyncClient(verify=trusting, http2=True) as kept:
+                while not stop.is_set():
+                    try:
+                        async with httpx.AsyncClient(verify=trusting) as fresh:
+                            for one in (kept, fresh):
+                                answer = await one.get(f"https://localhost:{site.web}/x")
+                                assert answer.status_code == 200
+                                answered += 1
+                    except (httpx.HTTPError, AssertionError) as error:
+                        failures.append(error)
+            return answered
+
+        async with asyncio.TaskGroup() as tasks:
+            asking = tasks.create_task(ask_on())
+            (site.folder / "shop.pem").write_text("broken")
+            await node.logged("document not taken, the one before stays in force")
+            assert await asyncio.to_thread(site.shown) == before
+            site.secure_document("http://127.0.0.1:1")  # issues another one
+            await until(lambda: changed(site, before), "the new certificate is served")
+            stop.set()
+        assert asking.result() > 20 and failures == []
+
+
+async def shares_tickets(site: Site, token: str) -> bool:
+    async with httpx.AsyncClient(headers={"authorization": f"Bearer {token}"}) as client:
+        told = (await client.get(f"http://127.0.0.1:{site.admin}/metrics")).text
+    return any(line.startswith("meridian_tls_tickets_shared") and line.endswith(" 1.0") for line in told.splitlines())
+
+
+async def changed(site: Site, before: str) -> bool:
+    return await asyncio.to_thread(site.shown) != before
+
+
 async def missing(site: Site, path: str) -> bool:
     return (await site.get(path)).startswith(b"HTTP/1.1 404")
 
@@ -102,6 +150,8 @@ async def test_all_protocols_and_traces(site: Site) -> None:
         async with served(site, document, f"--dns-tls-port={port}") as node:
             await node.logged("serving", within_seconds=40)
             await site.check_protocols()
+            token = Path(str(node.entries("serving")[0]["token_file"])).read_text().strip()
+            await until(lambda: shares_tickets(site, token), "the leader's secret of tickets has come to the worker")
             query = dns.message.make_query("shop.gw.example.com.", "A")
             ask = functools.partial(
                 dns.query.tls, query, "127.0.0.1", port=port, timeout=5, verify=str(site.folder / "ca.pem"),

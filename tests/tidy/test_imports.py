@@ -37,6 +37,7 @@ ARROWS: dict[str, set[str]] = {
 
 # Library (by its import name) -> rooms that may import it. More than one room needs a reason.
 HOMES: dict[str, set[str]] = {
+    "OpenSSL": {"wire"},  # pyOpenSSL: clients' certificates over QUIC, as aioquic judges servers'
     # The codec, its listener (quic.py), the load's own client; and DNS over QUIC (quic.py), which stands without HTTP.
     "aioquic": {"wire", "gateway", "chaosmeridian", "meridian_dns"},
     "chaoslib": {"chaosmeridian"},

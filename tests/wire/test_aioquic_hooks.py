@@ -19,6 +19,10 @@ from meridian.wire.aioquic_hooks import AIOQUIC_VERSION, CONNECTION_ID_BYTES
 
 READ_SOURCES: list[tuple[Callable[..., Any], str]] = [
     (tls.Context._server_handle_hello, "SERVER_HANDLE_HELLO"),
+    (tls.Context._server_handle_certificate, "SERVER_HANDLE_CERTIFICATE"),
+    (tls.Context._server_handle_certificate_verify, "SERVER_HANDLE_CERTIFICATE_VERIFY"),
+    (tls.Context._check_certificate_verify_signature, "CHECK_SIGNATURE"),
+    (tls.Context._signature_algorithms_for_private_key, "SIGNATURE_ALGORITHMS"),
     (quic.QuicConnection._initialize, "INITIALIZE"),
     (quic.QuicConnection._replenish_connection_ids, "REPLENISH"),
     (quic.QuicConnection._write_connection_limits, "CONNECTION_LIMITS"),
@@ -42,6 +46,10 @@ READ_SOURCES: list[tuple[Callable[..., Any], str]] = [
 
 DIGESTS: dict[str, str] = {
     "SERVER_HANDLE_HELLO": "ce53cc7baafe259b",
+    "SERVER_HANDLE_CERTIFICATE": "8300245453e1b8ee",
+    "SERVER_HANDLE_CERTIFICATE_VERIFY": "54a8dfacdbb96066",
+    "CHECK_SIGNATURE": "68c355898f7e639f",
+    "SIGNATURE_ALGORITHMS": "b324636662812ee4",
     "INITIALIZE": "6a41681e541c05d7",
     "REPLENISH": "73b127efb89c53a3",
     "CONNECTION_LIMITS": "02c42c5455ae1a31",

@@ -63,15 +63,14 @@ class Pair:
         self.client = QuicConnection(configuration=configuration)
         self.client.connect(SERVER, self.now)
         self.h3 = h3(self.client)
-        chosen = certificates().quic_certificate(None)
-        assert chosen is not None
+        (chosen,) = certificates().quic_certificates(None)
         server_configuration = http3.configuration()
         server_configuration.certificate, server_configuration.private_key = chosen.leaf, chosen.key
         self.quic = ServerQuic(
             configuration=server_configuration,
             original_destination_connection_id=self.client.original_destination_connection_id,
             retry_source_connection_id=None,
-            choose_certificate=certificates().quic_certificate,
+            choose_certificates=certificates().quic_certificates,
             slot=7,
             key=b"k" * 32,
         )

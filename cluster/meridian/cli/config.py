@@ -12,6 +12,7 @@ import typer
 from meridian.cli.client import Admin, AdminClient, Answered, TokenFile, Unreachable, author, find_target
 from meridian.cli.documents import read_document
 from meridian.cli.errors import Failed
+from meridian.cli.following import follow_files
 from meridian.cli.local_state import LocalPaths
 from meridian.cli.output import Json, say, show_json, show_table
 from meridian.cli.processes import pause
@@ -48,12 +49,29 @@ def apply(
     stage_seconds: Annotated[float | None, typer.Option("--stage-seconds", min=0.1, help="Each stage's least.")] = None,
     message: Annotated[str, typer.Option("--message", "-m", help="Why, for the history.")] = "",
     force: Annotated[bool, typer.Option("--force", help="Also when much is removed.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Stay, and apply it again when it or a file that it names changes.")
+    ] = False,
     timeout_seconds: Timeout = 10.0,
     admin: Admin = "",
     token_file: TokenFile = "",
     as_json: Json = False,
 ) -> None:
     """Try a document on a share of the traffic, then make it the current one; roll it back if it does worse."""
+
+    def once() -> None:
+        _apply(file, now, stage_seconds, message, force, timeout_seconds, admin, token_file, as_json)
+
+    if follow:
+        follow_files(file, once, as_json=as_json)
+    else:
+        once()
+
+
+def _apply(
+    file: Path, now: bool, stage_seconds: float | None, message: str, force: bool, timeout_seconds: float, admin: str,
+    token_file: str, as_json: bool,
+) -> None:  # fmt: skip
     request = read_document(file, _demo(admin)).to_request()
     client = AdminClient(find_target(admin, token_file))
     planned = client.send("POST", "/v1/config/plan", request)

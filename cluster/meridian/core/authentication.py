@@ -1,4 +1,5 @@
-"""Who asks: consumers that show a secret, as an API key in a field of their own or by HTTP Basic (RFC 7617).
+"""Who asks: consumers that show a secret, as an API key in a field of their own or by HTTP Basic (RFC 7617), or that
+are known by the certificate which their connection has shown.
 
 A secret is made by a machine (`meridian secret`), never by a person: it has 256 bits, so that one SHA-256 of it may
 stand in the document, in its history and in every diff, and is checked in a microsecond on a worker's loop. A hash made
@@ -8,7 +9,7 @@ for passwords (scrypt, argon2) would hold the loop for as long as it is hard to 
 import binascii
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -25,7 +26,13 @@ _FORBIDDEN_FIELDS = frozenset((
     "authorization", "connection", "content-length", "cookie", "host", "te", "trailer", "transfer-encoding", "upgrade",
 ))  # fmt: skip
 
+_CERTIFICATE_NAME = re.compile(
+    r"\*|sha256:[0-9a-f]{64}|dns:(\*\.)?[a-z0-9_.-]+|(ip|email|cn|subject):.+|uri:[^*]+(/\*)?", re.DOTALL
+)
+
 Headers = list[tuple[bytes, bytes]]
+Names = Sequence[str]
+"""Of a certificate, the most exact first: sha256:, then those of its subjectAltName, cn: and subject:."""
 
 
 def hash_of(secret: bytes) -> str:
@@ -48,17 +55,44 @@ def _checked_header(text: str) -> str:
     return name
 
 
+def _checked_certificate(text: str) -> str:
+    kind, colon, name = text.partition(":")
+    if kind == "sha256":
+        name = name.replace(":", "")  # as openssl x509 -fingerprint writes it
+    if kind in ("dns", "sha256"):
+        name = name.lower().rstrip(".")
+    text = f"{kind}{colon}{name}"
+    if not _CERTIFICATE_NAME.fullmatch(text):
+        raise ValueError(
+            f"{text[:64]!r} names no certificate; write dns:NAME (or dns:*.example.com), uri:spiffe://... (or .../*),"
+            " ip:, email:, cn:, subject:, sha256: and its fingerprint, or * for any that the listener takes"
+        )
+    return text
+
+
 class Consumer(Word):
     """Somebody who is told apart from others: by limits, in logs, and to the upstream."""
 
     name: Name
     secrets: tuple[Annotated[str, AfterValidator(_checked_hash)], ...] = Field(
-        min_length=1, max_length=16, description="sha256:..., as `meridian secret` prints it; several while one changes"
+        default=(), max_length=16, description="sha256:..., as `meridian secret` prints it; several while one changes"
     )
+    certificates: tuple[Annotated[str, AfterValidator(_checked_certificate)], ...] = Field(
+        default=(),
+        max_length=100,
+        description="by a name in it: dns:, uri:, ip:, email:, cn:, subject:, by its fingerprint sha256:, or any by *",
+    )
+
+    @model_validator(mode="after")
+    def _can_be_known(self) -> "Consumer":
+        if not self.secrets and not self.certificates:
+            raise ValueError("says not how it is known: give secrets, certificates, or both")
+        return self
 
 
 class Authenticator(Word):
-    """How consumers show who they are. Without the right secret a request is answered 401."""
+    """How consumers show who they are. A request that shows no right secret is answered 401; 403 where only
+    certificates count."""
 
     name: Name
     header: Annotated[str, AfterValidator(_checked_header)] | None = Field(
@@ -68,9 +102,14 @@ class Authenticator(Word):
     optional: bool = Field(default=False, description="a request that shows nothing goes on without a consumer")
     consumers: tuple[Consumer, ...] = Field(min_length=1, max_length=10_000)
 
+    @property
+    def uses_certificates(self) -> bool:
+        """Whether a consumer is known by one."""
+        return any(consumer.certificates for consumer in self.consumers)
+
     @model_validator(mode="after")
     def _fits(self) -> "Authenticator":
-        if self.header is None and not self.basic:
+        if self.header is None and not self.basic and any(consumer.secrets for consumer in self.consumers):
             raise ValueError("says not where the secret stands: give header (such as x-api-key), basic: true, or both")
         names: set[str] = set()
         for consumer in self.consumers:
@@ -80,6 +119,9 @@ class Authenticator(Word):
         hashes = [secret for consumer in self.consumers for secret in consumer.secrets]
         if len(set(hashes)) != len(hashes):
             raise ValueError("two consumers share a secret: nobody could tell them apart; give each its own")
+        known_by = [name for consumer in self.consumers for name in consumer.certificates]
+        if len(set(known_by)) != len(known_by):
+            raise ValueError("two consumers are known by the same name of a certificate; give each its own")
         return self
 
 
@@ -100,7 +142,8 @@ class Gate:
     basic: bool
     optional: bool
     consumers: Mapping[bytes, str]  # by the digest of a secret
-    challenge: bytes  # WWW-Authenticate, RFC 9110 section 11.6.1
+    challenge: bytes  # WWW-Authenticate, RFC 9110 section 11.6.1; empty where nothing but a certificate helps
+    by_certificate: Mapping[str, str]  # consumers, by a name that must be in it
 
     @classmethod
     def of(cls, authenticator: Authenticator) -> "Gate":
@@ -114,15 +157,19 @@ class Gate:
         if authenticator.header is not None:
             schemes.append(f'ApiKey realm="{authenticator.name}", header="{authenticator.header}"')
         header = authenticator.header.encode() if authenticator.header is not None else None
-        return cls(header, authenticator.basic, authenticator.optional, consumers, ", ".join(schemes).encode())
+        known_by = {name: consumer.name for consumer in authenticator.consumers for name in consumer.certificates}
+        challenge = ", ".join(schemes).encode()
+        return cls(header, authenticator.basic, authenticator.optional, consumers, challenge, known_by)
 
-    def identify(self, headers: Headers) -> Identified | None:
-        """Who asks; None: nobody that may. What is shown must be right, also where nothing needs to be shown."""
+    def identify(self, headers: Headers, names: Names = ()) -> Identified | None:
+        """Who asks; None: nobody that may. A secret that is shown must be right, also where nothing needs to be shown.
+        `names` are those of the certificate of the connection: a secret says more of this request than that does."""
         shown = [(name, value) for name, value in headers if name == self.header]
         if not shown and self.basic:
             shown = [(name, value) for name, value in headers if name == b"authorization" and _is_basic(value)]
         if not shown:
-            return Identified("") if self.optional else None
+            known = self._known_by(names)
+            return Identified(known) if known or self.optional else None
         if len(shown) > 1:  # which of them would count is not for us to guess
             return None
         name, value = shown[0]
@@ -133,6 +180,33 @@ class Gate:
         if consumer is None or (name != self.header and user != consumer):
             return None
         return Identified(consumer, name)
+
+    def _known_by(self, names: Names) -> str:
+        """The consumer that a certificate with these names is known as, by the most exact of them; "" if by none."""
+        if not names or not self.by_certificate:
+            return ""
+        for wider in (_same, _any_label, _any_path):
+            for name in names:
+                for candidate in wider(name):
+                    if (found := self.by_certificate.get(candidate)) is not None:
+                        return found
+        return self.by_certificate.get("*", "")
+
+
+def _same(name: str) -> tuple[str, ...]:
+    return (name,)
+
+
+def _any_label(name: str) -> tuple[str, ...]:
+    """A wildcard stands for one label."""
+    return (f"dns:*.{name.partition('.')[2]}",) if name.startswith("dns:") else ()
+
+
+def _any_path(name: str) -> Iterator[str]:
+    """The longest path first."""
+    while name.startswith("uri:") and "/" in name:
+        name = name.rpartition("/")[0]
+        yield f"{name}/*"
 
 
 def _is_basic(value: bytes) -> bool:

@@ -19,6 +19,7 @@ from meridian.core.limit_words import Limit, checked_rate
 from meridian.core.overload_words import Overload
 from meridian.core.route_making import make_route, too_many_patterns, useless
 from meridian.core.route_words import Route
+from meridian.core.tls_words import ClientCertificates, Profile
 from meridian.core.upstream_words import Upstream
 from meridian.core.words import Name, Seconds, Word
 
@@ -54,6 +55,10 @@ class Listener(Word):
     )
     https_redirect: bool = Field(default=False, description="everything here is sent to the listener with TLS (308)")
     hsts: Hsts | None = Field(default=None, description="of a listener with TLS")
+    tls_profile: Profile = Field(
+        default="intermediate", description="Mozilla's: TLS 1.2 and 1.3, or modern: TLS 1.3 alone"
+    )
+    client_certificates: ClientCertificates | None = Field(default=None, description="without it none is asked for")
 
     proxy_protocol: bool = Field(
         default=False,
@@ -73,6 +78,8 @@ class Listener(Word):
             raise ValueError("https_redirect is of a listener without TLS: clients of this one speak it already")
         if self.hsts is not None and not self.uses_tls:
             raise ValueError("hsts is of a listener with TLS: without it browsers ignore the field")
+        if self.client_certificates is not None and not self.uses_tls:
+            raise ValueError("client_certificates need TLS; add tls: true")
         return self
 
     @property
@@ -161,6 +168,7 @@ class Document(Word):
     def files(self) -> Iterator[tuple[str, str]]:
         """Yields (place, name) of each file that the document names, to be read beside it."""
         yield from self.certificate_files()
+        yield from self.client_files()
         yield from self.upstream_files()
         yield from self.secret_files()
         yield from self.zone_files()
@@ -170,6 +178,13 @@ class Document(Word):
         for i, certificate in enumerate(self.certificates):
             yield f"certificates[{i}].cert_file", certificate.cert_file
             yield f"certificates[{i}].key_file", certificate.key_file
+
+    def client_files(self) -> Iterator[tuple[str, str]]:
+        """Those of them that clients' certificates are judged by."""
+        for i, listener in enumerate(self.listeners):
+            for word in ("ca_file", "crl_file"):
+                if (name := getattr(listener.client_certificates, word, None)) is not None:
+                    yield f"listeners[{i}].client_certificates.{word}", name
 
     def upstream_files(self) -> Iterator[tuple[str, str]]:
         """Those of them that endpoints are spoken to with."""
@@ -215,11 +230,20 @@ class Document(Word):
             yield from self._stage_problems(i, route)
         for i, l4_route in enumerate(self.l4_routes):
             yield from _unknown(("l4_routes", i, "upstream"), (l4_route.upstream,), upstreams, "upstream")
+            if any(upstream.name == l4_route.upstream and upstream.tls for upstream in self.upstreams):
+                yield (
+                    ("l4_routes", i, "upstream"),
+                    "what passes through is not encrypted here; leave out the upstream's tls",
+                )
         yield from self._l4_problems()
         places = {route.name: ("routes", i, "match") for i, route in enumerate(self.routes)}
         if any(route.match.path_regex is not None for route in self.routes):
             for name, problem in too_many_patterns([make_route(route) for route in self.routes]):
                 yield (*places[name], "path_regex"), problem
+        if not any(listener.client_certificates for listener in self.listeners):
+            for i, authenticator in enumerate(self.authenticators):
+                if authenticator.uses_certificates:
+                    yield ("authenticators", i), "no listener asks for a certificate; give one client_certificates"
         keys = dict.fromkeys(key.name for key in self.tsig_keys)
         views = dict.fromkeys(view.name for view in self.dns.views)
         signing: dict[str, Dnssec | None] = {}

@@ -44,6 +44,16 @@ class SnapshotError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class ClientAuth:
+    """See tls_words.ClientCertificates; PEM."""
+
+    ca_pem: bytes
+    required: bool = True
+    crl_pem: bytes | None = None
+    forward: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Listener:
     """See model.Listener; `host` is an IP address."""
 
@@ -57,6 +67,8 @@ class Listener:
     proxy_protocol: bool = False
     https_redirect: bool = False
     hsts: bytes | None = None  # the field's value
+    tls_profile: str = "intermediate"
+    client_auth: ClientAuth | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +211,7 @@ def compile_snapshot(
     routes = [make_route(route) for route in document.routes]
     return Snapshot(
         version=version,
-        listeners=tuple(_listener(listener) for listener in document.listeners),
+        listeners=tuple(_listener(listener, files) for listener in document.listeners),
         certificates=compile_certificates(document, files),
         upstreams={
             **{upstream.name: _upstream(upstream, files) for upstream in document.upstreams},
@@ -220,7 +232,7 @@ def compile_certificates(document: model.Document, files: Mapping[str, bytes]) -
     return tuple(_certificate(certificate, files) for certificate in document.certificates)
 
 
-def _listener(listener: model.Listener) -> Listener:
+def _listener(listener: model.Listener, files: Mapping[str, bytes]) -> Listener:
     host, port = addresses.split_host_port(listener.bind)
     return Listener(
         listener.name,
@@ -233,6 +245,8 @@ def _listener(listener: model.Listener) -> Listener:
         listener.proxy_protocol,
         listener.https_redirect,
         _hsts(listener.hsts) if listener.hsts is not None else None,
+        listener.tls_profile,
+        compile_client_auth(listener, files),
     )
 
 
@@ -241,6 +255,16 @@ def _hsts(words: model.Hsts) -> bytes:
     parts += ["includeSubDomains"] if words.include_subdomains else []
     parts += ["preload"] if words.preload else []
     return "; ".join(parts).encode()
+
+
+def compile_client_auth(listener: model.Listener, files: Mapping[str, bytes]) -> ClientAuth | None:
+    """What is asked of clients' certificates. Raises SnapshotError if a file did not come."""
+    words = listener.client_certificates
+    if words is None:
+        return None
+    place = f"listeners: {listener.name}"
+    crl = _file(words.crl_file, files, place) if words.crl_file is not None else None
+    return ClientAuth(_file(words.ca_file, files, place), words.required, crl, words.forward)
 
 
 def _certificate(certificate: model.Certificate, files: Mapping[str, bytes]) -> Certificate:

@@ -6,8 +6,21 @@ from pydantic import Field, model_validator
 
 from meridian.core.words import Word
 
+Profile = Literal["intermediate", "modern"]
 ServerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]+$", max_length=255)]
 Version = Literal["1.2", "1.3"]
+
+
+class ClientCertificates(Word):
+    """Certificates that clients of a listener show (mTLS). One that is shown must be good: of an authority in
+    `ca_file`, in its time, for clients, not revoked; else the handshake fails. Whose it is, `authenticators` say."""
+
+    ca_file: str = Field(description="PEM of the authorities that clients' certificates are of")
+    required: bool = Field(default=True, description="false: clients may come without; routes can still refuse those")
+    crl_file: str | None = Field(
+        default=None, description="PEM of the authorities' revocation lists; with it every authority needs a fresh one"
+    )
+    forward: bool = Field(default=True, description="upstreams are told of it by Client-Cert (RFC 9440)")
 
 
 class UpstreamTls(Word):

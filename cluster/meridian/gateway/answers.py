@@ -26,6 +26,8 @@ class Failure:
 BAD_TARGET = Failure(400, "bad_target", b"The path of this request is not valid.")
 BAD_FIELD = Failure(400, "bad_field", b"A field of this request is not valid.")
 UNAUTHENTICATED = Failure(401, "unauthenticated", b"This request does not say who asks.")
+NO_CERTIFICATE = Failure(403, "no_certificate", b"This request needs a client certificate.", grpc_status=16)
+UNKNOWN_CERTIFICATE = Failure(403, "unknown_certificate", b"This client certificate may not ask.", grpc_status=7)
 NO_ROUTE = Failure(404, "no_route", b"There is no such host or path here.")
 METHOD_NOT_ALLOWED = Failure(405, "method_not_allowed", b"This path does not take this method.")
 BODY_TIMEOUT = Failure(408, "body_timeout", b"The body of this request did not come in time.")

@@ -14,6 +14,7 @@ import struct
 from collections.abc import Callable
 from typing import Protocol, cast
 
+from meridian.gateway.client_certificate import ClientCertificate, client_certificate
 from meridian.gateway.stream import DownstreamStream, Exchange, Peer
 from meridian.wire.codec import ServerCodec
 from meridian.wire.events import (
@@ -79,23 +80,33 @@ class Host(Protocol):
         """`begin` has raised, which is a fault of ours."""
 
 
+def shown_by(connection: ssl.SSLObject | None) -> ClientCertificate | None:
+    """The certificate of a client, if it was asked for one and has one; the handshake took it."""
+    der = connection.getpeercert(binary_form=True) if connection is not None else None
+    return client_certificate(der) if der is not None else None
+
+
 class DownstreamConnection(asyncio.Protocol):
     """See the module's head. `deadline` is in the worker's seconds; the sweep calls `expire` once it has passed."""
 
     __slots__ = (
-        "_busy", "_closing", "_h1", "_heading", "_host", "_leaving", "_lingering", "_listener", "_local_port",
-        "_read_paused", "_source", "_tls", "_transport", "_write_paused", "codec", "deadline", "peer", "streams",
+        "_busy", "_closing", "_forwards", "_h1", "_heading", "_host", "_leaving", "_lingering", "_listener",
+        "_local_port", "_read_paused", "_source", "_tls", "_transport", "_write_paused", "codec", "deadline", "peer",
+        "streams",
     )  # fmt: skip
 
     def __init__(
-        self, host: Host, listener: str, local_port: int, *, tls: bool, source: tuple[str, int] | None = None
-    ) -> None:
+        self, host: Host, listener: str, local_port: int, *, tls: bool, source: tuple[str, int] | None = None,
+        forwards_certificate: bool = True,
+    ) -> None:  # fmt: skip
         """`local_port` is the listener's port as clients know it. `source`: the client, where a proxy before us has
-        said it (gateway/proxy_door)."""
+        said it (gateway/proxy_door). `forwards_certificate`: upstreams are told of the one that the client shows, if
+        any is asked for."""
         self._source = source
         self._host = host
         self._listener = listener
         self._tls = tls
+        self._forwards = forwards_certificate
         self._local_port = local_port
         self._transport: asyncio.Transport
         self._busy = False  # inside a batch: the flush at its end writes for all
@@ -125,7 +136,10 @@ class DownstreamConnection(asyncio.Protocol):
         else:
             self.codec = self._h1 = Http1Server(b"https" if self._tls else b"http")
         name = self._source or transport.get_extra_info("peername") or ("", 0)
-        self.peer = Peer(name[0], name[1], self._local_port, self._listener, self._tls, "h2" if h2 else "h1")
+        self.peer = Peer(
+            name[0], name[1], self._local_port, self._listener, self._tls, "h2" if h2 else "h1",
+            shown_by(tls_object), self._forwards,
+        )  # fmt: skip
         if self._host.opened(self):
             self.flush()  # HTTP/2 speaks first: its SETTINGS
             self.deadline = self._host.coarse_now + HEADER_SECONDS

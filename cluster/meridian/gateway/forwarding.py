@@ -1,7 +1,7 @@
 """What changes in a message on its way through. Pure.
 
-The invariant: what an upstream reads in X-Forwarded-*, X-Request-Id and traceparent was said by us or by a proxy that
-the operator trusts, never by a client. Fields of the connection are gone already: the codecs drop them.
+The invariant: what an upstream reads in X-Forwarded-*, X-Request-Id, traceparent and Client-Cert was said by us or by
+a proxy that the operator trusts, never by a client. Fields of the connection are gone already: the codecs drop them.
 """
 
 import ipaddress
@@ -18,8 +18,10 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _FOR, _PROTO, _HOST, _PORT = b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port"
 _REQUEST_ID, _TRACEPARENT, _VIA = b"x-request-id", b"traceparent", b"via"
 _FORWARDED, _CONSUMER = b"forwarded", b"x-consumer"
+_CERTIFICATE, _CHAIN = b"client-cert", b"client-cert-chain"  # RFC 9440
 _OURS = frozenset((
-    _FOR, _PROTO, _HOST, _PORT, _REQUEST_ID, _TRACEPARENT, _VIA, _FORWARDED, _CONSUMER, b"x-real-ip", b"content-length",
+    _FOR, _PROTO, _HOST, _PORT, _REQUEST_ID, _TRACEPARENT, _VIA, _FORWARDED, _CONSUMER, _CERTIFICATE, _CHAIN,
+    b"x-real-ip", b"content-length",
 ))  # fmt: skip
 _VIA_LINES = {version: b"via: %b meridian\r\n" % version for version in (b"1.0", b"1.1", b"2", b"3")}
 
@@ -196,7 +198,9 @@ def request_fields(
                 (_FOR, said[_FOR] + b", " + client if _FOR in said else client),
                 (_PROTO, said.get(_PROTO, proto)), (_PORT, said.get(_PORT, port)), (_HOST, said.get(_HOST, host)),
             )  # fmt: skip
-            forwarded = host = b""
+            if peer.certificate is None:  # the proxy may have asked its client for one
+                kept += ((name, said[name]) for name in (_CERTIFICATE, _CHAIN) if name in said)
+            forwarded, host = peer.certificate_line, b""
     lines = b"%bx-request-id: %b\r\n%b" % (forwarded, request_id, via)
     if host:  # HTTP/1.0 need not name one
         lines += b"x-forwarded-host: %b\r\n" % host

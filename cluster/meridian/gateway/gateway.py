@@ -175,6 +175,13 @@ class Gateway:
         for health in self._worker.healths():
             health.set_verdict(withdrawn, suspect, shares)
 
+    def share_tickets(self, secrets: Sequence[bytes]) -> str:
+        """See tls.TlsContexts."""
+        why = self.tls.share_tickets(secrets)
+        gauge = self._metrics.gauge("meridian_tls_tickets_shared", "Whether sessions over TCP resume on other workers.")
+        gauge.value = float(not why)
+        return why
+
     def set_endpoint_health(self, down: Mapping[str, frozenset[str]]) -> None:
         """Addresses that probes find down, by upstream: the whole of it."""
         for health in self._worker.healths():
@@ -182,13 +189,18 @@ class Gateway:
 
     async def attach(self, listener: Listener, sockets: Sequence[socket.socket]) -> None:
         """Serves TCP sockets that are bound already; they are the gateway's from here on."""
-        context = self.tls.context_for(listener.protocols) if listener.tls else None
+        auth, context = listener.client_auth, None
+        if listener.tls:
+            context = self.tls.context_for(listener.protocols, listener.tls_profile, auth)
+        forwards = auth is not None and auth.forward
         passes = "tcp" in listener.protocols
 
         def factory(source: Address | None = None) -> DownstreamConnection | L4Connection:
             if passes:
                 return L4Connection(self, self._worker, listener.name, listener.port, source)
-            return DownstreamConnection(self, listener.name, listener.port, tls=listener.tls, source=source)
+            return DownstreamConnection(
+                self, listener.name, listener.port, tls=listener.tls, source=source, forwards_certificate=forwards
+            )
 
         servers = self._servers.setdefault(listener.name, [])
         for sock in sockets:

@@ -28,10 +28,12 @@ from aioquic.quic.packet import (
     pull_quic_header,
 )
 
+from meridian.core.snapshot import ClientAuth
 from meridian.gateway.quic_connection import Address, QuicDownstream, QuicStream
 from meridian.gateway.stream import Begin, Exchange, Peer
 from meridian.gateway.tls import TlsContexts
 from meridian.wire import aioquic_hooks as hooks
+from meridian.wire.client_chains import ClientChains
 from meridian.wire.events import RequestHead
 from meridian.wire.http3 import Http3Server, configuration
 
@@ -70,10 +72,12 @@ class QuicListener:
     def __init__(
         self, *, name: str, sockets: Sequence[socket.socket], certificates: TlsContexts, begin: Begin, slot: int,
         key: bytes, loop: asyncio.AbstractEventLoop, retry_above: int = HALF_OPEN_BEFORE_RETRY, port: int | None = None,
+        client_auth: ClientAuth | None = None,
     ) -> None:  # fmt: skip
         """`sockets` are bound and become ours: `close` closes them. `slot` is the worker's number (0 to 255). `key`
         is a secret that all workers of the node share: Retry tokens and reset tokens are made with it. `port` is the
-        listener's port as clients dial it, where that is not the socket's own."""
+        listener's port as clients dial it, where that is not the socket's own. `client_auth` says what is asked of
+        clients' certificates; it can be used (see tls.check_client_auth)."""
         assert 0 <= slot < 256
         assert len(key) >= 16
         self.stats = QuicStats()
@@ -81,6 +85,8 @@ class QuicListener:
         self._sockets = list(sockets)
         self._ports = [port or sock.getsockname()[1] for sock in sockets]
         self._certificates = certificates
+        self._auth = client_auth
+        self._chains = None if client_auth is None else ClientChains(client_auth.ca_pem, client_auth.crl_pem)
         self._begin = begin
         self._slot = slot
         self._key = key
@@ -192,24 +198,29 @@ class QuicListener:
                 if must_prove:
                     self.send(hooks.invalid_token_close(version, header.destination_cid, header.source_cid), address)
                     return None
-        certificate = self._certificates.quic_certificate(None)
-        if certificate is None or len(self._connections) >= CONNECTIONS_MAX or len(header.destination_cid) < 8:
+        certificates = self._certificates.quic_certificates(None)
+        if not certificates or len(self._connections) >= CONNECTIONS_MAX or len(header.destination_cid) < 8:
             self.stats.refused += 1
             return None
         if must_prove:
             self._say_retry(header, version, address, now)
             return None
+        any_one = certificates[0]
         quic = hooks.ServerQuic(
-            configuration=replace(self._configuration, certificate=certificate.leaf, private_key=certificate.key),
+            configuration=replace(self._configuration, certificate=any_one.leaf, private_key=any_one.key),
             original_destination_connection_id=original_id,
             retry_source_connection_id=retry_id,
-            choose_certificate=partial(self._certificates.quic_certificate, handshake=address[0][:2]),
+            choose_certificates=partial(self._certificates.quic_certificates, handshake=address[0][:2]),
+            clients=self._chains,
+            tickets=self._certificates.tickets,
+            clients_required=self._auth is not None and self._auth.required,
             slot=self._slot,
             key=self._key,
         )
         host, port = address[0][:2]
-        peer = Peer(host, port, self._ports[address[1]], self._name, True, "h3")
-        connection = QuicDownstream(self, Http3Server(quic), peer, now)
+        forwards = self._auth is not None and self._auth.forward
+        peer = Peer(host, port, self._ports[address[1]], self._name, True, "h3", forwards=forwards)
+        connection = QuicDownstream(self, Http3Server(quic), peer, now, asks=self._auth is not None)
         self._connections.add(connection)
         for connection_id in (header.destination_cid, quic.host_cid):
             self._register(connection, connection_id)

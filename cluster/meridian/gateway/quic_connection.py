@@ -6,8 +6,10 @@ loop has to send leaves together.
 """
 
 import asyncio
+from dataclasses import replace
 from typing import Protocol
 
+from meridian.gateway.client_certificate import client_certificate
 from meridian.gateway.stream import Exchange, Peer
 from meridian.wire.events import Data, End, Event, Headers, RequestHead, Reset, Trailers, Writable
 from meridian.wire.http3 import Http3Server
@@ -51,10 +53,13 @@ class QuicDownstream:
     """See the module's head. `connection.DownstreamConnection` is its sister for TCP."""
 
     __slots__ = (
-        "_done", "_flushing", "_handshake_until", "_listener", "_timer", "_timer_at", "codec", "ids", "peer", "streams",
+        "_asks", "_done", "_flushing", "_handshake_until", "_listener", "_timer", "_timer_at", "codec", "ids", "peer",
+        "streams",
     )  # fmt: skip
 
-    def __init__(self, listener: Owner, codec: Http3Server, peer: Peer, now: float) -> None:
+    def __init__(self, listener: Owner, codec: Http3Server, peer: Peer, now: float, *, asks: bool = False) -> None:
+        """`asks`: the client may show a certificate, which `peer` learns of when the handshake is over."""
+        self._asks = asks
         self.ids: set[bytes] = set()
         self.streams: dict[int, QuicStream] = {}
         self.peer = peer
@@ -71,7 +76,12 @@ class QuicDownstream:
         connection and goes to the loop's handler."""
         self._flushing = True
         try:
-            self._dispatch(self.codec.receive_datagram(data, address, now))
+            events = self.codec.receive_datagram(data, address, now)
+            if self._asks and self.codec.handshake_complete:  # a request may come with the last of the handshake
+                self._asks = False
+                if (der := self.codec.peer_certificate) is not None:
+                    self.peer = replace(self.peer, certificate=client_certificate(der))
+            self._dispatch(events)
         except BaseException:
             self._over()
             raise

@@ -159,7 +159,7 @@ class Stages(Hedging):
         """Who asks, and whether every limit of the route admits that."""
         live = self._live
         if live.gate is not None:
-            found = live.gate.identify(self.head.headers)
+            found = live.gate.identify(self.head.headers, self.peer.names)
             if found is None:
                 # Limits that stand before the question count those who cannot answer it, too.
                 self._limit(live.limits_before, self._challenge)
@@ -206,7 +206,10 @@ class Stages(Hedging):
 
     def _challenge(self) -> None:
         assert self._live.gate is not None
-        self._answer(answers.UNAUTHENTICATED, [(b"www-authenticate", self._live.gate.challenge)])
+        if challenge := self._live.gate.challenge:
+            self._answer(answers.UNAUTHENTICATED, [(b"www-authenticate", challenge)])
+        else:
+            self._answer(answers.UNKNOWN_CERTIFICATE if self.peer.names else answers.NO_CERTIFICATE)
 
     def _redirect(self) -> bool:
         """The route's answer is where to ask instead."""

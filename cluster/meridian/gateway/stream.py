@@ -5,10 +5,11 @@ passes the stream's events to it. The exchange answers through `DownstreamStream
 the worker's loop; nobody awaits.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from meridian.gateway.client_certificate import ClientCertificate
 from meridian.wire.events import Headers, RequestHead
 
 
@@ -22,13 +23,25 @@ class Peer:
     listener: str  # name of the listener
     tls: bool
     protocol: str  # "h1", "h2", "h3"
+    certificate: ClientCertificate | None = None  # that it has shown, and that was taken
+    forwards: bool = True  # whether upstreams are told of that
     lines: bytes = field(init=False, repr=False, compare=False)  # what upstreams are told of it, ready to be sent
 
     def __post_init__(self) -> None:
         """Once a connection, so that it costs its requests nothing."""
         told = (self.address.encode(), b"https" if self.tls else b"http", self.local_port)
         lines = b"x-forwarded-for: %b\r\nx-forwarded-proto: %b\r\nx-forwarded-port: %d\r\n" % told
-        object.__setattr__(self, "lines", lines)
+        object.__setattr__(self, "lines", lines + self.certificate_line)
+
+    @property
+    def certificate_line(self) -> bytes:
+        """Client-Cert, ready to be sent; empty if there is nothing to be told."""
+        return self.certificate.line if self.certificate is not None and self.forwards else b""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Of the certificate, as authenticators know them."""
+        return self.certificate.names if self.certificate is not None else ()
 
 
 class DownstreamStream(Protocol):

@@ -7,6 +7,7 @@ in the listener's context) outlive a replacement.
 Keys are only held in memory: OpenSSL reads them through an anonymous file that has no name and is closed at once.
 """
 
+import hashlib
 import os
 import ssl
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -15,13 +16,20 @@ from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
-from meridian.core.snapshot import Certificate
+from meridian.core.snapshot import Certificate, ClientAuth, Snapshot
+from meridian.gateway import openssl
 from meridian.gateway.handshakes import HandshakeTrial
+from meridian.gateway.tickets import TicketBox
 
 _ALPN = {"h2": "h2", "h1": "http/1.1", "dot": "dot"}  # in the order of preference; h3 is negotiated in QUIC
 CIPHERS_TLS12 = "ECDHE+AESGCM:ECDHE+CHACHA20"  # forward secret and authenticated; RFC 9113 appendix A forbids others
+_GROUPS = "X25519:P-256:P-384"
+_VERSIONS = {"intermediate": ssl.TLSVersion.TLSv1_2, "modern": ssl.TLSVersion.TLSv1_3}
+"""Mozilla's profiles (guidelines 5.7), without the DHE ciphers of the intermediate one: they cost the server ten times
+as much, and whoever speaks them speaks ECDHE."""
 
 
 class CertificateError(Exception):
@@ -38,12 +46,29 @@ class QuicCertificate:
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
-    """One certificate in all forms. `contexts` holds one SSLContext for each set of protocols in use."""
+class _Kind:
+    """What listeners have in common that share a context."""
 
-    certificate: Certificate
-    contexts: dict[tuple[str, ...], ssl.SSLContext]
-    quic: QuicCertificate
+    alpn: tuple[str, ...] = ()
+    profile: str = "intermediate"
+    client_auth: ClientAuth | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """The certificates of a host, one for each kind of key, in all forms. `contexts` holds one SSLContext for each kind
+    of listener that was used. What the client's signature algorithms allow is chosen, ECDSA before RSA."""
+
+    certificates: tuple[Certificate, ...]
+    contexts: dict[_Kind, ssl.SSLContext]
+    quic: tuple[QuicCertificate, ...]
+
+    def context(self, kind: _Kind) -> ssl.SSLContext:
+        """For listeners of this kind; made at the first handshake, so that no change of the document makes many."""
+        context = self.contexts.get(kind)
+        if context is None:
+            context = self.contexts[kind] = _context(self.certificates, kind)
+        return context
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +89,7 @@ class _Table:
 
     def entries(self) -> list[_Entry]:
         """All of them; those of several hosts several times."""
-        return [*self.by_host.values(), *([self.default] if self.default else [])]
+        return list(self.by_host.values())
 
 
 class TlsContexts:
@@ -73,91 +98,178 @@ class TlsContexts:
     def __init__(self, certificates: Sequence[Certificate]) -> None:
         """Raises CertificateError."""
         self.trial: HandshakeTrial | None = None
-        self._listeners: dict[tuple[str, ...], ssl.SSLContext] = {}
-        self._table = _build(certificates, ())
+        self._listeners: dict[_Kind, ssl.SSLContext] = {}
+        self._table = _build(certificates)
         self._tried = _Table({}, None)  # of the candidate
+        self._secrets: Sequence[bytes] = ()  # of tickets
+        self.tickets: TicketBox | None = None  # of QUIC
 
     def replace(self, certificates: Sequence[Certificate]) -> None:
         """Puts these certificates in the place of all others. Raises CertificateError and changes nothing."""
-        self._table = _build(certificates, tuple(self._listeners), self._table, self._tried)
+        self._table = _build(certificates, self._table, self._tried)
         self.end_trial()
 
     def try_out(self, certificates: Sequence[Certificate], trial: HandshakeTrial) -> None:
         """Shows some handshakes these certificates, as `trial` draws, until `end_trial` or `replace`. Raises
         CertificateError and changes nothing."""
-        self._tried = _build(certificates, tuple(self._listeners), self._table, self._tried)
+        self._tried = _build(certificates, self._table, self._tried)
         self.trial = trial
 
     def end_trial(self) -> None:
         """All handshakes from now on are shown what is in force."""
         self.trial, self._tried = None, _Table({}, None)
 
-    def context_for(self, protocols: Sequence[str]) -> ssl.SSLContext:
-        """The context of a listener with these protocols ("h1", "h2", "h3", "dot"); the same object each time."""
+    def context_for(
+        self, protocols: Sequence[str], profile: str = "intermediate", client_auth: ClientAuth | None = None
+    ) -> ssl.SSLContext:
+        """The context of a listener with these protocols ("h1", "h2", "h3", "dot"); the same object each time.
+
+        Raises CertificateError for authorities that cannot be used."""
         alpn = tuple(name for protocol, name in _ALPN.items() if protocol in protocols)
-        context = self._listeners.get(alpn)
+        kind = _Kind(alpn, profile, client_auth)
+        context = self._listeners.get(kind)
         if context is None:
-            for entry in {id(entry): entry for entry in self._entries()}.values():
-                entry.contexts[alpn] = _context(entry.certificate, alpn)
-            context = _bare_context(alpn)
-            context.sni_callback = lambda connection, host, _: self._choose(connection, host, alpn)
-            self._listeners[alpn] = context
+            context = _bare_context(kind)
+            if client_auth is not None:
+                context.sslobject_class = _Outspoken
+            self._share(kind, context)
+            context.sni_callback = lambda connection, host, _: self._choose(connection, host, kind)
+            self._listeners[kind] = context
         return context
 
-    def quic_certificate(self, host: str | None, handshake: Hashable = None) -> QuicCertificate | None:
-        """The certificate for a QUIC handshake that names `host`; None if there is none at all. `handshake` is who it
-        is for; without, no candidate is tried on it."""
-        entry = self._table.find(host) if handshake is None else self._find(host, handshake)
-        return entry.quic if entry else None
+    def share_tickets(self, secrets: Sequence[bytes]) -> str:
+        """Makes and takes session tickets by these secrets, which all workers of the cluster have; the first makes
+        them. Returns why tickets over TCP stay this worker's own, if they do."""
+        self._secrets = tuple(secrets)
+        self.tickets = TicketBox(secrets)
+        for kind, context in self._listeners.items():
+            self._share(kind, context)
+        return openssl.fault()
 
-    def _entries(self) -> list[_Entry]:
-        return [*self._table.entries(), *self._tried.entries()]
+    def _share(self, kind: _Kind, context: ssl.SSLContext) -> None:
+        """Only among listeners that ask the same of clients: a session says who its client was found to be."""
+        if self._secrets and not openssl.fault():
+            scope = hashlib.sha256(repr(kind.client_auth).encode()).digest()
+            openssl.set_ticket_keys(context, [openssl.TicketKey.of(secret, scope) for secret in self._secrets])
+
+    def quic_certificates(self, host: str | None, handshake: Hashable = None) -> tuple[QuicCertificate, ...]:
+        """The certificates for a QUIC handshake that names `host`, the best first; none if there is none at all.
+        `handshake` is who it is for; without, no candidate is tried on it."""
+        entry = self._table.find(host) if handshake is None else self._find(host, handshake)
+        return entry.quic if entry else ()
+
+    def quic_certificate(self, host: str | None) -> QuicCertificate | None:
+        """The best of them, for a server (of DNS) that does not ask what the client can verify."""
+        return next(iter(self.quic_certificates(host)), None)
 
     def _find(self, host: str | None, handshake: Hashable) -> _Entry | None:
         entry = self._table.find(host)
         return entry if self.trial is None else self.trial.take(handshake, entry, self._tried.find(host))
 
-    def _choose(self, connection: ssl.SSLObject, host: str | None, alpn: tuple[str, ...]) -> int | None:
+    def _choose(self, connection: ssl.SSLObject, host: str | None, kind: _Kind) -> int | None:
         entry = self._find(host, connection)
         if entry is None:
             return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
-        connection.context = entry.contexts[alpn]
+        connection.context = entry.context(kind)
         return None
 
 
-def _build(certificates: Sequence[Certificate], alpns: Sequence[tuple[str, ...]], *others: _Table) -> _Table:
-    """Builds a table; entries whose certificate is in one of the others are taken over, from the first."""
-    known = {entry.certificate: entry for table in reversed(others) for entry in table.entries()}
-    by_host: dict[str, _Entry] = {}
-    default: _Entry | None = None
+_NO_CERTIFICATE = "PEER_DID_NOT_RETURN_A_CERTIFICATE"
+
+
+class _Outspoken(ssl.SSLObject):
+    """Lets a client hear what is wrong with its certificate. The loop ends a connection whose handshake fails without
+    sending the alert that OpenSSL has written; so it is told to wait, which makes it send, and hears of the failure
+    when the client closes. Who does not, is cut when the time for its handshake is over."""
+
+    _failure: ssl.SSLError | None = None
+
+    def do_handshake(self) -> None:
+        """See ssl.SSLObject."""
+        if self._failure is not None:
+            raise self._failure
+        try:
+            super().do_handshake()
+        except ssl.SSLError as error:
+            if not isinstance(error, ssl.SSLCertVerificationError) and error.reason != _NO_CERTIFICATE:
+                raise
+            self._failure = error
+            raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "the alert goes first") from None
+
+
+def check_tls(snapshot: Snapshot) -> None:
+    """Raises CertificateError for certificates of the gateway's and authorities of clients that cannot be used."""
+    TlsContexts(snapshot.certificates)
+    for auth in {listener.client_auth for listener in snapshot.listeners}:
+        if auth is not None:
+            check_client_auth(auth)
+
+
+def check_client_auth(auth: ClientAuth) -> None:
+    """Raises CertificateError for what cannot be used, as `context_for` would."""
+    _bare_context(_Kind(client_auth=auth))
+
+
+def _build(certificates: Sequence[Certificate], *others: _Table) -> _Table:
+    """Builds a table; entries whose certificates are in one of the others are taken over, from the first."""
+    known = {entry.certificates: entry for table in reversed(others) for entry in table.entries()}
+    parsed = {one: quic for entry in known.values() for one, quic in zip(entry.certificates, entry.quic, strict=True)}
+    by_host: dict[str, dict[type, Certificate]] = {}
     for certificate in certificates:
-        entry = known.get(certificate)
-        if entry is None:
-            contexts = {alpn: _context(certificate, alpn) for alpn in alpns or ((),)}
-            entry = _Entry(certificate, contexts, _parse(certificate))
-        default = default or entry
+        quic = parsed.get(certificate) or parsed.setdefault(certificate, _parse(certificate))
         for host in certificate.hosts:
-            by_host.setdefault(host.lower().rstrip("."), entry)
-    return _Table(by_host, default)
+            by_host.setdefault(host.lower().rstrip("."), {}).setdefault(type(quic.key), certificate)
+    entries: dict[str, _Entry] = {}
+    for host, group in by_host.items():
+        pairs = tuple(sorted(group.values(), key=lambda one: isinstance(parsed[one].key, rsa.RSAPrivateKey)))
+        entry = known.get(pairs)
+        if entry is None:
+            _context(pairs, _Kind())  # whether OpenSSL takes them
+            entry = known[pairs] = _Entry(pairs, {}, tuple(parsed[one] for one in pairs))
+        entries[host] = entry
+    return _Table(entries, next(iter(entries.values()), None))
 
 
-def _bare_context(alpn: tuple[str, ...]) -> ssl.SSLContext:
+def _bare_context(kind: _Kind) -> ssl.SSLContext:
+    """Raises CertificateError for authorities or lists that cannot be used."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.minimum_version = _VERSIONS[kind.profile]
     context.set_ciphers(CIPHERS_TLS12)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-    if alpn:
-        context.set_alpn_protocols(list(alpn))
+    context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE  # all of them are good, and the client knows its hardware
+    if not openssl.fault():
+        openssl.set_groups(context, _GROUPS)
+    if kind.alpn:
+        context.set_alpn_protocols(list(kind.alpn))
+    if (auth := kind.client_auth) is not None:
+        _ask_clients(context, auth)
     return context
 
 
-def _context(certificate: Certificate, alpn: tuple[str, ...]) -> ssl.SSLContext:
-    """A context that holds the certificate. Raises CertificateError."""
-    context = _bare_context(alpn)
+def _ask_clients(context: ssl.SSLContext, auth: ClientAuth) -> None:
+    context.verify_mode = ssl.CERT_REQUIRED if auth.required else ssl.CERT_OPTIONAL
     try:
-        load_pair(context, certificate.chain_pem, certificate.key_pem)
-    except (ssl.SSLError, OSError, ValueError) as error:
-        raise CertificateError(f"{_name(certificate)}: {getattr(error, 'reason', None) or error}") from None
+        load_authorities(context, auth.ca_pem)
+    except ssl.SSLError:
+        raise CertificateError("client_certificates: ca_file holds no certificate in PEM") from None
+    if auth.crl_pem is not None:
+        try:
+            load_authorities(context, auth.crl_pem)
+        except ssl.SSLError:
+            raise CertificateError("client_certificates: crl_file holds no revocation list in PEM") from None
+        if not context.cert_store_stats()["crl"]:
+            raise CertificateError("client_certificates: crl_file holds no revocation list in PEM")
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+
+
+def _context(certificates: Sequence[Certificate], kind: _Kind) -> ssl.SSLContext:
+    """A context that holds the certificates. Raises CertificateError."""
+    context = _bare_context(kind)
+    for certificate in certificates:
+        try:
+            load_pair(context, certificate.chain_pem, certificate.key_pem)
+        except (ssl.SSLError, OSError, ValueError) as error:
+            raise CertificateError(f"{_name(certificate)}: {getattr(error, 'reason', None) or error}") from None
     return context
 
 

@@ -10,8 +10,8 @@ from cryptography.exceptions import InvalidSignature
 
 from meridian.core.document import Place
 from meridian.core.model import Document
-from meridian.core.snapshot import Certificate, compile_upstream_tls
-from meridian.gateway.tls import CertificateError, TlsContexts
+from meridian.core.snapshot import Certificate, compile_client_auth, compile_upstream_tls
+from meridian.gateway.tls import CertificateError, TlsContexts, check_client_auth
 from meridian.gateway.upstream_tls import UpstreamContexts, UpstreamTlsError
 from meridian.nodes.dns_state import build_key, build_transfers, build_zones
 from meridian_dns.transfer import Transfers
@@ -48,8 +48,7 @@ def check_certificates(document: Document, files: Mapping[str, bytes]) -> Iterat
         except CertificateError as error:
             yield ("certificates", i), f"{error}; {entry.key_file} must be the key of the first certificate in its file"
             continue
-        found = contexts.quic_certificate(None)
-        assert found is not None, "there is one"
+        (found,) = contexts.quic_certificates(None)
         stranger = _stranger([found.leaf, *found.chain])
         if stranger is not None:
             yield (
@@ -57,6 +56,16 @@ def check_certificates(document: Document, files: Mapping[str, bytes]) -> Iterat
                 f"{entry.cert_file}: the certificate {stranger} in it did not issue the one before it;"
                 " put that of the host first, and after each the one that issued it",
             )
+
+
+def check_client_certificates(document: Document, files: Mapping[str, bytes]) -> Iterator[tuple[Place, str]]:
+    """Yields each listener whose authorities of clients, or their lists, cannot be used."""
+    for i, listener in enumerate(document.listeners):
+        try:
+            if (auth := compile_client_auth(listener, files)) is not None:
+                check_client_auth(auth)
+        except CertificateError as error:
+            yield ("listeners", i), str(error)
 
 
 def check_upstream_tls(document: Document, files: Mapping[str, bytes]) -> Iterator[tuple[Place, str]]:
@@ -81,4 +90,4 @@ def _stranger(chain: Sequence[x509.Certificate]) -> str | None:
     return None
 
 
-CHECKS = (check_zones, check_keys, check_certificates, check_upstream_tls)
+CHECKS = (check_zones, check_keys, check_certificates, check_client_certificates, check_upstream_tls)

@@ -16,7 +16,7 @@ from meridian.control.bundle import BundleError, unseal
 from meridian.core import document, model
 from meridian.core.rollout import Part
 from meridian.core.snapshot import Snapshot, SnapshotError, compile_snapshot
-from meridian.gateway.tls import CertificateError, TlsContexts
+from meridian.gateway.tls import CertificateError, check_tls
 from meridian.gateway.upstream_tls import UpstreamContexts, UpstreamTlsError
 from meridian.nodes.crew import Crew, answered, candidate_frame, checked, config_frame, trial_frame
 from meridian.nodes.dns_state import build_transfers, build_zones, zone_ttls
@@ -186,7 +186,7 @@ class ConfigFlow:
         document = reading.document
         certificates = document.certificate_files() if kind == "gateway" or self._settings.dns_tls_port else ()
         of_dns = chain(document.secret_files(), document.zone_files()) if kind == "dns" else ()
-        of_gateway = document.upstream_files() if kind == "gateway" else ()
+        of_gateway = chain(document.client_files(), document.upstream_files()) if kind == "gateway" else ()
         return {name: reading.files[name] for _, name in chain(certificates, of_gateway, of_dns)}
 
     async def _settle(self) -> None:
@@ -216,7 +216,7 @@ def read(version: int, payload: bytes, cluster_key: bytes, settings: Settings, c
         bundle = unseal(payload, cluster_key)
         found = document.load(bundle.text)
         snapshot = compile_snapshot(found, bundle.files, version)
-        TlsContexts(snapshot.certificates)
+        check_tls(snapshot)
         contexts.prepare(snapshot.upstreams.values())
         zones = build_zones(found.zones, version, bundle.files, found.dns.views)
         build_transfers(found, bundle.files, zones, Transfers())

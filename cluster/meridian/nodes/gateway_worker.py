@@ -22,7 +22,7 @@ from meridian.gateway.limits import Limits
 from meridian.gateway.meters import Meters
 from meridian.gateway.outcome import Outcome
 from meridian.gateway.quic import QuicListener
-from meridian.gateway.tls import CertificateError, TlsContexts
+from meridian.gateway.tls import CertificateError, check_tls
 from meridian.gateway.upstream_tls import UpstreamContexts, UpstreamTlsError
 from meridian.nodes import clock, logs
 from meridian.nodes.child import Birth, run_child
@@ -67,7 +67,10 @@ class _Attached:
 
 def _as_served(listener: Listener) -> tuple[object, ...]:
     trusted = listener.trusted_proxies if listener.proxy_protocol else None
-    return listener.host, listener.port, listener.protocols, listener.tls, trusted
+    return (
+        listener.host, listener.port, listener.protocols, listener.tls, listener.tls_profile, listener.client_auth,
+        trusted,
+    )  # fmt: skip
 
 
 class Sinks:
@@ -149,7 +152,7 @@ class GatewayDuties:
         document = read_document(config.document, leave_out=("zones",))
         try:
             snapshot = compile_snapshot(document, config.files, config.version, self._settings.dns_socket)
-            TlsContexts(snapshot.certificates)
+            check_tls(snapshot)
             self._contexts.prepare(snapshot.upstreams.values())
         except (SnapshotError, CertificateError, UpstreamTlsError) as error:
             raise Unfit(str(error)) from None
@@ -210,6 +213,9 @@ class GatewayDuties:
                 self._try_out()
             case "drain":
                 self.drain(frame.drain.on)
+            case "ticket_secrets":
+                if why := self._gateway.share_tickets(list(frame.ticket_secrets.secrets)):
+                    logs.log("error", "sessions over TCP resume on this worker alone", why=why)
 
     def on_sockets(self, sockets: BoundSockets) -> None:
         """The full set. Of a socket that is held already the new descriptor is closed: it is the same socket."""
@@ -354,6 +360,7 @@ class GatewayDuties:
             quic = QuicListener(
                 name=listener.name, sockets=[sock], certificates=gateway.tls, begin=gateway.begin, slot=self._slot,
                 key=self._secret, loop=asyncio.get_running_loop(), port=listener.port,
+                client_auth=listener.client_auth,
             )  # fmt: skip
             quic.start()
             gateway.attach_datagrams(listener, quic)

@@ -28,7 +28,6 @@ from meridian.admin.status import Status, ZoneKeysStatus
 from meridian.control import seat_orders
 from meridian.control.backup import BackupError, Made, Restored, Seen, back_up, restore
 from meridian.control.configuration import Configuration
-from meridian.control.cookie_secrets import CookieKeeper
 from meridian.control.disk import SnapshotDisk
 from meridian.control.driver import ControlPlane, Handlers, Identity
 from meridian.control.driver import Settings as ControlSettings
@@ -37,6 +36,7 @@ from meridian.control.members import Endpoints
 from meridian.control.peers import PeerTransport
 from meridian.control.probing import good_answer
 from meridian.control.rollout import RolloutHandlers
+from meridian.control.shared_secrets import DNS_COOKIES, TLS_TICKETS, SecretKeeper
 from meridian.control.status import ControlStatus
 from meridian.control.upkeep import Defragmented
 from meridian.control.zone_keys import NotSigned, ZoneKeeper
@@ -71,7 +71,7 @@ from meridian.telemetry.exposition import render
 from meridian.telemetry.metrics import IN_FORCE, MERGED, Series
 from meridian.telemetry.spans import SpanRecord
 from meridian_dns.signing import generate_der
-from meridian_proto.v1.channel_pb2 import CookieSecrets, Explained, Frame
+from meridian_proto.v1.channel_pb2 import CookieSecrets, Explained, Frame, TicketSecrets
 from meridian_proto.v1.spending_pb2 import Letter, Letters
 
 SEATS_SECONDS = 10.0
@@ -148,15 +148,13 @@ class Headquarters:
             wall_clock=clock.unix_seconds,
             changed=lambda keyrings: self._crew.send(zone_keys_frame(keyrings), "dns"),
         )
-        self._cookie_keeper = CookieKeeper(
-            store,
-            keys,
-            disk,
-            cluster_key,
-            fence=self.control.leadership.fence,
-            wall_clock=clock.unix_seconds,
-            changed=lambda secrets: self._crew.send(Frame(cookie_secrets=CookieSecrets(secrets=secrets)), "dns"),
-        )
+        self._secret_keepers = [
+            SecretKeeper(
+                kind, store, keys, disk, cluster_key, fence=self.control.leadership.fence,
+                wall_clock=clock.unix_seconds, changed=changed,
+            )
+            for kind, changed in ((DNS_COOKIES, self._on_cookie_secrets), (TLS_TICKETS, self._on_ticket_secrets))
+        ]  # fmt: skip
         self._meter = LoadMeter(clock.now)
         self._vigil = Vigil()
         self.configuration = Configuration(store, keys, cluster_key, CHECKS)
@@ -194,10 +192,12 @@ class Headquarters:
     async def run(self) -> None:
         """Runs until cancelled. Raises control.peers.PeerPortTaken in a group."""
         await self._zone_keeper.load()
-        await self._cookie_keeper.load()
+        for keeper in self._secret_keepers:
+            await keeper.load()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._zone_keeper.run())
-            tasks.create_task(self._cookie_keeper.run())
+            for keeper in self._secret_keepers:
+                tasks.create_task(keeper.run())
             tasks.create_task(self._flow.run())
             tasks.create_task(self.export.run())
             tasks.create_task(self.control.run())
@@ -378,6 +378,12 @@ class Headquarters:
         if found := self._vigil.look(part, self._crew.workers, clock.now()):
             self.control.rollouts.checked(part.candidate, found)
         return tried(self._crew.workers, part)
+
+    def _on_cookie_secrets(self, secrets: Sequence[bytes]) -> None:
+        self._crew.send(Frame(cookie_secrets=CookieSecrets(secrets=secrets)), "dns")
+
+    def _on_ticket_secrets(self, secrets: Sequence[bytes]) -> None:
+        self._crew.send(Frame(ticket_secrets=TicketSecrets(secrets=secrets)), "gateway")
 
     def _load(self) -> float:
         return self._meter.read({worker.label: worker.series for worker in self._crew.workers})

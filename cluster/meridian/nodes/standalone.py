@@ -1,8 +1,9 @@
 """`meridian serve FILE`: one node in one process, with its state in memory. The quickest way to a working gateway.
 
 The same parts as in a node of a cluster, composed without launcher and channels: the gateway's and the DNS server's
-duties are called directly. The file is the document: it is applied at start, on SIGHUP, and when it has changed. A
-file that is wrong at start is the operator's mistake (exit code 2); later it is logged, and what serves goes on.
+duties are called directly. The file is the document: it is applied at start, on SIGHUP, and when it has changed or a
+file that it names, such as a certificate. A file that is wrong at start is the operator's mistake (exit code 2); later
+it is logged, and what serves goes on.
 """
 
 import argparse
@@ -113,6 +114,7 @@ class Standalone:
     def __init__(self, file: Path, settings: Settings) -> None:
         """Needs a running loop. Raises BadStart."""
         self._file = file
+        self._named: tuple[Path, ...] = ()  # the files that it names
         self._settings = settings
         self._sockets = Sockets({"gateway": 1, "dns": 1, "agent": 1})
         self._headquarters = Headquarters(
@@ -181,15 +183,16 @@ class Standalone:
     async def _apply(self) -> Applied:
         text = self._file.read_text()
         found = await asyncio.to_thread(document.load, text)
+        self._named = tuple(self._file.parent / name for _, name in found.files())
         files = read_files(found, self._file.parent)
         return await self._headquarters.configuration.apply(text, files, author="serve", force=True)
 
     async def _follow_file(self) -> None:
-        seen = _stamp(self._file)
+        seen = self._stamps()
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._reload.wait(), POLL_SECONDS)
-            now = _stamp(self._file)
+            now = self._stamps()
             if not self._reload.is_set() and now == seen:
                 continue
             self._reload.clear()
@@ -199,6 +202,9 @@ class Standalone:
                 _log.info("document read", version=applied.version, changed=applied.changed)
             except (DocumentError, OSError) as error:
                 _log.error("document not taken, the one before stays in force", reason=str(error))
+
+    def _stamps(self) -> tuple[tuple[int, int, int], ...]:
+        return tuple(_stamp(file) for file in (self._file, *self._named))
 
     # Sockets
 

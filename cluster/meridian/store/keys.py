@@ -136,9 +136,10 @@ class Keys:
         """Returns the key where a node says which value of a limit it keeps to."""
         return f"{self.limit_acks()}{_checked(limit)}/{_checked(node)}"
 
-    # What all DNS servers share beside the document and the zones' keys: outlived by nothing, so no backup has it.
-    def dns_cookies(self) -> str:
-        return f"{self.root()}dns/cookies"
+    # What servers share beside the document and the zones' keys: outlived by nothing, so no backup has it.
+    def shared_secrets(self, kind: str) -> str:
+        """Returns the key of the secrets of one kind."""
+        return f"{self.root()}secrets/{_checked(kind)}"
 
     # Purges of the cache, ACME orders and challenges, and the encrypted private keys.
     def cache(self) -> str:

@@ -1,17 +1,20 @@
 """Every private part of aioquic that we touch, in one place, for the one version that we pin.
 
-aioquic has no public way to choose a certificate by host, to say what a connection id holds, to give credit when data
-is consumed instead of when it arrives, to see how much it has yet to send, to end one malformed request instead of
-its connection, or to say GOAWAY. tests/wire/test_aioquic_hooks.py fails when the version changes or a part that is
-used here is gone: then read this file against the new source before raising the pin.
+aioquic has no public way to choose a certificate by host, to ask for the client's and judge it, to say what a
+connection id holds, to give credit when data is consumed instead of when it arrives, to see how much it has yet to
+send, to end one malformed request instead of its connection, or to say GOAWAY. tests/wire/test_aioquic_hooks.py fails
+when the version changes or a part that is used here is gone: then read this file against the new source before raising
+the pin.
 """
 
 import hashlib
 import hmac
 import logging
 import os
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 import pylsqpack
@@ -40,6 +43,9 @@ from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.retry import QuicRetryTokenHandler
 from aioquic.quic.stream import QuicStream
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from meridian.wire.client_chains import ChainError, ClientChains
 
 AIOQUIC_VERSION = "1.7.2"
 
@@ -54,6 +60,14 @@ CONNECTION_WINDOW_BYTES = 1024 * 1024
 
 UNIDIRECTIONAL_WINDOW_BYTES = 16 * 1024
 """The control and QPACK streams: parsed as they come, so that this is also the largest SETTINGS frame."""
+
+TICKET_SECONDS = 3600
+"""As over TCP: core/shared_secrets.TOKEN_SECONDS, which this room may not import."""
+
+CLOCKS_SECONDS = 300
+"""Of two nodes may differ."""
+
+_SESSION = struct.Struct("!QH")  # until when, by seconds since 1970, and the cipher suite; then the secret
 
 HEADERS_FRAME_BYTES_MAX = 64 * 1024
 """An encoded header block; it is buffered whole before it is decoded."""
@@ -78,31 +92,112 @@ class HostCertificate(Protocol):
         """Its private key."""
 
 
-ChooseCertificate = Callable[[str | None], HostCertificate | None]
+class Tickets(Protocol):
+    """What `gateway.tickets.TicketBox` is."""
+
+    def seal(self, session: bytes, host: bytes) -> bytes:
+        """A ticket."""
+
+    def open(self, ticket: bytes, host: bytes) -> bytes | None:
+        """The session; None if it is not good here."""
+
+
+ChooseCertificates = Callable[[str | None], Sequence[HostCertificate]]
+
+
+class _CertificateRequired(tls.Alert):
+    description = tls.AlertDescription.certificate_required
+
+
+class _UnknownAuthority(tls.Alert):
+    description = tls.AlertDescription.unknown_ca
+
+
+class _Revoked(tls.Alert):
+    description = tls.AlertDescription.certificate_revoked
+
+
+# OpenSSL's X509_V_ERR_* to the alerts that it sends itself (ssl_x509err2alert).
+_ALERTS: dict[int, type[tls.Alert]] = {
+    **dict.fromkeys((18, 19, 20, 21), _UnknownAuthority),
+    10: tls.AlertCertificateExpired,
+    23: _Revoked,
+}
 
 
 class _ServerTls(tls.Context):
-    """Chooses the certificate when the client has said which host it wants."""
+    """Chooses the certificate when the client has said which host it wants, and judges that of the client."""
 
-    choose_certificate: ChooseCertificate
+    choose_certificates: ChooseCertificates
+    clients: ClientChains | None
+    clients_required: bool
+    tickets: Tickets | None
+    _host = b""
 
     def _server_handle_hello(self, input_buf: Buffer, initial_buf: Buffer, handshake_buf: Buffer) -> None:
         start = input_buf.tell()
-        host = tls.pull_client_hello(input_buf).server_name
+        hello = tls.pull_client_hello(input_buf)
         input_buf.seek(start)
-        certificate = self.choose_certificate(host)
-        if certificate is None:
+        certificates = self.choose_certificates(hello.server_name)
+        if not certificates:
             raise tls.AlertHandshakeFailure("There is no certificate")
-        self.certificate = certificate.leaf
-        self.certificate_chain = list(certificate.chain)
-        self.certificate_private_key = certificate.key
+        for certificate in certificates:
+            self.certificate = certificate.leaf
+            self.certificate_chain = list(certificate.chain)
+            self.certificate_private_key = certificate.key
+            if not set(self._signature_algorithms_for_private_key()).isdisjoint(hello.signature_algorithms or ()):
+                break
+        # Early data may be replayed by anybody: aioquic would take it, and without a session it does not.
+        if self.tickets is not None and self.clients is None and not hello.early_data:
+            self._host = (hello.server_name or "").lower().encode()
+            self.get_session_ticket_cb = self._open_ticket
         super()._server_handle_hello(input_buf, initial_buf, handshake_buf)
+
+    def _server_handle_finished(self, input_buf: Buffer, output_buf: Buffer) -> None:
+        """And gives a ticket, which aioquic would fill with a random name of the session. A client that was asked for a
+        certificate gets none: aioquic would wait for one again when it resumes."""
+        super()._server_handle_finished(input_buf, output_buf)
+        if self.tickets is None or self.clients is not None or self._psk_key_exchange_mode is None:
+            return
+        message = tls.NewSessionTicket(TICKET_SECONDS, int.from_bytes(os.urandom(4), "big"))
+        session = self._build_session_ticket(message, [])
+        until = int(session.not_valid_after.timestamp())
+        packed = _SESSION.pack(until, session.cipher_suite) + session.resumption_secret
+        message.ticket = self.tickets.seal(packed, self._host)
+        tls.push_new_session_ticket(output_buf, message)
+
+    def _open_ticket(self, ticket: bytes) -> tls.SessionTicket | None:
+        assert self.tickets is not None
+        packed = self.tickets.open(ticket, self._host)
+        if packed is None:
+            return None
+        until, suite = _SESSION.unpack_from(packed)
+        after = datetime.fromtimestamp(until, UTC)
+        return tls.SessionTicket(
+            age_add=0, cipher_suite=tls.CipherSuite(suite), not_valid_after=after,
+            not_valid_before=after - timedelta(seconds=TICKET_SECONDS + CLOCKS_SECONDS),
+            resumption_secret=packed[_SESSION.size :], server_name="", ticket=ticket,
+        )  # fmt: skip
+
+    def _server_handle_certificate(self, input_buf: Buffer) -> None:
+        super()._server_handle_certificate(input_buf)
+        if self._peer_certificate is None and self.clients_required:
+            raise _CertificateRequired("A certificate is required")
+
+    def _server_handle_certificate_verify(self, input_buf: Buffer) -> None:
+        assert self.clients is not None and self._peer_certificate is not None, "it was asked for and has come"
+        try:
+            self.clients.check(self._peer_certificate, self._peer_certificate_chain)
+        except ChainError as error:
+            raise _ALERTS.get(error.code, tls.AlertBadCertificate)(str(error)) from None
+        super()._server_handle_certificate_verify(input_buf)
 
 
 class ServerQuic(QuicConnection):
     """A server's QUIC connection with credit by consumption, certificates by host, and the slot in its ids.
 
     `unconsumed` is kept by the codec: bytes of request bodies that it has handed on and that are not consumed.
+    `clients`: their certificates are asked for, and judged by these. `tickets` let sessions be resumed.
     """
 
     def __init__(
@@ -111,7 +206,10 @@ class ServerQuic(QuicConnection):
         configuration: QuicConfiguration,
         original_destination_connection_id: bytes,
         retry_source_connection_id: bytes | None,
-        choose_certificate: ChooseCertificate,
+        choose_certificates: ChooseCertificates,
+        clients: ClientChains | None = None,
+        clients_required: bool = False,
+        tickets: Tickets | None = None,
         slot: int,
         key: bytes,
     ) -> None:
@@ -121,7 +219,9 @@ class ServerQuic(QuicConnection):
             retry_source_connection_id=retry_source_connection_id,
         )
         self.unconsumed = 0
-        self._choose_certificate = choose_certificate
+        self._choose_certificates = choose_certificates
+        self._clients, self._clients_required = clients, clients_required
+        self._tickets = tickets
         self._slot = slot
         self._key = key
         self._local_max_stream_data_uni = UNIDIRECTIONAL_WINDOW_BYTES
@@ -140,6 +240,12 @@ class ServerQuic(QuicConnection):
         return None if event is None else event.reason_phrase or f"closed with code {event.error_code}"
 
     @property
+    def peer_certificate(self) -> bytes | None:
+        """What the client has shown, in DER."""
+        found = self.tls._peer_certificate
+        return None if found is None else found.public_bytes(Encoding.DER)
+
+    @property
     def has_unsent_responses(self) -> bool:
         """Whether the client has not acknowledged all of every response."""
         return any(
@@ -148,7 +254,7 @@ class ServerQuic(QuicConnection):
 
     def release_handshake(self) -> None:
         """Drops what only the handshake needed: with it an idle connection costs 70 KB, without it 50. A server's TLS
-        says nothing more afterwards, since no session tickets are given."""
+        says nothing more afterwards: its session ticket has gone with the end of the handshake."""
         self._crypto_buffers = {epoch: Buffer(capacity=64) for epoch in self._crypto_buffers}
 
     def stream(self, stream_id: int) -> QuicStream:
@@ -167,7 +273,10 @@ class ServerQuic(QuicConnection):
         super()._initialize(peer_cid)
         self.tls.__class__ = _ServerTls
         assert isinstance(self.tls, _ServerTls)
-        self.tls.choose_certificate = self._choose_certificate
+        self.tls.choose_certificates = self._choose_certificates
+        self.tls.clients, self.tls.clients_required = self._clients, self._clients_required
+        self.tls.tickets = self._tickets
+        self.tls._request_client_certificate = self._clients is not None
 
     def _replenish_connection_ids(self) -> None:
         super()._replenish_connection_ids()

@@ -123,6 +123,11 @@ class Http3Server:
             ConnectionTerminated: self._on_terminated,
         }
 
+    @property
+    def peer_certificate(self) -> bytes | None:
+        """The one that the client has shown, in DER; only after the handshake."""
+        return self._quic.peer_certificate
+
     # The transport
 
     def receive_datagram(self, data: bytes, address: Address, now: float) -> list[Event]:

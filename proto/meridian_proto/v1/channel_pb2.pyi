@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Frame(_message.Message):
-    __slots__ = ("sequence", "hello", "config", "verdict", "endpoint_health", "allowance", "drain", "config_ack", "spans", "metrics", "confirmed", "spenders", "letters", "zone_keys", "candidate", "trial", "candidate_ack", "tallies", "cookie_secrets", "explain_request", "explained")
+    __slots__ = ("sequence", "hello", "config", "verdict", "endpoint_health", "allowance", "drain", "config_ack", "spans", "metrics", "confirmed", "spenders", "letters", "zone_keys", "candidate", "trial", "candidate_ack", "tallies", "cookie_secrets", "ticket_secrets", "explain_request", "explained")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     HELLO_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FIELD_NUMBER: _ClassVar[int]
@@ -29,6 +29,7 @@ class Frame(_message.Message):
     CANDIDATE_ACK_FIELD_NUMBER: _ClassVar[int]
     TALLIES_FIELD_NUMBER: _ClassVar[int]
     COOKIE_SECRETS_FIELD_NUMBER: _ClassVar[int]
+    TICKET_SECRETS_FIELD_NUMBER: _ClassVar[int]
     EXPLAIN_REQUEST_FIELD_NUMBER: _ClassVar[int]
     EXPLAINED_FIELD_NUMBER: _ClassVar[int]
     sequence: int
@@ -50,9 +51,10 @@ class Frame(_message.Message):
     candidate_ack: ConfigAck
     tallies: Tallies
     cookie_secrets: CookieSecrets
+    ticket_secrets: TicketSecrets
     explain_request: ExplainRequest
     explained: Explained
-    def __init__(self, sequence: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., config: _Optional[_Union[Config, _Mapping]] = ..., verdict: _Optional[_Union[_health_pb2.Verdict, _Mapping]] = ..., endpoint_health: _Optional[_Union[EndpointHealth, _Mapping]] = ..., allowance: _Optional[_Union[_spending_pb2.Allowance, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., config_ack: _Optional[_Union[ConfigAck, _Mapping]] = ..., spans: _Optional[_Union[Spans, _Mapping]] = ..., metrics: _Optional[_Union[Metrics, _Mapping]] = ..., confirmed: _Optional[_Union[_spending_pb2.Confirmed, _Mapping]] = ..., spenders: _Optional[_Union[_spending_pb2.Spenders, _Mapping]] = ..., letters: _Optional[_Union[_spending_pb2.Letters, _Mapping]] = ..., zone_keys: _Optional[_Union[ZoneKeys, _Mapping]] = ..., candidate: _Optional[_Union[Config, _Mapping]] = ..., trial: _Optional[_Union[Trial, _Mapping]] = ..., candidate_ack: _Optional[_Union[ConfigAck, _Mapping]] = ..., tallies: _Optional[_Union[Tallies, _Mapping]] = ..., cookie_secrets: _Optional[_Union[CookieSecrets, _Mapping]] = ..., explain_request: _Optional[_Union[ExplainRequest, _Mapping]] = ..., explained: _Optional[_Union[Explained, _Mapping]] = ...) -> None: ...
+    def __init__(self, sequence: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., config: _Optional[_Union[Config, _Mapping]] = ..., verdict: _Optional[_Union[_health_pb2.Verdict, _Mapping]] = ..., endpoint_health: _Optional[_Union[EndpointHealth, _Mapping]] = ..., allowance: _Optional[_Union[_spending_pb2.Allowance, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., config_ack: _Optional[_Union[ConfigAck, _Mapping]] = ..., spans: _Optional[_Union[Spans, _Mapping]] = ..., metrics: _Optional[_Union[Metrics, _Mapping]] = ..., confirmed: _Optional[_Union[_spending_pb2.Confirmed, _Mapping]] = ..., spenders: _Optional[_Union[_spending_pb2.Spenders, _Mapping]] = ..., letters: _Optional[_Union[_spending_pb2.Letters, _Mapping]] = ..., zone_keys: _Optional[_Union[ZoneKeys, _Mapping]] = ..., candidate: _Optional[_Union[Config, _Mapping]] = ..., trial: _Optional[_Union[Trial, _Mapping]] = ..., candidate_ack: _Optional[_Union[ConfigAck, _Mapping]] = ..., tallies: _Optional[_Union[Tallies, _Mapping]] = ..., cookie_secrets: _Optional[_Union[CookieSecrets, _Mapping]] = ..., ticket_secrets: _Optional[_Union[TicketSecrets, _Mapping]] = ..., explain_request: _Optional[_Union[ExplainRequest, _Mapping]] = ..., explained: _Optional[_Union[Explained, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("protocol", "kind", "slot", "config_version", "pid")
@@ -140,6 +142,12 @@ class ZoneKey(_message.Message):
     def __init__(self, algorithm: _Optional[int] = ..., private_key: _Optional[bytes] = ..., entry_point: _Optional[bool] = ..., signs_keys: _Optional[bool] = ..., signs_zone: _Optional[bool] = ..., offered: _Optional[bool] = ...) -> None: ...
 
 class CookieSecrets(_message.Message):
+    __slots__ = ("secrets",)
+    SECRETS_FIELD_NUMBER: _ClassVar[int]
+    secrets: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, secrets: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class TicketSecrets(_message.Message):
     __slots__ = ("secrets",)
     SECRETS_FIELD_NUMBER: _ClassVar[int]
     secrets: _containers.RepeatedScalarFieldContainer[bytes]

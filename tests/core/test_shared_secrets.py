@@ -1,20 +1,20 @@
-"""Secrets of cookies follow each other so that no cookie that lives is refused by anybody."""
+"""Shared secrets follow each other so that no token that lives is refused by anybody."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meridian.core.cookie_secrets import (
+from meridian.core.shared_secrets import (
     AHEAD_SECONDS,
     KEPT_SECONDS,
     ROTATE_SECONDS,
     STAGED_SECONDS,
+    TOKEN_SECONDS,
     Secret,
     followed,
     in_use,
     is_due,
 )
 
-COOKIE_SECONDS = 3600.0  # RFC 9018 section 4.3
 NOW = 1_700_000_000.0
 FIRST = Secret("a", NOW)
 
@@ -62,6 +62,6 @@ def test_what_made_a_cookie_is_accepted_for_as_long_as_the_cookie_lives(gaps: li
             secrets = after
     made_at = now + later
     maker = in_use(secrets, made_at)[0]
-    for when in (made_at, made_at + COOKIE_SECONDS):
+    for when in (made_at, made_at + TOKEN_SECONDS):
         record = followed(secrets, Secret("next", when)) if is_due(secrets, when) else secrets
         assert maker in in_use(record, when)

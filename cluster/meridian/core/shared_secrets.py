@@ -1,11 +1,12 @@
-"""The secrets of DNS cookies in the course of time (RFC 9018 section 5), for all servers of the cluster alike.
+"""Secrets that all servers of the cluster share, in the course of time: those of DNS cookies (RFC 9018 section 5), and
+those of TLS session tickets (RFC 5077 section 5.5). What is made with one, and shown again, is a token here.
 
-    made --staged: accepted, so that every server knows it--> makes cookies --followed by the next--> still accepted
+    made --staged: accepted, so that every server knows it--> makes tokens --followed by the next--> still accepted
 
-Invariant: a cookie that one server gives is accepted by all others for as long as it lives, also over a change of the
-secret. What keeps it: a secret makes no cookie before it has stood in the store for `STAGED_SECONDS`, and goes only
-when the last cookie that it made is too old. A server that has not reached the store for longer than that gives
-cookies that others renew: it costs a client nothing but the proof.
+Invariant: a token that one server gives is accepted by all others for as long as it lives, also over a change of the
+secret. What keeps it: a secret makes no token before it has stood in the store for `STAGED_SECONDS`, and goes only
+when the last token that it made is too old. A server that has not reached the store for longer than that gives
+tokens that others renew: it costs a client nothing but the proof, or a whole handshake.
 
 Times are seconds since 1970: they outlast processes and machines.
 """
@@ -15,7 +16,8 @@ from dataclasses import dataclass
 
 ROTATE_SECONDS = 86_400.0  # RFC 7873 section 7.1 recommends about a day
 STAGED_SECONDS = 3_600.0  # a restart of etcd and of a node are long over by then
-KEPT_SECONDS = 3_900.0  # a cookie lives for an hour (RFC 9018 section 4.3), by clocks that differ by five minutes
+TOKEN_SECONDS = 3_600.0  # a cookie's life (RFC 9018 section 4.3), and a ticket's with it
+KEPT_SECONDS = TOKEN_SECONDS + 300.0  # by clocks that differ by five minutes
 AHEAD_SECONDS = 300.0  # what was made later than this from now was made by a clock that is wrong
 
 
@@ -39,7 +41,7 @@ def followed(secrets: Sequence[Secret], new: Secret) -> tuple[Secret, ...]:
 
 
 def in_use(secrets: Sequence[Secret], now: float) -> tuple[Secret, ...]:
-    """The secrets to accept at `now`; the first of them makes the cookies. Empty only if there are none."""
+    """The secrets to accept at `now`; the first of them makes tokens. Empty only if there are none."""
     needed = [secret for secret in secrets if _is_needed(secret, secrets, now)]
     if not needed:
         return ()
@@ -49,6 +51,6 @@ def in_use(secrets: Sequence[Secret], now: float) -> tuple[Secret, ...]:
 
 
 def _is_needed(secret: Secret, secrets: Sequence[Secret], now: float) -> bool:
-    """Whether it makes cookies, will, or made some that may still be shown."""
+    """Whether it makes tokens, will, or made some that may still be shown."""
     later = [other for other in secrets if other.made_at > secret.made_at]
     return not later or now < later[0].made_at + STAGED_SECONDS + KEPT_SECONDS

@@ -1,4 +1,5 @@
-"""The secrets of cookies in the store: made by the leader, the same for every node, never in the clear, never lost."""
+"""Shared secrets in the store (those of DNS cookies): made by the leader, the same for every node, never in the clear,
+never lost."""
 
 import asyncio
 from collections.abc import Sequence
@@ -8,20 +9,20 @@ from tests.control.parts import KEYS, FlakyStore, running
 from tests.control.test_zone_keys import CLUSTER_KEY, MemoryDisk
 from tests.simulation.virtual import run_virtual
 
-from meridian.control.cookie_secrets import CookieKeeper
-from meridian.core.cookie_secrets import KEPT_SECONDS, ROTATE_SECONDS, STAGED_SECONDS
+from meridian.control.shared_secrets import DNS_COOKIES, TLS_TICKETS, SecretKeeper
+from meridian.core.shared_secrets import KEPT_SECONDS, ROTATE_SECONDS, STAGED_SECONDS
 from meridian.store.port import Delete
 
 
 class Desk:
-    """One node's keeper; `fence` says under which term it leads, if it does. `held`: what its DNS workers hold."""
+    """One node's keeper; `fence` says under which term it leads, if it does. `held`: what its workers hold."""
 
     def __init__(self, store: FlakyStore, fence: int | None, cluster_key: bytes = CLUSTER_KEY) -> None:
         self.fence, self.disk = fence, MemoryDisk()
         self.held: Sequence[bytes] = ()
         self.changes = 0
-        self.keeper = CookieKeeper(
-            store, KEYS, self.disk, cluster_key, fence=lambda: self.fence,
+        self.keeper = SecretKeeper(
+            DNS_COOKIES, store, KEYS, self.disk, cluster_key, fence=lambda: self.fence,
             wall_clock=asyncio.get_running_loop().time, changed=self.changed,
         )  # fmt: skip
 
@@ -55,7 +56,7 @@ def test_every_node_has_the_leader_s_secret_and_follows_its_change() -> None:
                 assert other.held == first.held == [new, old]
                 await asyncio.sleep(KEPT_SECONDS)
                 assert other.held == first.held == [new]
-        item = await store.get(KEYS.dns_cookies())
+        item = await store.get(KEYS.shared_secrets("dns-cookies"))
         assert item is not None and new not in item.value and b"sealed" in item.value
         assert new not in other.disk.copies["dns-cookies"]
 
@@ -71,7 +72,7 @@ def test_a_term_that_is_over_writes_nothing() -> None:
         old.fence -= 1
         async with running(old.keeper.run()):
             await asyncio.sleep(5)
-        assert await store.get(KEYS.dns_cookies()) is None and not old.held
+        assert await store.get(KEYS.shared_secrets("dns-cookies")) is None and not old.held
 
     run_virtual(story)
 
@@ -104,13 +105,31 @@ def test_a_secret_that_vanished_or_was_damaged_is_written_back() -> None:
         async with running(desk.keeper.run()):
             await asyncio.sleep(5)
             held = desk.held
-            await store.txn([], [Delete(KEYS.dns_cookies())])
+            await store.txn([], [Delete(KEYS.shared_secrets("dns-cookies"))])
             await asyncio.sleep(5)
-            await store.put(KEYS.dns_cookies(), b"{")
+            await store.put(KEYS.shared_secrets("dns-cookies"), b"{")
             await asyncio.sleep(5)
             async with running(other.keeper.run()):
                 await asyncio.sleep(1)
                 assert other.held == desk.held == held and desk.changes == 1
+
+    run_virtual(story)
+
+
+def test_each_kind_has_its_own() -> None:
+    async def story() -> None:
+        store = new_store()
+        desk = await leader(store)
+        held: list[Sequence[bytes]] = []
+        tickets = SecretKeeper(
+            TLS_TICKETS, store, KEYS, desk.disk, CLUSTER_KEY, fence=lambda: desk.fence,
+            wall_clock=asyncio.get_running_loop().time, changed=held.append,
+        )  # fmt: skip
+        async with running(desk.keeper.run(), tickets.run()):
+            await asyncio.sleep(5)
+        ((secret,),) = held
+        assert len(secret) == 32 and [len(one) for one in desk.held] == [16]
+        assert set(desk.disk.copies) == {"dns-cookies", "tls-tickets"}
 
     run_virtual(story)
 
