@@ -15,8 +15,10 @@ from meridian.control import seat_orders
 from meridian.control.backup import Made, Restored, Seen, back_up, restore
 from meridian.control.configuration import Configuration
 from meridian.control.drains import DrainRefused
+from meridian.control.purges import PurgeDesk
 from meridian.control.upkeep import Defragmented
 from meridian.control.zone_keys import KeysRefused, NotSigned
+from meridian.core.purging import Purge
 from meridian.nodes.dns_explainer import DnsExplainer
 from meridian.nodes.request_explainer import RequestExplainer
 from meridian.store.documents import Beside
@@ -128,6 +130,9 @@ class ClusterPanel:
         if word == "gone":
             raise KeysRefused("the zone is not on its way to be unsigned")
         self.told.append(word)
+
+    async def purge(self, order: Purge) -> int:
+        return await PurgeDesk(self.store, Keys("test"), lambda purges: None).order(order)
 
     async def settle_limits(self) -> None:
         await seat_orders.settle(self.store, Keys("test"))

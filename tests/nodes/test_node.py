@@ -74,6 +74,22 @@ async def test_a_node_serves_and_says_what_it_is(site: Site) -> None:
         assert max(memory[worker] for worker in WORKERS) < 80
 
 
+async def test_answers_are_kept_until_they_are_purged(site: Site) -> None:
+    route = {"name": "all", "upstream": "app", "stages": [{"cache": {"ttl_seconds": 600}}]}
+    async with serving(site):
+        await site.apply(site.document(routes=[route]))
+        for _ in range(20):  # both workers have it then, or one of them alone takes all connections
+            await site.get("/kept")
+        assert b"cache-status: meridian; hit" in await site.get("/kept")
+        assert await site.call("POST", "/v1/cache/purges", {"path_prefix": "/other"}) == {"number": 1}
+        assert await site.call("POST", "/v1/cache/purges", {"path": "/kept"}) == {"number": 2}
+
+        async def purged() -> bool:
+            return b"fwd=uri-miss" in await site.get("/kept")
+
+        await until(purged, "the purge in a worker")
+
+
 async def has_metric(site: Site, text: str) -> bool:
     return text in str(await site.call("GET", "/metrics"))
 

@@ -12,6 +12,7 @@ from fastapi import FastAPI, Query
 from starlette.responses import PlainTextResponse
 
 from meridian.admin import failures
+from meridian.admin.cache_routes import cache_router
 from meridian.admin.config_routes import config_router
 from meridian.admin.explanations import explain_router
 from meridian.admin.gate import Gate
@@ -44,6 +45,7 @@ def build_app(panel: Panel, token: str, hosts: Collection[str] = ("localhost",))
     failures.install(app)
     app.include_router(config_router(panel))
     app.include_router(store_router(panel))
+    app.include_router(cache_router(panel))
     app.include_router(zone_keys_router(panel))
     app.include_router(zones_router(panel))
     app.include_router(explain_router(panel))

@@ -8,6 +8,7 @@ from meridian.admin.status import Status, ZoneKeysStatus
 from meridian.control.backup import Made, Restored
 from meridian.control.configuration import Configuration
 from meridian.control.upkeep import Defragmented
+from meridian.core.purging import Purge
 
 RoleName = Literal["csk", "ksk", "zsk"]
 
@@ -78,6 +79,10 @@ class Panel(Protocol):
 
     async def restore(self, raw: bytes, *, author: str, force: bool) -> Restored:
         """Puts a backup into the store. Raises control.backup.BackupError or NotEmpty, store.port.StoreError."""
+        ...
+
+    async def purge(self, order: Purge) -> int:
+        """Lets all gateway workers forget answers that they keep; returns the order's number. Raises StoreError."""
         ...
 
     async def settle_limits(self) -> None:

@@ -7,6 +7,7 @@ from typing import NoReturn
 import typer
 
 from meridian.cli import cluster, config, run, store
+from meridian.cli.cache import cache
 from meridian.cli.dns import dns
 from meridian.cli.doctor import doctor
 from meridian.cli.errors import CommandError, Failed
@@ -48,6 +49,7 @@ app.command()(store.restore)
 app.add_typer(store.store, name="store")
 app.add_typer(dns, name="dns")
 app.add_typer(limits, name="limits")
+app.add_typer(cache, name="cache")
 app.add_typer(pki, name="pki")
 app.command(context_settings=run.PASS_ON)(run.chaos)
 

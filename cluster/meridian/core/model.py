@@ -137,6 +137,12 @@ class Tracing(Word):
     otlp_endpoint: str | None = Field(default=None, description="http://host:4317; https for TLS")
 
 
+class Cache(Word):
+    """The memory that answers are kept in (stages: cache)."""
+
+    bytes_max: int = Field(default=64 * 1024 * 1024, ge=0, le=64 * 1024**3, description="of each gateway worker")
+
+
 class Rollout(Word):
     """How `apply` brings the next document into force: a small share first, then a region, then all."""
 
@@ -164,6 +170,7 @@ class Document(Word):
     steering: Steering = Steering()
     rollout: Rollout = Rollout()
     overload: Overload | None = Field(default=None, description="without it no request is turned away for it")
+    cache: Cache = Cache()
 
     def files(self) -> Iterator[tuple[str, str]]:
         """Yields (place, name) of each file that the document names, to be read beside it."""
@@ -306,13 +313,6 @@ class Document(Word):
         for i, upstream in enumerate(self.upstreams):
             if upstream.tls is not None and not upstream.tls.verify:
                 yield ("upstreams", i, "tls", "verify"), "endpoints are not verified: anybody on the way may read along"
-        for i, route in enumerate(self.routes):
-            for j, stage in enumerate(route.stages):
-                if stage.cache is not None:
-                    yield (
-                        ("routes", i, "stages", j, "cache"),
-                        "this version has no cache yet: requests pass on uncached",
-                    )
         places = {route.name: i for i, route in enumerate(self.routes)}
         for name, problem in useless([make_route(route) for route in self.routes]):
             yield ("routes", places[name], "match"), problem

@@ -50,7 +50,7 @@ def diff(old: Document | None, new: Document) -> Plan:
                 changes.append(Change("changed", section, name, details))
         if len(removed) > max(1, REMOVED_MAX * len(before)):
             objections.append(f"removes {len(removed)} of {len(before)} {section}: {', '.join(removed[:5])}")
-    for single in ("tracing", "steering", "rollout", "dns"):
+    for single in ("tracing", "steering", "rollout", "dns", "cache"):
         one, other = getattr(old, single, None), getattr(new, single)
         if one is not None and one != other:
             details = tuple(_details("", one.model_dump(), other.model_dump()))

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from meridian.core import route_words
+from meridian.core.caching import Terms
 from meridian.core.matching import ClientIn, Condition, FieldIs, How, Kind, implies
 from meridian.core.patterns import compile_pattern
 from meridian.core.retry_making import make_retry
@@ -44,6 +45,13 @@ def make_route(route: route_words.Route) -> Route:
         pattern=compile_pattern(match.path_regex) if match.path_regex is not None else None,
         conditions=tuple(_conditions(match)),
         traffic=make_traffic(route),
+        cache=next((_terms(stage.cache) for stage in route.stages if stage.cache is not None), None),
+    )
+
+
+def _terms(words: route_words.Cache) -> Terms:
+    return Terms(
+        words.ttl_seconds, words.stale_while_revalidate_seconds, words.stale_if_error_seconds, words.answer_bytes_max
     )
 
 

@@ -98,9 +98,16 @@ class Match(Word):
 
 
 class Cache(Word):
-    """Accepted so that documents stay valid; this version passes such requests on uncached and `apply` says so."""
+    """Answers to GET are kept and used again as RFC 9111 allows a shared cache, by each worker for itself."""
 
-    ttl_seconds: Seconds
+    ttl_seconds: float = Field(ge=0, le=31_536_000, description="of answers that say not how long they are fresh")
+    stale_while_revalidate_seconds: float = Field(
+        default=0.0, ge=0, le=31_536_000, description="after it, in which one is used while the next is fetched"
+    )
+    stale_if_error_seconds: float = Field(
+        default=0.0, ge=0, le=31_536_000, description="after it, in which one is used because the upstream fails"
+    )
+    answer_bytes_max: int = Field(default=1024 * 1024, ge=1024, le=64 * 1024 * 1024, description="larger is not kept")
 
 
 class Stage(Word):
@@ -168,7 +175,7 @@ class Route(Word):
             raise ValueError("split_on is of split: give several upstreams there")
         if self.canary is not None and self.upstream is None and not self.split:
             raise ValueError("canary is of a route with an upstream; this one has none")
-        for word in ("rewrite", "request_headers", "response_headers", "mirror", "fault"):
+        for word in ("cache", "rewrite", "request_headers", "response_headers", "mirror", "fault"):
             if sum(getattr(stage, word) is not None for stage in self.stages) > 1:
                 raise ValueError(f"two stages say {word}: put it into one")
         if self.match.path_prefix is None and any(

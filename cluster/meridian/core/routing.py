@@ -18,6 +18,7 @@ tried one by one: patterns of paths that begin alike (at most `PATTERNS_MAX`), a
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from meridian.core.caching import Terms
 from meridian.core.fields import Headers
 from meridian.core.limit_keys import host_of
 from meridian.core.matching import Ask, ClientIn, Condition, FieldIs, Kind
@@ -58,6 +59,7 @@ class Route:
     priority: Priority = Priority.NORMAL
     dns: bool = False
     websocket_idle_seconds: float | None = None  # None: it is refused
+    cache: Terms | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,6 +191,7 @@ class Snapshot:
     regions: tuple[str, ...]
     trace_ratio: float
     overload: Bounds | None = None
+    cache_bytes_max: int = 0
 
     def upstream_of(self, route: Route) -> Upstream:
         """The upstream that `route` leads to; it exists, compile_snapshot saw to it."""
@@ -224,6 +225,7 @@ def compile_snapshot(
         regions=tuple(region.name for region in document.regions),
         trace_ratio=document.tracing.sample_ratio,
         overload=make_bounds(document.overload) if document.overload is not None else None,
+        cache_bytes_max=document.cache.bytes_max,
     )
 
 

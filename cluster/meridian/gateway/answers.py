@@ -91,6 +91,7 @@ def redirect(location: bytes, status: int, date: bytes, extra: Headers) -> tuple
     return headers + extra, body
 
 
+NOT_CACHED = Failure(504, "not_cached", b"Nothing is kept that answers this request.")  # RFC 9111 section 5.2.1.7
 _LIMITED = {429: LIMITED}
 
 

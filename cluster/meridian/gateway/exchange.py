@@ -35,7 +35,7 @@ class Exchange(Upgrades):
     """See the module's head; to its client a stream.Exchange, to its upstream a pool.Waiter (gateway/tries)."""
 
     __slots__ = (
-        "_first_byte", "_now", "_response_bytes", "_response_trailers",
+        "_first_byte", "_now", "_response_trailers",
     )  # fmt: skip
 
     def __init__(self, worker: Worker, head: RequestHead, stream: DownstreamStream, peer: Peer) -> None:
@@ -49,6 +49,8 @@ class Exchange(Upgrades):
         self.live = None
         self.client = peer.address
         self._stage = 0
+        self._recorder = None
+        self._waited = False
         self._target = self._sent_target = head.target
         self._sent_authority = head.authority
         self._consumer = ""
@@ -234,13 +236,19 @@ class Exchange(Upgrades):
         self._first_byte = self._now = worker.clock()
         self._response_status = head.status
         self._silence_seconds = self._timeouts.idle
-        forwarding.complete_response(head.headers, worker.date, self.peer, self._facts)
-        if self._told:
-            head.headers.extend(self._told)
-        if self._live.response is not None:
-            head.headers[:] = self._live.response.apply(head.headers, self._known())
+        if self._recorder is not None:
+            self._recorder.note(head.status, head.headers)
+        self._complete(head.headers)
         if not live.is_plain or live.endpoints[self._index].outlier is not FRESH:
             self._on_first_byte(head, self._now)
+
+    def _complete(self, headers: Headers) -> None:
+        """The fields of an answer as this client is to get them."""
+        forwarding.complete_response(headers, self.worker.date, self.peer, self._facts)
+        if self._told:
+            headers.extend(self._told)
+        if self._live.response is not None:
+            headers[:] = self._live.response.apply(headers, self._known())
 
     def _pass_on(self, head: ResponseHead | None, data: bytes | None) -> None:
         """More is to follow."""
@@ -301,11 +309,6 @@ class Exchange(Upgrades):
         for limit in self._limits:
             limit.cancel()
 
-    @property
-    def route_name(self) -> str:
-        """See worker.Sweepable."""
-        return self.live.route.name if self.live is not None else ""
-
     def _cut(self, reason: str, by: str = "") -> None:
         """The client must see that its response is not whole. `by`: see answers.CUT."""
         self.stream.reset(reason)
@@ -314,6 +317,10 @@ class Exchange(Upgrades):
     def _answer(self, failure: Failure, extra: Headers | None = None) -> None:
         """The gateway's own answer."""
         stream = self.stream
+        if failure.status >= 500 and self._recorder is not None and self._recorder.bears():
+            self._end(self._response_status, "")
+            stream.flush()
+            return
         extra = [*(extra or []), *self._told, *answers.proxy_status(failure), *self._own_fields()]
         status = failure.status
         if grpc.is_call(self.head.headers):
@@ -360,6 +367,8 @@ class Exchange(Upgrades):
             self.installed.admission.release(self._held)
         if live is not None and live.mirror is not None:
             worker.mirror(self)
+        if self._recorder is not None:
+            self._recorder.close()
         del self.stream  # which knows this exchange: as a cycle both would have to wait for the collector
         if self._retried:
             self._upstream.load.retrying -= 1

@@ -11,6 +11,8 @@ from ipaddress import ip_address
 
 from meridian.core.balancing import Ask as BalanceAsk
 from meridian.core.balancing import choose
+from meridian.core.caching import Use, directives, judge, not_modified
+from meridian.core.fields import header
 from meridian.core.limit_keys import key_of
 from meridian.core.matching import Ask
 from meridian.core.route_explaining import consider, describe
@@ -121,7 +123,7 @@ class _Telling:
         self.live: LiveRoute | None = None
         self.live_upstream: LiveUpstream | None = None
         self.endpoints: tuple[EndpointNow, ...] = ()
-        self.moved = (0, b"")  # status and location of a redirect
+        self.moved = (0, b"")  # status and location of a redirect; status alone of what is kept
 
     def tell(self) -> Explanation:
         client, consumer = self._client(), ""
@@ -224,6 +226,9 @@ class _Telling:
             delay = f"waits {fault.delay_seconds:g} s, {fault.delay_share:.0%} of the requests"
             abort = f"{fault.status or 'is reset'}, {fault.abort_share:.0%} of them"
             self.stages.append(Said("fault", False, f"by chance: {delay}; {abort}"))
+        if live.route.cache is not None and (kept := self._kept(live, target, consumer)):
+            self.moved = kept, b""
+            return None
         upstream = live.upstream
         if traffic.targets is not None:
             upstream = self._aim(live, traffic.targets, client, target)
@@ -233,6 +238,32 @@ class _Telling:
             text = f"{traffic.mirror.share:.0%} of the requests, once they are answered"
             self.stages.append(Said(f"mirror {traffic.mirror.upstream}", False, text))
         return self._upstream(upstream, target, client) if upstream is not None else None
+
+    def _kept(self, live: LiveRoute, target: bytes, consumer: str) -> int:
+        """The status of the answer that the cache gives, 0 if the upstream is asked."""
+        question, cache = self.question, self.installed.cache
+        asked = directives(question.headers)
+        if question.method not in (b"GET", b"HEAD") or b"no-store" in asked or header(question.headers, b"range"):
+            self.stages.append(Said("cache", False, "such a request goes past it"))
+            return 0
+        key = (live.route.name, consumer, question.authority, target)
+        entry, is_varied = cache.look(key, question.headers)
+        if entry is None:
+            text = "kept is only what answers others (Vary)" if is_varied else "nothing is kept that answers it"
+            self.stages.append(Said("cache", b"only-if-cached" in asked, text))
+            return 0
+        resident = self.worker.clock() - entry.since
+        use, left = judge(entry.fresh, resident, asked), entry.fresh.lifetime - entry.fresh.age - resident
+        asks = use is Use.ASK
+        text = f"an answer is kept, fresh for {left:.0f} s; " + ("its upstream is asked" if asks else "it is used")
+        self.stages.append(Said("cache", False, text))
+        return (
+            0
+            if asks
+            else 304
+            if entry.status == 200 and not_modified(question.headers, entry.headers)
+            else entry.status
+        )
 
     def _aim(self, live: LiveRoute, targets: Targets, client: str, target: bytes) -> LiveUpstream | None:
         headers = self.question.headers
@@ -303,7 +334,8 @@ class _Telling:
         if failure is not None:
             self._step("answer", f"{failure.status} ({failure.why}), by the gateway itself")
         elif self.moved[0]:
-            self._step("answer", f"{self.moved[0]}, to {_text(self.moved[1])}")
+            where = f"to {_text(self.moved[1])}" if self.moved[1] else "from the cache"
+            self._step("answer", f"{self.moved[0]}, {where}")
         else:
             self._step("answer", "what the upstream answers")
         upstream = self.live_upstream.upstream if self.live_upstream is not None else None

@@ -15,9 +15,11 @@ from functools import partial
 from typing import Protocol
 
 from meridian.core.judging import HANDSHAKES, Arms
+from meridian.core.purging import Purges
 from meridian.core.snapshot import Listener, Snapshot
 from meridian.core.tiers import ALL
-from meridian.gateway import answers, mirroring
+from meridian.gateway import answers, headless, mirroring
+from meridian.gateway.cache import Cache
 from meridian.gateway.connection import DownstreamConnection
 from meridian.gateway.exchange import Exchange
 from meridian.gateway.explaining import Explanation, Question, explain
@@ -96,7 +98,7 @@ class Gateway:
             draw_bytes=draw_bytes, report=report, quiet=quiet, metrics=self._metrics, limits=self.limits,
             meters=self.meters, contexts=contexts or UpstreamContexts(),
         )  # fmt: skip
-        self._worker.mirror = mirroring.begin
+        self._worker.mirror, self._worker.refresh = mirroring.begin, headless.refresh
         self.clock = self._worker.clock
         self.coarse_now = self.clock()  # see connection.Host
         self.tls = TlsContexts(snapshot.certificates)
@@ -106,6 +108,7 @@ class Gateway:
         self._connections: set[DownstreamConnection] = set()
         self._l4: set[L4Connection] = set()
         self._draining = False
+        self._purged: int | None = None  # the newest order that this worker has heard of
         self._closed = False
         self._connection_gauge = self._metrics.gauge("meridian_connections", "Open downstream connections.")
         self._exchange_gauge = self._metrics.gauge("meridian_exchanges", "Exchanges under way.")
@@ -300,6 +303,20 @@ class Gateway:
     def connections(self) -> int:
         """Open downstream connections over TCP."""
         return len(self._connections) + len(self._l4)
+
+    @property
+    def cache(self) -> Cache:
+        """What this worker keeps of answers."""
+        return self._worker.cache
+
+    def purge(self, purges: Purges) -> None:
+        """Forgets what the orders take that are new to this worker, of a candidate's answers too."""
+        orders, self._purged = purges.since(self._purged), purges.number
+        trial = self._worker.trial
+        caches = [self._worker.cache] if trial is None else [self._worker.cache, trial.candidate.cache]
+        for cache in caches:
+            for order in orders:
+                cache.purge(lambda key, entry, order=order: order.takes(key[0], key[2], key[3], entry.tags))  # type: ignore[misc] # mypy cannot infer a lambda's default
 
     def explain(self, question: Question) -> Explanation:
         """What would become of a request now. Nothing is spent, counted or sent."""

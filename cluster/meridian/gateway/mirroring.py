@@ -7,85 +7,30 @@ Invariants:
   may need (gateway/body); a request that had more, or never reached its upstream, has no copy.
 """
 
-from dataclasses import replace
-
 from meridian.gateway.body import RequestBody
 from meridian.gateway.exchange import Exchange
+from meridian.gateway.headless import NOBODY, Headless
 from meridian.gateway.tries import FOREVER
-from meridian.wire.events import Headers
 
 COPIES_MAX = 100  # of one worker: with 64 KiB of body each 6 MiB at most, and no storm on a slow upstream
 
 
-class Nobody:
-    """The client of a copy: takes everything and hears nothing. A stream.DownstreamStream."""
-
-    writable = True
-
-    def respond(self, status: int, headers: Headers, *, end: bool) -> None:
-        """Drops it, as do all others."""
-
-    def answer(self, status: int, headers: Headers, body: bytes) -> None:
-        """See respond."""
-
-    def upgrade(self, headers: Headers) -> None:
-        """There is none: see begin."""
-
-    def inform(self, status: int, headers: Headers) -> None:
-        """See respond."""
-
-    def send_data(self, data: bytes, *, end: bool) -> None:
-        """See respond."""
-
-    def send_trailers(self, headers: Headers) -> None:
-        """See respond."""
-
-    def reset(self, reason: str) -> None:
-        """See respond."""
-
-    def consumed(self, count: int) -> None:
-        """There is no more body to come."""
-
-    def pause_body(self) -> None:
-        """See consumed."""
-
-    def resume_body(self) -> None:
-        """See consumed."""
-
-    def flush(self) -> None:
-        """See respond."""
-
-
-NOBODY = Nobody()
-
-
-class Copy(Exchange):
-    """One copy. It is counted as such and nowhere else: not among requests, in no log and no trace."""
+class Copy(Headless):
+    """One copy."""
 
     __slots__ = ()
 
-    def send(self) -> None:
-        """Begins: what a route does before the upstream was done for the request."""
+    def over(self, why: str) -> None:
+        """See Headless."""
+        self.worker.mirroring -= 1
+        _count(self, "failed" if why else "answered")
+
+    def begin(self) -> None:
+        """What a route does before its upstream was done for the request."""
         if self._timeouts.bounded:
             self._bound()
         self._upstream.load.requests += 1
         self._try(FOREVER)
-
-    def _end(self, status: int, why: str, now: float = 0.0) -> None:
-        assert not self._ended
-        self._ended = True
-        self.deadline = FOREVER
-        worker = self.worker
-        worker.exchanges.discard(self)
-        worker.mirroring -= 1
-        if self._retried:
-            self._upstream.load.retrying -= 1
-        if self._hedge is not None:
-            self._hedge.cancel()
-        for limit in self._limits:
-            limit.cancel()
-        del self.stream
-        _count(self, "failed" if why else "answered")
 
 
 def begin(exchange: Exchange) -> None:
@@ -102,21 +47,12 @@ def begin(exchange: Exchange) -> None:
         _count(exchange, "dropped")
         return
     worker.mirroring += 1
-    other = exchange.installed.routes[live.route.name].others[live.mirror.upstream]
     copy = Copy(worker, exchange.head, NOBODY, exchange.peer)
-    copy.installed = replace(exchange.installed, counts=None)  # no part of a trial
-    copy.live, copy._timeouts = other, other.timeouts
-    assert other.upstream is not None, "a mirror names one"
-    copy._upstream = other.upstream
-    copy.client, copy.request_id, copy._consumer = exchange.client, exchange.request_id, exchange._consumer
-    copy._facts, copy._fields, copy._said = exchange._facts, exchange._fields, exchange._said
-    copy._target, copy._sent_target = exchange._target, exchange._sent_target
-    copy._sent_authority, copy._traceparent = exchange._sent_authority, exchange._traceparent
+    copy.follow(exchange, exchange.installed.routes[live.route.name].others[live.mirror.upstream])
     if body is not None:
         copy._body = RequestBody()
         copy._body.kept, copy._body.byte_count, copy._body.trailers = body.kept, body.byte_count, body.trailers
-    copy._request_ended = True
-    worker.loop.call_soon(copy.send)
+    worker.loop.call_soon(copy.begin)
 
 
 def _count(exchange: Exchange, outcome: str) -> None:

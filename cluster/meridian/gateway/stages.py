@@ -18,6 +18,7 @@ from meridian.core.traffic import RequestChanges, UnfitError
 from meridian.gateway import affinity, answers, forwarding, grpc
 from meridian.gateway.admission import Verdict
 from meridian.gateway.answers import Failure
+from meridian.gateway.caching import Recorder, look_up
 from meridian.gateway.forwarding import GONE, ListenerFacts
 from meridian.gateway.hedging import Hedging
 from meridian.gateway.stream import Peer
@@ -34,8 +35,8 @@ class Stages(Hedging):
     """The third of an exchange that comes before the upstream; gateway/exchange sets all of this when it begins."""
 
     __slots__ = (
-        "_consumer", "_facts", "_fields", "_held", "_said", "_sent_authority", "_sent_target", "_stage", "_told",
-        "_trace_id", "peer", "request_id",
+        "_consumer", "_facts", "_fields", "_held", "_recorder", "_response_bytes", "_said", "_sent_authority",
+        "_sent_target", "_stage", "_told", "_trace_id", "_waited", "peer", "request_id",
     )  # fmt: skip
 
     peer: Peer
@@ -48,6 +49,9 @@ class Stages(Hedging):
     _held: tuple[tuple[Limit, str], ...]  # of limits, until the end
     _trace_id: bytes
     _stage: int  # the next one
+    _recorder: Recorder | None  # what stands before the client, where what it gets may be kept
+    _waited: bool  # in vain for another's fetch
+    _response_bytes: int  # of the body, so far
     _sent_authority: bytes  # those for the upstream
     _sent_target: bytes
 
@@ -59,6 +63,17 @@ class Stages(Hedging):
 
     def _may_upgrade(self) -> bool:
         raise NotImplementedError
+
+    def _complete(self, headers: Headers) -> None:
+        raise NotImplementedError
+
+    def _end(self, status: int, why: str, now: float = 0.0) -> None:
+        raise NotImplementedError
+
+    @property
+    def route_name(self) -> str:
+        """See worker.Sweepable."""
+        return self.live.route.name if self.live is not None else ""
 
     def start(self) -> None:
         """Walks as far as it goes without waiting."""
@@ -312,6 +327,8 @@ ORDER: tuple[tuple[str, Callable[[Route], bool], Stage], ...] = (
     ("redirect", lambda found: found.traffic.redirect is not None, Stages._redirect),
     # Faults are of the service as its clients see it, so whoever is refused sees none.
     ("disturb", lambda found: found.traffic.fault is not None, Stages._disturb),
+    # What is kept was changed on its way to the upstream, and is changed anew on its way to each client.
+    ("cache", lambda found: found.cache is not None, look_up),
     ("aim", lambda found: found.traffic.targets is not None, Stages._aim),
     ("change", lambda found: found.traffic.request is not None, Stages._change),
     ("tell_client", lambda found: found.dns, Stages._tell_client),

@@ -13,6 +13,7 @@ from meridian.core.shedding import Overload
 from meridian.core.snapshot import Limit, Snapshot
 from meridian.core.traffic import FieldEdits, Mirror
 from meridian.gateway.admission import Admission
+from meridian.gateway.cache import Cache
 from meridian.gateway.forwarding import ListenerFacts
 from meridian.gateway.limits import Limits
 from meridian.gateway.meters import Meters
@@ -56,6 +57,7 @@ class Installed:
     listeners: dict[str, ListenerFacts]
     health: Health
     admission: Admission | TrialAdmission
+    cache: Cache
     counts: Counts | None = None  # while a candidate is tried
 
 
@@ -129,7 +131,9 @@ class Worker:
         self._retiring: list[Health] = []  # of candidates, until their last exchange is over
         self.verdict_version = self.verdict_fallback = 0
         self.exchanges: set[Sweepable] = set()
-        self.mirroring = 0  # of them copies
+        self.mirroring = self.refreshing = 0  # of them copies, and answers for the cache alone
+        self.cache = Cache(0)
+        self.refresh: Callable[[Any, Any], None] = lambda exchange, entry: None  # see gateway/headless
         self.mirror: Callable[[Any], None] = lambda exchange: None  # see gateway/mirroring
         self.no_route = self._counters("")
         self._id_prefix = draw_bytes(6).hex().encode()
@@ -143,7 +147,8 @@ class Worker:
         now = self.clock()
         self.limits.replace({name: one for name, one in snapshot.limits.items() if one.kind == "rate"}, now)
         self.meters.replace(snapshot.limits, now, self.unix_seconds())
-        self.installed = Installed(snapshot, {}, _facts(snapshot), self.health, self.admission)
+        self.cache.resize(snapshot.cache_bytes_max)
+        self.installed = Installed(snapshot, {}, _facts(snapshot), self.health, self.admission, self.cache)
         self._forget_gone()
         bounds, overload = snapshot.overload, self.overload
         if bounds is None or overload is None:
@@ -162,7 +167,9 @@ class Worker:
         known = self.installed.snapshot.limits
         admission = TrialAdmission(self.admission, known, part, share, self.clock, self.unix_seconds)
         current = replace(self.installed, counts=Counts())
-        tried = Installed(candidate, {}, _facts(candidate), health, admission, Counts())
+        # What a candidate answers is for its exchanges alone, and it is tried whether it answers at all.
+        cache = Cache(int(candidate.cache_bytes_max * share))
+        tried = Installed(candidate, {}, _facts(candidate), health, admission, cache, Counts())
         self.trial = Trial(generation, share, current, tried)
 
     def end_trial(self) -> None:

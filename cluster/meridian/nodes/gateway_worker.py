@@ -29,7 +29,7 @@ from meridian.nodes.child import Birth, run_child
 from meridian.nodes.compiling import Unfit, read_document
 from meridian.nodes.ledger_file import LedgerBusy, LedgerFile
 from meridian.nodes.reports import spans_to_proto
-from meridian.nodes.request_telling import explained_frame
+from meridian.nodes.request_telling import explained_frame, purges_from_proto
 from meridian.nodes.settings import Settings
 from meridian.nodes.sockets import sockets_of_listener
 from meridian.nodes.spending import Postbox, portion_of, told_from_proto
@@ -216,6 +216,8 @@ class GatewayDuties:
             case "ticket_secrets":
                 if why := self._gateway.share_tickets(list(frame.ticket_secrets.secrets)):
                     logs.log("error", "sessions over TCP resume on this worker alone", why=why)
+            case "purges":
+                self._gateway.purge(purges_from_proto(frame.purges))
 
     def on_sockets(self, sockets: BoundSockets) -> None:
         """The full set. Of a socket that is held already the new descriptor is closed: it is the same socket."""

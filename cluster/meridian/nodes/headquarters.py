@@ -35,6 +35,7 @@ from meridian.control.fences import generation_of
 from meridian.control.members import Endpoints
 from meridian.control.peers import PeerTransport
 from meridian.control.probing import good_answer
+from meridian.control.purges import PurgeDesk
 from meridian.control.rollout import RolloutHandlers
 from meridian.control.shared_secrets import DNS_COOKIES, TLS_TICKETS, SecretKeeper
 from meridian.control.status import ControlStatus
@@ -45,6 +46,7 @@ from meridian.core.granting.seats import Tell
 from meridian.core.granting.shares import CLOCK_DRIFT_MAX, Cut, Rule
 from meridian.core.judging import Arms
 from meridian.core.keyrolls import Role
+from meridian.core.purging import Purge
 from meridian.core.rates import parse_rate
 from meridian.core.rollout import Part
 from meridian.core.speech import GENERATIONS
@@ -60,6 +62,7 @@ from meridian.nodes.dns_explainer import DnsExplainer, Sources
 from meridian.nodes.load import LoadMeter
 from meridian.nodes.node_status import build_status
 from meridian.nodes.request_explainer import RequestExplainer
+from meridian.nodes.request_telling import purges_frame
 from meridian.nodes.settings import Settings, speaker_of
 from meridian.nodes.spending import spenders_frame, told_to_proto
 from meridian.nodes.vigil import Vigil
@@ -162,6 +165,7 @@ class Headquarters:
             node=settings.name, region=settings.region, version=_version(), draw=random, endpoint=None
         )
         self._zones = DnsExplainer(settings, self._zone_sources)
+        self._purges = PurgeDesk(store, keys, lambda purges: self._crew.send(purges_frame(purges), "gateway"))
         self._requests = RequestExplainer(settings, lambda: self._crew)
         self._cluster_key = cluster_key
         self._listen = listen
@@ -198,6 +202,7 @@ class Headquarters:
             tasks.create_task(self._zone_keeper.run())
             for keeper in self._secret_keepers:
                 tasks.create_task(keeper.run())
+            tasks.create_task(self._purges.run())
             tasks.create_task(self._flow.run())
             tasks.create_task(self.export.run())
             tasks.create_task(self.control.run())
@@ -280,6 +285,10 @@ class Headquarters:
         versions = [status.config_version, *(member.config_version for member in status.members)]
         seen = Seen(max(versions), generation_of(status.verdict.fence))
         return await restore(self._store, self._keys, self._cluster_key, raw, seen, author=author, force=force)
+
+    async def purge(self, order: Purge) -> int:
+        """Lets all gateway workers forget answers; returns the order's number. Raises StoreError."""
+        return await self._purges.order(order)
 
     async def settle_limits(self) -> None:
         """Ends limits' wait after a restore. Raises control.seat_orders.SeatsRefused, StoreError."""
