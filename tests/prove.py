@@ -116,6 +116,12 @@ def main() -> int:
             {"MERIDIAN_TIMES": "2"},
             hours,
         ),
+        run(
+            "All Terraform modules and examples",
+            [*pytest, "tests/deploy/test_terraform_aws.py"],
+            {"MERIDIAN_TIMES": "2"},
+            hours,
+        ),
         kills(options.kills),
         run(
             "Whole regions die",
