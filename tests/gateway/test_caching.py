@@ -340,6 +340,7 @@ async def test_explain_tells_what_the_cache_would_do() -> None:
             return found.status, next(one.text for one in found.stages if one.stage == "cache")
 
         assert told() == (0, "nothing is kept that answers it")
+        assert told((b"cache-control", b"only-if-cached"))[0] == 504
         await said(running, get())
         assert told() == (200, "an answer is kept, fresh for 30 s; it is used")
         assert told((b"if-none-match", b'"v1"')) == (304, "an answer is kept, fresh for 30 s; it is used")

@@ -38,11 +38,11 @@ _FAILED = frozenset({500, 502, 503, 504})
 def look_up(exchange: "Stages") -> bool:
     """The stage. False: answered, or waiting."""
     head, worker = exchange.head, exchange.worker
-    if head.protocol:  # what two say to each other is no answer
-        return True
     terms = exchange._live.route.cache
     assert terms is not None
     cache, key = exchange.installed.cache, key_of(exchange)
+    if head.protocol:  # what two say to each other is no answer
+        return True
     if head.method not in _CACHED:
         _record(exchange, Recorder(exchange, key, b"method", purges=True))
         return True
@@ -261,8 +261,8 @@ class Recorder:
             self._stream.send_trailers(headers)
 
     def upgrade(self, headers: Headers) -> None:
-        """Nothing that leaves HTTP is recorded."""
-        raise AssertionError("look_up lets it pass")
+        """Passes it on."""
+        self._stream.upgrade(headers)
 
     def inform(self, status: int, headers: Headers) -> None:
         """Passes it on."""

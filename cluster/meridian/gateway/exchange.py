@@ -306,6 +306,8 @@ class Exchange(Upgrades):
         self.worker.exchanges.discard(self)
         self.installed.admission.release(self._held)
         self._held = ()
+        if self._recorder is not None:
+            self._recorder.close()
         for limit in self._limits:
             limit.cancel()
 

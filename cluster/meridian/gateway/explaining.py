@@ -228,7 +228,7 @@ class _Telling:
             self.stages.append(Said("fault", False, f"by chance: {delay}; {abort}"))
         if live.route.cache is not None and (kept := self._kept(live, target, consumer)):
             self.moved = kept, b""
-            return None
+            return answers.NOT_CACHED if kept == answers.NOT_CACHED.status else None
         upstream = live.upstream
         if traffic.targets is not None:
             upstream = self._aim(live, traffic.targets, client, target)
@@ -240,7 +240,7 @@ class _Telling:
         return self._upstream(upstream, target, client) if upstream is not None else None
 
     def _kept(self, live: LiveRoute, target: bytes, consumer: str) -> int:
-        """The status of the answer that the cache gives, 0 if the upstream is asked."""
+        """The status of the answer that the cache gives, of NOT_CACHED if none may be fetched, 0 if one is."""
         question, cache = self.question, self.installed.cache
         asked = directives(question.headers)
         if question.method not in (b"GET", b"HEAD") or b"no-store" in asked or header(question.headers, b"range"):
@@ -251,19 +251,15 @@ class _Telling:
         if entry is None:
             text = "kept is only what answers others (Vary)" if is_varied else "nothing is kept that answers it"
             self.stages.append(Said("cache", b"only-if-cached" in asked, text))
-            return 0
+            return answers.NOT_CACHED.status if b"only-if-cached" in asked else 0
         resident = self.worker.clock() - entry.since
         use, left = judge(entry.fresh, resident, asked), entry.fresh.lifetime - entry.fresh.age - resident
         asks = use is Use.ASK
         text = f"an answer is kept, fresh for {left:.0f} s; " + ("its upstream is asked" if asks else "it is used")
         self.stages.append(Said("cache", False, text))
-        return (
-            0
-            if asks
-            else 304
-            if entry.status == 200 and not_modified(question.headers, entry.headers)
-            else entry.status
-        )
+        if asks:
+            return answers.NOT_CACHED.status if b"only-if-cached" in asked else 0
+        return 304 if entry.status == 200 and not_modified(question.headers, entry.headers) else entry.status
 
     def _aim(self, live: LiveRoute, targets: Targets, client: str, target: bytes) -> LiveUpstream | None:
         headers = self.question.headers

@@ -28,7 +28,7 @@ class Nobody:
         """See respond."""
 
     def upgrade(self, headers: Headers) -> None:
-        """There is none: see begin."""
+        """There is none: see mirroring.begin, and the cache takes no such request."""
 
     def inform(self, status: int, headers: Headers) -> None:
         """See respond."""
