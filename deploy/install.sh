@@ -59,7 +59,8 @@ unit() {
 
 install_meridian() {
     local version python
-    version=$(<"$HERE/VERSION")
+    # With a digest, so that another build of the same version is another folder and what runs is never written over.
+    version=$(<"$HERE/VERSION")-$(cat "$HERE"/*.whl "$HERE/requirements.txt" | sha256sum | cut -c 1-8)
     python=$OPT/$version/bin/python
     packages python3 python3-venv ca-certificates
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
