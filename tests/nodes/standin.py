@@ -67,7 +67,7 @@ class Standin:
 
     async def serve(self, message: Message, sockets: list[socket.socket]) -> None:
         for (_, kind, _, _, name), sock in zip(message["sockets"], sockets, strict=True):
-            if kind == "tcp":
+            if kind in ("tcp", "unix"):
                 self.servers.append(await asyncio.start_server(self.answer, sock=sock, backlog=1024))
             else:
                 loop = asyncio.get_running_loop()
