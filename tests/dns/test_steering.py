@@ -92,7 +92,6 @@ def test_weight_zero_is_never_answered_unless_all_others_failed() -> None:
     assert set(shares(wanted, world(out(EU), out(US), out(ASIA)))) == {(1, 2, 3, 4)}
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=1, max_size=4))
 def test_a_drawn_suspect_is_joined_by_another_in_proportion(kinds: list[tuple[int, bool]]) -> None:
     regions = [region(f"r{at}", f"192.0.2.{at}", suspect=suspect) for at, (_, suspect) in enumerate(kinds)]
