@@ -11,7 +11,7 @@ FRESH = Freshness(10.0, 0.0, 0.0, 0.0)
 
 
 def key(name: str) -> Key:
-    return "route", "", b"host", name.encode()
+    return "route", "", b"host", name.encode(), False
 
 
 def entry(body: bytes = b"", language: bytes | None = None, names: tuple[bytes, ...] = ()) -> Entry:

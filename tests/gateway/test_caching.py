@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,6 +19,7 @@ from tests.gateway.harness import (
     get,
     origin,
     read_message,
+    secure,
     serving,
     status,
     upstream,
@@ -392,3 +395,26 @@ async def test_what_is_kept_is_bounded() -> None:
             await said(running, get(f"/{number}"))
         assert 0 < len(running.gateway.cache) < 6 and running.gateway.cache.bytes <= 6_000
         assert (await said(running, get("/19")))[1].startswith("hit")
+
+
+async def test_what_is_said_to_those_without_tls_is_not_said_to_those_with_it() -> None:
+    app = Origin()
+    app.answer = lambda head: (
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+        if b"x-forwarded-proto: https" in head
+        else b"HTTP/1.1 301 Elsewhere\r\nLocation: https://shop.example.com/\r\nContent-Length: 0\r\n\r\n"
+    )
+    route = {"name": "all", "upstream": "app", "stages": [{"cache": {"ttl_seconds": 30}}]}
+    async with origin(app) as port, secure(make=lambda own: document(own, [upstream(port)], [route])) as (running, ca):
+        plain = socket.create_server(("127.0.0.1", 0))
+        web = replace(running.gateway.snapshot.listeners[0], name="plain", protocols=("h1",), tls=False)
+        await running.gateway.attach(web, [plain])
+        context = ssl.create_default_context(cafile=ca)
+        for _ in range(2):
+            assert status((await ask(plain.getsockname()[1], get()))[0]) == 301
+            reader, writer = await asyncio.open_connection("127.0.0.1", running.port, ssl=context)
+            writer.write(get())
+            head, body = await asyncio.wait_for(read_message(reader), 10)
+            writer.transport.abort()
+            assert (status(head), body) == (200, b"ok")
+        assert len(app.heads) == 2

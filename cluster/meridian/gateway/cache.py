@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from meridian.core.caching import Freshness, variant
 from meridian.core.fields import Headers
 
-Key = tuple[str, str, bytes, bytes]  # route, consumer, host, target
+Key = tuple[str, str, bytes, bytes, bool]  # route, consumer, host, target, whether by TLS
 VARIANTS_MAX = 16  # of one key: languages and encodings are few, user agents are not worth it
 PASSES_MAX = 10_000  # keys whose answers are not kept
 ENTRY_BYTES = 1024  # of the objects around an entry, rounded up

@@ -109,8 +109,9 @@ def _look_again(exchange: "Stages", gave_up: bool) -> None:
 
 
 def key_of(exchange: "Stages") -> Key:
-    """What an answer is kept for: who asks is a part of it, where that is asked."""
-    return exchange.route_name, exchange._consumer, exchange.head.authority, exchange._target
+    """What an answer is kept for: who asks is a part of it, where that is asked. So is TLS: many services send who
+    comes without it elsewhere, and must not send those who come with it there, too."""
+    return exchange.route_name, exchange._consumer, exchange.head.authority, exchange._target, exchange.peer.tls
 
 
 def serve(exchange: "Stages", entry: Entry, said: bytes) -> None:

@@ -246,7 +246,7 @@ class _Telling:
         if question.method not in (b"GET", b"HEAD") or b"no-store" in asked or header(question.headers, b"range"):
             self.stages.append(Said("cache", False, "such a request goes past it"))
             return 0
-        key = (live.route.name, consumer, question.authority, target)
+        key = (live.route.name, consumer, question.authority, target, question.tls)
         entry, is_varied = cache.look(key, question.headers)
         if entry is None:
             text = "kept is only what answers others (Vary)" if is_varied else "nothing is kept that answers it"
