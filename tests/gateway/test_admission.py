@@ -80,6 +80,9 @@ async def test_answers_say_how_limits_stand_and_refusals_when_to_come_back() -> 
     rate = {"name": "burst", "rate": "1/m", "burst": 3}
     async with under(rate, {"name": "hourly", "window": "100/1h", "key": "route"}) as running:
         running.clock.push(1000)
+        # Until the next sweep, deadlines are counted from the time before: all of them would be over at it.
+        now = running.clock()
+        await wait_until(lambda: running.gateway.coarse_now >= now, within_seconds=5, what="a sweep")
         head, _ = await ask(running.port, get())
         told = fields(head)
         assert told["ratelimit-policy"] == '"hourly";q=100;w=3600, "burst";q=3;w=180'

@@ -24,7 +24,7 @@ AFFECTED_MAX = 0.05
 RATE = 500
 PATHS = ("/api/products", "/api/orders", "/", "/style.css")
 PICKED = random.Random(os.environ.get("GITHUB_RUN_ID", time.strftime("%Y-%m-%d")))  # a sample, no secret
-SAMPLE = (20, 20) if TIMES > 1 else (4, 3)
+SAMPLE = (20, 20) if TIMES > 1 else (2, 1)
 
 
 def loaded(cluster: LocalCluster) -> contextlib.AbstractContextManager[Load]:
