@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -174,6 +175,28 @@ async def test_silence_ends_a_connection_and_so_does_a_client_that_names_nobody_
         with contextlib.suppress(ConnectionError):
             assert await asyncio.wait_for(reader.read(), 10) == b""
         assert running.seen.outcomes[-1].why == "silent"
+
+
+async def test_clients_that_leave_while_an_endpoint_is_connected_to_leave_nothing_behind() -> None:
+    open_now: set[Writer] = set()
+
+    async def held(reader: Reader, writer: Writer) -> None:
+        open_now.add(writer)
+        try:
+            await reader.read()
+        finally:
+            open_now.discard(writer)
+
+    async with through(held) as running:
+        for turn in range(400):
+            sock = socket.create_connection(("127.0.0.1", running.port))
+            for _ in range(turn % 8):
+                await asyncio.sleep(0)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.close()
+        await wait_until(
+            lambda: not open_now and running.gateway.connections == 0, within_seconds=10, what="all are gone"
+        )
 
 
 # By server name
