@@ -418,3 +418,22 @@ async def test_what_is_said_to_those_without_tls_is_not_said_to_those_with_it() 
             writer.transport.abort()
             assert (status(head), body) == (200, b"ok")
         assert len(app.heads) == 2
+
+
+async def test_a_fetch_that_fails_inside_keeps_nobody_waiting() -> None:
+    app, chances = Origin(), iter([0.0])
+    route = {"name": "all", "upstream": "app", "stages": [{"cache": {"ttl_seconds": 30}}]}
+    async with (
+        origin(app) as port,
+        origin(app) as other,
+        serving(lambda own: document(own, [upstream(port, other, balance="random")], [route])) as running,
+    ):
+        worker = running.gateway._worker
+        draw, worker.draw = worker.draw, lambda: next(chances) / 0  # a fault of ours, in the middle of a beginning
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            await ask(running.port, get())
+        assert not app.heads
+        worker.draw = draw
+        async with asyncio.timeout(WAIT_SECONDS / 2):
+            head, _ = await ask(running.port, get())
+        assert status(head) == 200
