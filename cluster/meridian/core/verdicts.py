@@ -27,13 +27,14 @@ takes the stored verdict goes on where the old one stopped. While no leader is h
 the same rules and upon the last verdict; what it withdrew so is told in its reports and is no news to the next leader.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import replace
 from enum import Enum
 
 from meridian.core import capacity
 from meridian.core.health import Sight
+from meridian.core.hearing import VOTES_MIN, Hearing
 from meridian.core.standings import (
     DARK_SECONDS,
     PUBLISHED,
@@ -75,9 +76,7 @@ __all__ = [
     "newer",
 ]
 
-VOTES_MIN = 2  # for a region: one observer is never enough without a witness outside both
 GONE_MAX = 256  # withdrawn nodes without a member key that are remembered; machines come and go under new names
-BACK_SECONDS = 2 * REPORT_PERIOD_SECONDS
 GUARD_SECONDS = 30.0  # after a region went, the next needs all voices: what takes two at once may be the network
 PENALTY_HALF_SECONDS = 60.0
 PENALTY_MAX = 3.0  # each withdrawal weighs 1: the fourth within two minutes exceeds it
@@ -130,24 +129,11 @@ class _Wish(Enum):
 _FALLING = frozenset({_Wish.DOWN, _Wish.GRAY})  # by the evidence here
 
 
-class Case:
-    """One judgement under way: the evidence, read in the ways the rules ask for. Lives for one call of `judge`."""
+class Case(Hearing):
+    """One judgement under way: what is made of the evidence. Lives for one call of `judge`."""
 
     def __init__(self, previous: Verdict, evidence: Evidence, now: float, judge: str) -> None:
-        self.previous = previous
-        self.evidence = evidence
-        self.now = now
-        self.judge = judge
-        fresh = [(name, h) for name, h in sorted(evidence.heard.items()) if now - h.made <= STALE_SECONDS]
-        self.eligible = [heard for name, heard in fresh if not self._was(name, Standing.WITHDRAWN)]
-        self.observers = [heard.report for heard in self.eligible]
-        self.witnesses = [report.observer for report in self.observers if report.witness]
-        self.voters = [r for r in self.observers if not self._abstains(r) and not self._just_back(r.observer)]
-        self.downs = _downs(self.observers)
-        self.accusers = _downs(report for report in self.voters if report.observer != judge)
-        self.in_the_dark = frozenset[str]().union(*(report.dark for report in self.voters))
-        self.claimed = frozenset[str]().union(*(r.withdrawn - {r.observer} for r in self.observers))
-        self.standing = {n for n, node in previous.nodes.items() if node.standing is not Standing.WITHDRAWN}
+        super().__init__(previous, evidence, now, judge)
         self.wishes = {name: wish for name in self._names() if (wish := self._wish(name)) is not None}
 
     def verdicts(self) -> tuple[dict[str, NodeVerdict], dict[str, RegionVerdict]]:
@@ -264,14 +250,6 @@ class Case:
             return _Wish.DOUBT
         return _Wish.DRAIN if self._says_draining(name) else _Wish.SERVE
 
-    def _back(self, name: str) -> bool:
-        """Whether it speaks for itself, and the others see it."""
-        return self._speaks(name) and self._welcome(name)
-
-    def _names(self) -> list[str]:
-        witnesses = {member.name for member in self.evidence.members.values() if member.witness}
-        return sorted({*self.previous.nodes, *self.evidence.members} - witnesses)
-
     def _drains(self, well: Set[str]) -> dict[str, tuple[Standing, str]]:
         """All who ask drain. If nobody else is well, one must stay: not one that drains already, so no taking turns."""
         drainers = [name for name, wish in self.wishes.items() if wish is _Wish.DRAIN]
@@ -282,101 +260,10 @@ class Case:
             standings[stays] = (Standing.SERVING, "asked to drain, but nobody else serves")
         return standings
 
-    def _was(self, name: str, standing: Standing) -> bool:
-        before = self.previous.nodes.get(name)
-        return before is not None and before.standing is standing
-
-    def _region(self, name: str) -> str:
-        member = self.evidence.members.get(name)
-        return member.region if member else self.previous.nodes[name].region
-
-    def _last_sign(self, name: str) -> float | None:
-        """When it last gave a sign of life to anyone: to the judge, or to an eligible observer."""
-        own = self.evidence.heard.get(name)
-        return max([*([own.made] if own is not None else ()), *self._signs_told(name)], default=None)
-
-    def _signs_told(self, name: str) -> list[float]:
-        """When eligible observers say that they heard it last."""
-        return [
-            heard.made - age_seconds
-            for heard in self.eligible
-            if heard.report.observer != name and (age_seconds := heard.report.heard.get(name)) is not None
-        ]
-
-    def _heard_by_another(self, name: str) -> bool:
-        return any(name in r.heard for r in self.observers if r.observer not in (name, self.judge))
-
-    def _hears(self, name: str) -> bool:
-        """Whether its own report is young enough, so that nobody else need be asked."""
-        heard = self.evidence.heard.get(name)
-        return heard is not None and self.now - heard.made <= SILENT_SECONDS
-
-    def _speaks(self, name: str) -> bool:
-        """Whether the node's own signal says that it serves."""
-        heard = self.evidence.heard.get(name)
-        if heard is None or not heard.report.serving:
-            return False
-        sign = heard.made if self._hears(name) else self._last_sign(name)
-        return sign is not None and self.now - sign <= SILENT_SECONDS
-
-    def _silent(self, name: str) -> bool:
-        """Whether its signal stopped, or says that it does not serve. Neither speaking nor silent: not heard yet.
-
-        A judge that has not listened for long himself goes by what others say of how long they have heard nothing.
-        """
-        heard = self.evidence.heard.get(name)
-        if heard is not None and not heard.report.serving:
-            return True
-        if self._hears(name):
-            return False
-        since, sign = self.evidence.since, self._last_sign(name)
-        sign = since if sign is None else sign
-        return self.now - (sign if self._heard_by_another(name) else max(sign, since)) > SILENT_SECONDS
-
-    def _dark(self, name: str) -> bool:
-        """Whether everyone eligible who looks at it has not reached it for DARK_SECONDS; one voice is never enough."""
-        if name not in self.in_the_dark:
-            return False
-        looking = [
-            report
-            for report in self.voters
-            if report.observer != name and report.sights.get(name, Sight.UNKNOWN) is not Sight.UNKNOWN
-        ]
-        return len(looking) >= VOTES_MIN and all(name in report.dark for report in looking)
-
     def _penalised(self, node: NodeVerdict) -> bool:
         """Whether it fell so often of late that it stays out although it is well."""
         held_seconds = self.now - node.changed
         return held_seconds <= HELD_SECONDS_MAX and _decayed(node, self.now) > PENALTY_MAX
-
-    def _abstains(self, report: Report) -> bool:
-        """Whether an observer of several nodes holds every one of them down: then it is he who is cut off, unless he
-        hears a witness.
-        """
-        others = (name for name in self.witnesses if name != report.observer)
-        return report.lost and not any(report.heard.get(name, STALE_SECONDS) <= SILENT_SECONDS for name in others)
-
-    def _just_back(self, name: str) -> bool:
-        """Whether it was withdrawn until a moment ago: only a withdrawal leaves a penalty."""
-        node = self.previous.nodes.get(name)
-        back = node is not None and node.standing is Standing.SERVING and node.penalty > 0.0
-        return back and node is not None and self.now - node.changed < BACK_SECONDS
-
-    def _says_draining(self, name: str) -> bool:
-        heard = self.evidence.heard.get(name)
-        return heard.report.draining if heard is not None else self._was(name, Standing.DRAINING)
-
-    def _judge_is_the_only_other(self, name: str) -> bool:
-        return self.standing <= {name, self.judge}
-
-    def _judge_sees_down(self, name: str) -> bool:
-        return any(r.observer == self.judge and r.sights.get(name) is Sight.DOWN for r in self.voters)
-
-    def _welcome(self, name: str) -> bool:
-        """Whether more of the others see it up than down, or there are no others."""
-        alone = all(report.observer == name for report in self.observers)
-        ups = sum(r.sights.get(name) is Sight.UP for r in self.observers if r.observer != name)
-        return alone or ups > self.downs[name]
 
     def _verdict(self, name: str, standing: Standing, reason: str, keeps: bool) -> NodeVerdict:
         before, member = self.previous.nodes.get(name), self.evidence.members.get(name)
@@ -430,11 +317,6 @@ class Case:
         """Whether a node should go that serves still: it is drained, or gray."""
         gray = standing is Standing.WITHDRAWN and why == _GRAY
         return (gray or standing is Standing.DRAINING) and self._speaks(name)
-
-
-def _downs(reports: Iterable[Report]) -> Counter[str]:
-    """Returns, by node, how many others see it down."""
-    return Counter(name for report in reports for name in report.down if name != report.observer)
 
 
 def _decayed(node: NodeVerdict, now: float) -> float:
