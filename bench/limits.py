@@ -22,8 +22,8 @@ from typing import Any
 from tests.etcd_cluster import EtcdCluster
 
 from meridian.control.disk import NoDisk
-from meridian.control.driver import cut_for
 from meridian.control.grants import Grants
+from meridian.control.identity import cut_for
 from meridian.core.granting.messages import Message, addressee
 from meridian.core.granting.seats import Tell
 from meridian.core.granting.shares import Cut, Rule

@@ -9,7 +9,7 @@ from tests.admin.mounted import mounted
 from tests.cli.test_config import Operator
 
 from meridian.control import seating
-from meridian.control.driver import cut_for
+from meridian.control.identity import cut_for
 from meridian.core.granting.seats import Seat
 from meridian.store.keys import Keys
 from meridian.store.port import DeletePrefix, Put

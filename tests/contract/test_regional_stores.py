@@ -9,7 +9,8 @@ from tests.control.parts import probe
 from tests.etcd_cluster import EtcdCluster
 from tests.support import wait_until
 
-from meridian.control.driver import ControlPlane, Identity, Settings
+from meridian.control.driver import ControlPlane
+from meridian.control.identity import Identity, Settings
 from meridian.control.peers import NoPeers
 from meridian.store.embedded import EmbeddedStore
 from meridian.store.etcd import EtcdStore

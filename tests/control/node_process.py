@@ -15,7 +15,9 @@ from typing import Any
 
 from tests.control.parts import probe
 
-from meridian.control.driver import ControlPlane, Handlers, Identity, Settings
+from meridian.control.driver import ControlPlane
+from meridian.control.handlers import Handlers
+from meridian.control.identity import Identity, Settings
 from meridian.control.members import Endpoints
 from meridian.control.peers_grpc import GrpcPeers, PeerTls
 from meridian.core.verdicts import Verdict

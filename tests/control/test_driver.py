@@ -8,7 +8,9 @@ from tests.control.parts import KEYS, FlakyStore, compiled, running
 from tests.control.test_grants import Memory
 from tests.simulation.virtual import run_virtual
 
-from meridian.control.driver import ControlPlane, Handlers, Identity, Settings
+from meridian.control.driver import ControlPlane
+from meridian.control.handlers import Handlers
+from meridian.control.identity import Identity, Settings
 from meridian.control.members import Endpoints
 from meridian.control.peers import NoPeers
 from meridian.control.prober import Subject

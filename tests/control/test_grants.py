@@ -10,8 +10,8 @@ from tests.support import wait_until
 
 from meridian.control import seat_orders, seating
 from meridian.control.disk import NoDisk
-from meridian.control.driver import cut_for
 from meridian.control.grants import Grants
+from meridian.control.identity import cut_for
 from meridian.control.seat_orders import SeatsDamaged, SeatsRefused
 from meridian.control.seating import Epoch
 from meridian.core.granting.seats import Seat, Tell

@@ -8,7 +8,8 @@ from tests.control.parts import FlakyStore
 from tests.simulation.story import simulate
 from tests.simulation.world import World
 
-from meridian.control.driver import ControlPlane, Identity
+from meridian.control.driver import ControlPlane
+from meridian.control.identity import Identity
 from meridian.core.verdicts import Standing
 
 FOUR = {"a1": "eu", "a2": "eu", "b1": "us", "c1": "ap"}

@@ -19,7 +19,9 @@ from tests.simulation.rollouts import Trying
 from tests.simulation.virtual import NODE, Clock, VirtualLoop
 from tests.simulation.witness import Witness, watched
 
-from meridian.control.driver import ControlPlane, Handlers, Identity, Settings
+from meridian.control.driver import ControlPlane
+from meridian.control.handlers import Handlers
+from meridian.control.identity import Identity, Settings
 from meridian.control.members import Endpoints
 from meridian.control.prober import Subject
 from meridian.core.granting.seats import Tell

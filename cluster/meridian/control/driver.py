@@ -7,9 +7,8 @@ in peace, call `stop` first. The clock is an argument: CLOCK_BOOTTIME in product
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
 from random import random
 
 from google.protobuf.message import DecodeError
@@ -17,96 +16,43 @@ from google.protobuf.message import DecodeError
 from meridian.control.aggregator import Aggregator
 from meridian.control.board import Board
 from meridian.control.catching_up import CatchingUp
+from meridian.control.census import Census
 from meridian.control.config_watch import ConfigWatch
 from meridian.control.disk import NoDisk, SnapshotDisk
 from meridian.control.drains import Drains
 from meridian.control.fallback import Fallback
 from meridian.control.grants import Grants
+from meridian.control.handlers import Handlers
+from meridian.control.identity import Identity, Settings, cut_for
 from meridian.control.inbox import Inbox
 from meridian.control.leadership import Leadership
-from meridian.control.members import NOWHERE, Endpoints, MemberRecord, for_judgement, oldest, read_members
+from meridian.control.members import Endpoints
 from meridian.control.membership import Membership
 from meridian.control.messages import decode_verdict
 from meridian.control.peers import PeerTransport
 from meridian.control.prober import Prober, Subject
 from meridian.control.probing import any_answer, endpoint_subjects, node_subjects
 from meridian.control.reporter import Reporter, known
-from meridian.control.rollout import NO_HANDLERS, RolloutHandlers, Rollouts
-from meridian.control.rosters import Rosters
-from meridian.control.status import ControlStatus, LimitStatus
-from meridian.control.upkeep import Defragmented, Upkeep
+from meridian.control.rollout import Rollouts
+from meridian.control.status import ControlStatus, limits_of
+from meridian.control.stores import Stores
+from meridian.control.upkeep import Defragmented
 from meridian.control.waiting import signalled
 from meridian.core.capacity import loads
 from meridian.core.granting.seats import Tell
 from meridian.core.granting.shares import Cut, Rule
 from meridian.core.health import Sight
 from meridian.core.snapshot import Upstream
-from meridian.core.speech import OWN, SHARES, Speaker, speaks
-from meridian.core.verdicts import DARK_SECONDS, Case, Evidence, Member, Report, Verdict, merge
+from meridian.core.speech import SHARES
+from meridian.core.verdicts import DARK_SECONDS, Case, Evidence, Report, Verdict, merge
 from meridian.store.keys import Keys
 from meridian.store.mirror import mirror
-from meridian.store.port import Store, StoreHealth
+from meridian.store.port import Store
 from meridian_proto.v1.spending_pb2 import Letter
 
-STORE_HEALTH_SECONDS = 1.0
-LOST_SECONDS = 3.0  # without the store before limits that ask for it leave their floor; an election takes up to 2 s
 ORDERS_SECONDS = 1.0  # wait for an operator's orders before the first report; the store may be away
 
 _log = logging.getLogger("meridian.control")
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who this node is. `boot_id` is new with every start; `addresses` are what DNS answers for the node. A `witness`
-    has none: it looks, votes and leads, serves nobody, and takes no part in limits.
-    """
-
-    name: str
-    region: str
-    boot_id: str
-    addresses: tuple[str, ...]
-    endpoints: Endpoints = NOWHERE
-    witness: bool = False
-    speaker: Speaker = OWN
-
-    @property
-    def node_id(self) -> str:
-        """The name and the boot: no two processes ever share it."""
-        return f"{self.name}.{self.boot_id}"
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """`limit_nodes` and `workers` cut the limits when the cluster begins; later ones are compared and reported.
-    `capacity` is what this node declares to carry, in requests per second; 0: nothing.
-
-    `generation` is that of a store which begins empty: it rises from store to store, where they do not outlive a node.
-    """
-
-    limit_nodes: int = 3
-    workers: int = 1
-    quota_bytes: int = 2 * 1024**3  # of store members that do not tell theirs; etcd's own default
-    generation: int = 0
-    capacity: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Handlers:
-    """What the node is told; called on the loop, synchronous and quick. Nothing is told twice in a row.
-
-    `on_config(version, payload)`; `on_verdict(verdict)`; `on_endpoint_health(down)`, by upstream, the addresses that
-    probes found down, all others are up; `on_allowance(cut, tell, store_is_lost)`, what workers may spend of limits;
-    `on_spenders(addresses, sitting)`, all spenders of the cluster, and the node on each seat; `on_letter(letter)`, from
-    another node to a worker of this one.
-    """
-
-    on_config: Callable[[int, bytes], None] = lambda version, payload: None
-    on_verdict: Callable[[Verdict], None] = lambda verdict: None
-    on_endpoint_health: Callable[[Mapping[str, frozenset[str]]], None] = lambda down: None
-    on_allowance: Callable[[Cut, Tell, bool], None] = lambda cut, tell, store_is_lost: None
-    on_spenders: Callable[[Sequence[str], Mapping[int, str]], None] = lambda addresses, sitting: None
-    on_letter: Callable[[Letter], None] = lambda letter: None
-    rollout: RolloutHandlers = NO_HANDLERS
 
 
 class ControlPlane:
@@ -134,7 +80,6 @@ class ControlPlane:
         """`load` gives the requests per second that this node serves; `regional` is where this region's members live,
         if not in `store` with all the rest.
         """
-        self._regional = regional or store
         self._store, self._keys, self._peers, self._clock = store, keys, peers, clock
         self._load, self._capacity = load, settings.capacity
         self._capacities: Mapping[str, float] = {}
@@ -142,33 +87,29 @@ class ControlPlane:
         self._identity = identity
         self._handlers = handlers or Handlers()
         disk = disk or NoDisk()
-        speaker = identity.speaker
-        record = MemberRecord(
-            identity.name,
-            identity.node_id,
-            identity.region,
-            identity.addresses,
-            identity.endpoints,
-            witness=identity.witness,
-            software=speaker.software,
-            protocols=(speaker.oldest, speaker.newest),
-            capabilities=tuple(sorted(speaker.capabilities)),
+        self._membership = Membership(regional or store, keys, identity.record(), clock)
+        self._census = Census(
+            store,
+            regional or store,
+            keys,
+            identity,
+            observed=lambda item: self._membership.observe(item),
+            changed=self._members_changed,
         )
-        self._membership = Membership(self._regional, keys, record, clock)
-        self._members: dict[str, MemberRecord] = {}
-        self._judged: dict[str, Member] = {}
-        self._near: Mapping[str, MemberRecord] = {}  # those of the regional store
-        self._rosters = (
-            Rosters(store, keys, identity.region, identity.node_id, self._members_changed)
-            if self._regional is not store
-            else None
-        )
-        self._oldest = ""  # the key of the member that keeps the regional store in order
         self._links: dict[str, str] = {}
         self._regions: frozenset[str] = frozenset()
         self._serving = True
         self._down: Mapping[str, frozenset[str]] = {}
-        self._health = self._regional_health = StoreHealth(False, False, "", "not asked yet")
+        self._stores = Stores(
+            store,
+            regional or store,
+            keys,
+            clock,
+            quota_bytes=settings.quota_bytes,
+            leads=lambda: self.leadership.fence() is not None,
+            is_oldest=lambda: self._census.is_oldest,
+            turned=self.tell_again,
+        )
         self._board = Board(self._posted)
         self._inbox = Inbox(clock)
         self._nodes: Prober[str] = Prober(probe_node, clock, draw, self._sight_turned)
@@ -190,8 +131,6 @@ class ControlPlane:
         self._fallback = Fallback(self._board, self._evidence, self._merge, clock)
         self._catching_up = CatchingUp(self._board, lambda: self._inbox.heard, peers.renew, clock)
         self._tell: tuple[Cut, Tell] | None = None
-        self._reached_at = clock()
-        self._store_is_lost = False
         self._grants = Grants(
             store,
             keys,
@@ -210,16 +149,10 @@ class ControlPlane:
         self._config = ConfigWatch(store, keys, disk, self._handlers.on_config)
         self.rollouts = Rollouts(
             store, keys, identity.name, identity.node_id, identity.region, fence=self.leadership.fence,
-            members=lambda: self._members, clock=clock, handlers=self._handlers.rollout,
+            members=lambda: self._census.members, clock=clock, handlers=self._handlers.rollout,
         )  # fmt: skip
         self._drains = Drains(
             store, keys, identity.name, identity.region, clock, announce=self._announce, leave=self._leave
-        )
-
-        quota = settings.quota_bytes
-        self._upkeep = Upkeep(store, keys, clock, lambda: self.leadership.fence() is not None, quota_bytes=quota)
-        self._regional_upkeep = Upkeep(
-            self._regional, keys, clock, lambda: self._oldest == keys.member(identity.node_id), quota_bytes=quota
         )
 
     async def run(self) -> None:
@@ -240,16 +173,14 @@ class ControlPlane:
                 self._config.run(),
                 self.rollouts.run(),
                 self._drains.run(),
-                self._follow_members(),
+                self._census.run(),
                 self._follow_verdict(),
                 self._grants.run(),
-                self._follow_store(),
-                self._upkeep.run(),
+                self._stores.run(),
             ):
                 tasks.create_task(part)
-            if self._rosters is not None:
-                tasks.create_task(self._rosters.run())
-                tasks.create_task(self._regional_upkeep.run())
+            if self._census.rosters is not None:
+                tasks.create_task(self._census.rosters.run())
 
     def status(self) -> ControlStatus:
         """Returns what this node knows at this moment."""
@@ -258,11 +189,11 @@ class ControlPlane:
             node=record.name,
             node_id=record.node_id,
             region=record.region,
-            members=tuple(self._members[name] for name in sorted(self._members)),
+            members=tuple(member for _, member in sorted(self._census.members.items())),
             leader=self.leadership.leader,
             leads=self.leadership.fence() is not None,
             verdict=self._board.verdict,
-            store=self._health,
+            store=self._stores.health,
             config_current=self._config.wanted,
             config_version=record.config_version,
             config_refused=record.config_refused,
@@ -273,11 +204,11 @@ class ControlPlane:
             seats_home=len(self._grants.home),
             seats_leased=len(self._grants.leased),
             seat_detail=self._grants.detail,
-            limits=self._limits(),
+            limits=limits_of(self._grants.view),
             draining=record.draining,
-            regional=self._regional_health if self._rosters is not None else None,
-            upkeep=self._warnings(),
-            speaks=speaks([member.speaker for member in self._members.values()]),
+            regional=self._stores.regional_health,
+            upkeep=self._stores.warnings(),
+            speaks=self._census.speaks,
             join_refused=self._membership.refused,
             heard=tuple((name, now - heard.made) for name, heard in sorted(self._inbox.heard.items())),
             in_force={name: heard.report.version for name, heard in self._inbox.heard.items()},
@@ -311,7 +242,7 @@ class ControlPlane:
     def tell_again(self) -> None:
         """Repeats what workers may spend: something else that they are told with it has changed."""
         if self._tell is not None:
-            self._handlers.on_allowance(*self._tell, self._store_is_lost)
+            self._handlers.on_allowance(*self._tell, self._stores.lost)
 
     def post(self, letter: Letter) -> None:
         """Carries a letter of a worker of this node to a worker of any node. Nobody waits for it."""
@@ -348,8 +279,7 @@ class ControlPlane:
 
     async def defragment(self) -> tuple[Defragmented, ...]:
         """Makes the files of the stores small, one member at a time. Raises StoreError."""
-        done = await self._upkeep.defragment()
-        return done if self._rosters is None else (*done, *await self._regional_upkeep.defragment())
+        return await self._stores.defragment()
 
     def resign(self) -> None:
         """Gives up the leadership, if this node has it; it may win it again later."""
@@ -413,7 +343,7 @@ class ControlPlane:
         self._peers.send(report)
 
     def _evidence(self, since: float) -> Evidence:
-        return Evidence(self._inbox.heard, self._judged, self._regions, since, self._capacities, self._sharing)
+        return Evidence(self._inbox.heard, self._census.judged, self._regions, since, self._capacities, self._sharing)
 
     def _merge(self, held: Verdict, evidence: Evidence, now: float) -> Verdict:
         return merge(held, evidence, now, merger=self._identity.name, rules=self.rules)
@@ -450,24 +380,12 @@ class ControlPlane:
         if tell.slot is None:
             self._tell = (cut, tell)
             self._membership.update(seat=min(tell.allowance.home, default=None))
-        self._handlers.on_allowance(cut, tell, self._store_is_lost)
+        self._handlers.on_allowance(cut, tell, self._stores.lost)
 
     def _seated(self) -> None:
         view = self._grants.view
         if view is not None:
-            sitting = {index: seat.node for index, seat in view.seats.items()}
-            slots = range(view.epoch.cut.slices)
-            addresses = [f"{node}/{slot}" for node in sorted(set(sitting.values())) for slot in slots]
-            self._handlers.on_spenders(addresses, sitting)
-
-    def _limits(self) -> tuple[LimitStatus, ...]:
-        view = self._grants.view
-        if view is None:
-            return ()
-        return tuple(
-            LimitStatus(limit, value.current, value.following, view.blocking(limit))
-            for limit, value in sorted(view.values.items())
-        )
+            self._handlers.on_spenders(view.spenders(), {index: seat.node for index, seat in view.seats.items()})
 
     def _announce(self, draining: bool) -> None:
         self._membership.update(draining=draining)
@@ -476,43 +394,25 @@ class ControlPlane:
     async def _leave(self) -> None:
         self.leadership.resign(for_good=True)
         await self._membership.leave()
-        if self._rosters is not None:
-            await self._rosters.leave()
-
-    def _warnings(self) -> tuple[str, ...]:
-        found = self._upkeep.warnings(self._health)
-        return found if self._rosters is None else (*found, *self._regional_upkeep.warnings(self._regional_health))
+        if self._census.rosters is not None:
+            await self._census.rosters.leave()
 
     def _look_at_nodes(self) -> None:
-        self._nodes.set_subjects(node_subjects(self._membership.record, self._members, self._board.verdict))
+        self._nodes.set_subjects(node_subjects(self._membership.record, self._census.members, self._board.verdict))
 
     def _link(self) -> None:
         """Keeps links to all members, and to those that only the verdict still names: they may be there."""
         kept = {name: where for name, where in self._links.items() if name in self._board.verdict.nodes}
-        named = {name: record.endpoints.peer for name, record in self._members.items() if record.endpoints.peer}
+        named = {name: record.endpoints.peer for name, record in self._census.members.items() if record.endpoints.peer}
         self._links = {**kept, **named}
         self._links.pop(self._identity.name, None)
         self._peers.set_peers(self._links)
 
     # What the store says.
 
-    async def _follow_members(self) -> None:
-        own_key = self._keys.member(self._identity.node_id)
-        async with aclosing(mirror(self._regional, self._keys.members())) as views:
-            async for view in views:
-                self._near = read_members(view)
-                self._oldest = oldest(view)
-                if self._rosters is not None:
-                    self._rosters.note(view)
-                self._membership.observe(view.get(own_key))
-                self._members_changed()
-
     def _members_changed(self) -> None:
-        far = self._rosters.others if self._rosters is not None else {}
-        self._members = {**far, **self._near}
-        self._judged = for_judgement(self._members)
-        self._sharing = SHARES in speaks([member.speaker for member in self._members.values()]).capabilities
-        self._grants.set_members(name for name, member in self._members.items() if not member.witness)
+        self._sharing = SHARES in self._census.speaks.capabilities
+        self._grants.set_members(name for name, member in self._census.members.items() if not member.witness)
         self._link()
         self._look_at_nodes()
 
@@ -526,29 +426,3 @@ class ControlPlane:
                     self._board.post(decode_verdict(view[key].value, self._clock()))
                 except DecodeError:
                     _log.error("the stored verdict cannot be read; the one before it stays in force")
-
-    async def _follow_store(self) -> None:
-        while True:
-            self._health = await self._store.health()
-            if self._rosters is not None:
-                self._regional_health = await self._regional.health()
-            self._look_at_store(self._clock())
-            await asyncio.sleep(STORE_HEALTH_SECONDS)
-
-    def _look_at_store(self, now: float) -> None:
-        if self._health.reachable and self._health.leader:
-            self._reached_at = now
-        lost = now - self._reached_at > LOST_SECONDS
-        if lost != self._store_is_lost:
-            self._store_is_lost = lost
-            self.tell_again()
-
-
-def cut_for(nodes: int, workers: int) -> Cut:
-    """Returns how a cluster of up to `nodes` nodes of `workers` workers cuts its limits.
-
-    Four seats a node leave room for an even spread when some are away. One node has one seat, its home.
-    """
-    if nodes == 1:
-        return Cut(seats=1, slices=workers, homes=1, alone_max=workers if workers > 1 else 0)
-    return Cut(seats=4 * nodes, slices=workers, homes=nodes, alone_max=nodes * workers)

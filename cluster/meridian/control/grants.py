@@ -1,8 +1,7 @@
 """Drives core/granting/allocation: which seats of all limits this node sits on, against the store.
 
 Invariant: the machine's commands are carried out in their order, and none behind a Save that has not reached the disk.
-An answer of the store becomes one event, and one that is lost counts as no. Besides, the leader moves limits' values to
-what the document says (`seating.next_value`), every write under its fence.
+An answer of the store becomes one event, and one that is lost counts as no. The values of limits are `limit_values`'.
 
 What a node may spend while the store is away, and after a cold start without it, is on its disk: the cut, its home
 seats, and the values.
@@ -20,7 +19,7 @@ import msgspec
 
 from meridian.control import seating
 from meridian.control.disk import SnapshotDisk
-from meridian.control.fences import revision_of
+from meridian.control.limit_values import LimitValues
 from meridian.control.seating import Epoch, View
 from meridian.control.waiting import signalled
 from meridian.core.granting import allocation
@@ -51,7 +50,6 @@ from meridian.store.mirror import mirror
 from meridian.store.port import (
     Absent,
     Compare,
-    CreatedAt,
     Delete,
     LeaseLost,
     ModifiedAt,
@@ -63,7 +61,6 @@ from meridian.store.port import (
 )
 
 AGAIN_SECONDS = 1.0  # after the store or the disk failed
-LOOK_SECONDS = 0.5  # how soon a leader sees that a limit's change may be completed
 IDLE_SECONDS = 3600.0
 WRITTEN_PER_SEAT = 4  # records of takes remembered: what is older was listed since, or never came to be
 WAKE_SECONDS_MIN = 0.01  # a deadline that stays where it is must not hold the loop
@@ -124,16 +121,13 @@ class Grants:
         self._store, self._keys, self._name, self._boot_id = store, keys, name, boot_id
         self._wanted, self._disk, self._clock, self._workers = wanted, disk, clock, workers
         self._generation, self._sits = generation, sits
-        self._fence, self._told, self._seated = fence, told, seated
+        self._told, self._seated = told, seated
+        self._values = LimitValues(store, keys, name, fence=fence, view=lambda: self.view)
         self._members: tuple[str, ...] = ()
-        self._rules: Mapping[str, Rule] | None = None
         self._commands: deque[Command] = deque()
         self._commanded = asyncio.Event()
         self._woken = asyncio.Event()
-        self._looked = asyncio.Event()
         self._written: dict[str, bytes] = {}  # seats' records as put by this agent, by nonce
-        self._acks: dict[str, tuple[int, int]] = {}  # to be written
-        self._ack = asyncio.Event()
         self._machines = 0
         self._requests: asyncio.TaskGroup
 
@@ -152,7 +146,7 @@ class Grants:
         """Takes and keeps seats until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             self._requests = tasks
-            for part in (self._follow(), self._execute(), self._wake(), self._acknowledge(), self._rule()):
+            for part in (self._follow(), self._execute(), self._wake(), self._values.run()):
                 tasks.create_task(part)
 
     # What the node says
@@ -166,8 +160,7 @@ class Grants:
 
     def set_rules(self, rules: Mapping[str, Rule]) -> None:
         """What the document in force here says of limits: a leader makes it so."""
-        self._rules = dict(rules)
-        self._looked.set()
+        self._values.set_rules(rules)
 
     def worker_started(self, slot: int) -> None:
         """A gateway worker is there (again), and no worker before it in this slot runs any more."""
@@ -263,8 +256,7 @@ class Grants:
             case Free():
                 self._spawn(self._free(command))
             case Acknowledge(limit, order):
-                self._acks[limit] = order
-                self._ack.set()
+                self._values.acknowledge(limit, order)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """A request beside the others; at most a lease's and CHANGES_MAX seats' are under way."""
@@ -282,7 +274,7 @@ class Grants:
                     _log.error("%s", self._problem)
                     continue
                 self._list()
-                self._looked.set()
+                self._values.look()
                 self._seated()
                 if self.view is None and self._sits:
                     await self._found()
@@ -413,43 +405,3 @@ class Grants:
             found = self.view.seats.get(seat)
             record = self.view.items[key].value if found is not None and found.nonce == nonce else None
         return ValueIs(key, record) if record is not None else None
-
-    async def _acknowledge(self) -> None:
-        """Writes what is to be acknowledged, again and again until the store has it."""
-        while True:
-            for limit, order in list(self._acks.items()):
-                view = self.view
-                if view is None or view.acknowledged.get(limit, {}).get(self._name) != order:
-                    try:
-                        await self._store.put(self._keys.limit_ack(limit, self._name), seating.encode(order))
-                    except StoreError:
-                        break
-                if self._acks.get(limit) == order:
-                    del self._acks[limit]
-            await signalled(self._ack, AGAIN_SECONDS if self._acks else IDLE_SECONDS)
-
-    # The leader
-
-    async def _rule(self) -> None:
-        while True:
-            await signalled(self._looked, LOOK_SECONDS)
-            fence, view = self._fence(), self.view
-            if fence is None or view is None or self._rules is None or view.epoch.frozen:
-                continue
-            for limit, wanted in self._rules.items():
-                value = seating.next_value(view, limit, wanted)
-                if value is not None:
-                    await self._write_value(view, fence, limit, value)
-
-    async def _write_value(self, view: View, fence: int, limit: str, value: Value) -> None:
-        key, epoch = self._keys.limit_value(limit), self._keys.limit_epoch()
-        item = view.items.get(key)
-        when: list[Compare] = [
-            CreatedAt(self._keys.leader(), revision_of(fence)),
-            ModifiedAt(epoch, view.items[epoch].mod_revision),
-            Absent(key) if item is None else ModifiedAt(key, item.mod_revision),
-        ]
-        try:
-            await self._store.txn(when, [Put(key, seating.encode(value))])
-        except StoreError as error:
-            _log.info("limit %s could not be changed, again soon: %s", limit, error)

@@ -38,6 +38,11 @@ class View:
         """Returns the machine's event."""
         return Listed(self.epoch.generation, self.epoch.frozen, self.seats, self.values, members)
 
+    def spenders(self) -> list[str]:
+        """Returns the addresses of all workers that spend: those of every node that sits."""
+        nodes = sorted({seat.node for seat in self.seats.values()})
+        return [f"{node}/{slot}" for node in nodes for slot in range(self.epoch.cut.slices)]
+
     def blocking(self, limit: str) -> tuple[str, ...]:
         """Returns the nodes whose acknowledgement a limit's change waits for."""
         value = self.values[limit]

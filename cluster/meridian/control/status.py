@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from meridian.control.members import MemberRecord
 from meridian.control.rollout_record import RolloutRecord
+from meridian.control.seating import View
 from meridian.core.capacity import Load
 from meridian.core.granting.shares import Rule
 from meridian.core.speech import Speaker
@@ -63,3 +64,13 @@ class ControlStatus:
     def rollout_runs(self) -> bool:
         """Whether a candidate is on its way."""
         return self.rollout is not None and not self.rollout.over
+
+
+def limits_of(view: View | None) -> tuple[LimitStatus, ...]:
+    """What the store holds of limits, as far as it was read."""
+    if view is None:
+        return ()
+    return tuple(
+        LimitStatus(limit, value.current, value.following, view.blocking(limit))
+        for limit, value in sorted(view.values.items())
+    )

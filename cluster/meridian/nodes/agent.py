@@ -19,8 +19,9 @@ from meridian.control.peers import NoPeers, PeerPortTaken, PeerTransport
 from meridian.nodes import clock
 from meridian.nodes.child import BadStart, Birth, Post, first, run_child
 from meridian.nodes.crew import ProcessCrew
-from meridian.nodes.headquarters import Headquarters, read_secret, token_of
+from meridian.nodes.headquarters import Headquarters
 from meridian.nodes.line import Message
+from meridian.nodes.secret_files import read_secret, token_of
 from meridian.nodes.settings import Settings
 from meridian.nodes.snapshot_disk import FolderDisk
 from meridian.nodes.sockets import Wanted

@@ -5,19 +5,13 @@ other only here: what one says is handed to the others by plain calls on the loo
 """
 
 import asyncio
-import contextlib
 import functools
 import importlib
-import ipaddress
 import math
-import os
-import secrets
 import socket
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from random import random
 from typing import Literal
 
@@ -29,16 +23,16 @@ from meridian.control import seat_orders
 from meridian.control.backup import BackupError, Made, Restored, Seen, back_up, restore
 from meridian.control.configuration import Configuration
 from meridian.control.disk import SnapshotDisk
-from meridian.control.driver import ControlPlane, Handlers, Identity
-from meridian.control.driver import Settings as ControlSettings
+from meridian.control.driver import ControlPlane
 from meridian.control.fences import generation_of
-from meridian.control.members import Endpoints
+from meridian.control.handlers import Handlers
+from meridian.control.identity import Identity
+from meridian.control.identity import Settings as ControlSettings
 from meridian.control.peers import PeerTransport
 from meridian.control.probing import good_answer
 from meridian.control.purges import PurgeDesk
 from meridian.control.rollout import RolloutHandlers
 from meridian.control.shared_secrets import DNS_COOKIES, TLS_TICKETS, SecretKeeper
-from meridian.control.status import ControlStatus
 from meridian.control.upkeep import Defragmented
 from meridian.control.zone_keys import NotSigned, ZoneKeeper
 from meridian.core.granting.drift import WATCHED_SECONDS, Drift
@@ -55,15 +49,17 @@ from meridian.gateway.limits import Told
 from meridian.gateway.upstream_tls import UpstreamContexts
 from meridian.nodes import clock
 from meridian.nodes.checks import CHECKS
-from meridian.nodes.child import BadStart
 from meridian.nodes.config_flow import ConfigFlow, Listen, Reading
+from meridian.nodes.control_metrics import control_series
 from meridian.nodes.crew import Crew, drain_frame, health_frame, serves, tried, verdict_frame
 from meridian.nodes.dns_explainer import DnsExplainer, Sources
 from meridian.nodes.load import LoadMeter
 from meridian.nodes.node_status import build_status
+from meridian.nodes.reached import endpoints_of
 from meridian.nodes.request_explainer import RequestExplainer
 from meridian.nodes.request_telling import purges_frame
 from meridian.nodes.settings import Settings, speaker_of
+from meridian.nodes.software import software
 from meridian.nodes.spending import spenders_frame, told_to_proto
 from meridian.nodes.vigil import Vigil
 from meridian.nodes.zone_keys import keys_status, wishes_of, zone_id, zone_keys_frame
@@ -71,7 +67,7 @@ from meridian.store.keys import Keys
 from meridian.store.port import Store
 from meridian.telemetry.export import SpanExport
 from meridian.telemetry.exposition import render
-from meridian.telemetry.metrics import IN_FORCE, MERGED, Series
+from meridian.telemetry.metrics import Series
 from meridian.telemetry.spans import SpanRecord
 from meridian_dns.signing import generate_der
 from meridian_proto.v1.channel_pb2 import CookieSecrets, Explained, Frame, TicketSecrets
@@ -107,9 +103,9 @@ class Headquarters:
             settings.region,
             uuid.uuid4().hex,
             settings.advertise,
-            _endpoints(settings, None),
+            endpoints_of(settings, None),
             settings.witness,
-            speaker_of(settings.speak, _version()),
+            speaker_of(settings.speak, software()),
         )
         handlers = Handlers(
             on_config=lambda version, payload: self._flow.arrived(version, payload),
@@ -162,7 +158,7 @@ class Headquarters:
         self._vigil = Vigil()
         self.configuration = Configuration(store, keys, cluster_key, CHECKS)
         self.export = SpanExport(
-            node=settings.name, region=settings.region, version=_version(), draw=random, endpoint=None
+            node=settings.name, region=settings.region, version=software(), draw=random, endpoint=None
         )
         self._zones = DnsExplainer(settings, self._zone_sources)
         self._purges = PurgeDesk(store, keys, lambda purges: self._crew.send(purges_frame(purges), "gateway"))
@@ -407,7 +403,7 @@ class Headquarters:
         self.control.set_limits(rules)
         capacities = {one.name: parse_rate(one.capacity) for one in document.regions if one.capacity is not None}
         self.control.set_regions((region.name for region in document.regions), capacities)
-        self.control.set_endpoints(_endpoints(self._settings, reading))
+        self.control.set_endpoints(endpoints_of(self._settings, reading))
         self.export.aim(document.tracing.otlp_endpoint)
         self._zone_keeper.set_wishes(wishes_of(document.zones, reading.zone_ttls))
 
@@ -417,122 +413,3 @@ def _zone_id(zone: str) -> str:
         return zone_id(zone)
     except ValueError as error:
         raise NotSigned(f"zone {zone!r}: {error}") from None
-
-
-def control_series(status: ControlStatus, export: SpanExport) -> list[Series]:
-    """The control plane's state as metrics."""
-    counts = export.counts
-    regions = [
-        Series(name, "gauge", help, {"region": region.name}, value)
-        for region in status.verdict.regions.values()
-        for load in (status.loads[region.name],)
-        for name, help, value in (
-            ("meridian_region_load", "Requests per second that it serves, as its nodes told last.", load.load),
-            ("meridian_region_capacity", "Requests per second that it declares to carry.", load.capacity),
-            ("meridian_region_share", "Part of the clients who come to it that it keeps.", region.part),
-        )
-        if value is not None
-    ]
-    return [
-        *regions,
-        _gauge("meridian_store_reachable", "Whether etcd answers.", status.store.reachable and status.store.leader),
-        _gauge("meridian_store_warnings", "What the store's files need; status says what.", len(status.upkeep)),
-        *_store_sizes(status),
-        _gauge("meridian_leader", "Whether this node leads.", status.leads),
-        _gauge("meridian_verdict_version", IN_FORCE, status.verdict.version),
-        _gauge("meridian_verdict_fallback", MERGED, status.verdict.fallback),
-        _gauge("meridian_config_version", "The document in force here.", status.config_version),
-        _gauge("meridian_config_current", "The document in force in the cluster.", status.config_current),
-        _gauge("meridian_config_from_disk", "Whether it is this node's own copy.", status.config_from_disk),
-        _gauge("meridian_rollout", "Whether a rollout is on its way.", status.rollout_runs),
-        _gauge(
-            "meridian_limit_seats",
-            "Seats of all limits that this node may spend.",
-            status.seats_home + status.seats_leased,
-        ),
-        _counter("meridian_spans_exported_total", "Spans that arrived.", counts.exported),
-        _counter("meridian_spans_export_dropped_total", "Spans dropped on the way out.", counts.dropped),
-        _counter("meridian_span_export_failures_total", "Sends that failed.", counts.failures),
-    ]
-
-
-def _store_sizes(status: ControlStatus) -> list[Series]:
-    help = "Bytes of a store member's file."
-    stores = [status.store] if status.regional is None else [status.store, status.regional]
-    return [
-        Series("meridian_store_db_bytes", "gauge", help, {"member": member.endpoint}, float(member.db_bytes))
-        for store in stores
-        for member in store.members
-        if member.reachable
-    ]
-
-
-def _gauge(name: str, help: str, value: float) -> Series:
-    return Series(name, "gauge", help, {}, float(value))
-
-
-def _counter(name: str, help: str, value: int) -> Series:
-    return Series(name, "counter", help, {}, float(value))
-
-
-def _endpoints(settings: Settings, reading: Reading | None) -> Endpoints:
-    """Where this node is reached, as other nodes and operators should dial it."""
-    own = settings.address or settings.advertise[0]
-    listeners = reading.snapshot.listeners if reading is not None and not settings.witness else ()
-
-    def first(tls: bool) -> str:
-        for listener in listeners:
-            if listener.tls is tls and {"h1", "h2"} & set(listener.protocols):
-                host = settings.bound_host(listener.host)
-                return _join(own if ipaddress.ip_address(host).is_unspecified else host, listener.port)
-        return ""
-
-    return Endpoints(
-        http=first(False),
-        https=first(True),
-        dns=_join(own, settings.dns_port) if settings.dns_port else "",
-        admin=_join(settings.bound_host(settings.admin_host), settings.admin_port),
-        peer=_join(own, settings.peer_port) if settings.peer_cert else "",
-    )
-
-
-def _join(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _version() -> str:
-    try:
-        return version("meridian-gateway")
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return "0"
-
-
-def read_secret(flag: str, path: str) -> bytes:
-    """The content of a file that only its owner may read. Raises BadStart."""
-    try:
-        mode = Path(path).stat().st_mode
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise BadStart(f"{flag} {path}: {error.strerror}") from None
-    if mode & 0o077:
-        raise BadStart(f"{flag} {path}: others may read it; make it private with: chmod 600 {path}")
-    return content
-
-
-def token_of(settings: Settings) -> str:
-    """The admin API's token: of the file named, else of one made in the state folder. Raises BadStart."""
-    if settings.token_file is not None:
-        token = read_secret("--token-file", settings.token_file).decode("ascii", "replace").strip()
-        if not token:
-            raise BadStart(f"--token-file {settings.token_file}: it is empty; put a random word into it")
-        return token
-    path = Path(settings.state) / "token"
-    try:
-        with contextlib.suppress(FileExistsError):
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(secrets.token_urlsafe(32) + "\n")
-            _log.info("token made", path=str(path))
-    except OSError as error:
-        raise BadStart(f"--state {settings.state}: {error.strerror}; name a folder that may be written") from None
-    return read_secret("the token file", str(path)).decode().strip()

@@ -37,8 +37,9 @@ from meridian.nodes.compiling import Unfit
 from meridian.nodes.crew import WorkerState
 from meridian.nodes.dns_worker import DnsDuties
 from meridian.nodes.gateway_worker import GatewayDuties
-from meridian.nodes.headquarters import Headquarters, token_of
+from meridian.nodes.headquarters import Headquarters
 from meridian.nodes.reports import spans_from_proto
+from meridian.nodes.secret_files import token_of
 from meridian.nodes.settings import Settings
 from meridian.nodes.sockets import Sockets, Wanted, sockets_of_dns
 from meridian.nodes.worker import TICK_SECONDS, Duties
