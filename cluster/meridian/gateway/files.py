@@ -32,7 +32,8 @@ THREADS = 4
 turn at the interpreter: 8 served no more than 4."""
 
 PIECE_BYTES = 128 * 1024
-"""What is read at once: a thread's coming and going is then a small part of what it takes to send it, and 10,000 clients that do not read hold 1.3 GB at worst."""
+"""What is read at once: a thread's coming and going is then a small part of what it takes to send it, and 10,000
+clients that do not read hold 1.3 GB at worst."""
 
 _T = TypeVar("_T")
 
