@@ -7,6 +7,7 @@ from itertools import islice
 
 from meridian.core import route_words
 from meridian.core.caching import Terms
+from meridian.core.files import make_files
 from meridian.core.matching import ClientIn, Condition, FieldIs, How, Kind, implies
 from meridian.core.patterns import compile_pattern
 from meridian.core.retry_making import make_retry
@@ -46,6 +47,7 @@ def make_route(route: route_words.Route) -> Route:
         conditions=tuple(_conditions(match)),
         traffic=make_traffic(route),
         cache=next((_terms(stage.cache) for stage in route.stages if stage.cache is not None), None),
+        files=make_files(route.files) if route.files is not None else None,
     )
 
 

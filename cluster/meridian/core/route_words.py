@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from meridian.core.addresses import checked_network
+from meridian.core.file_words import Files
 from meridian.core.retry_words import Retry, SweptSeconds
 from meridian.core.traffic_words import (
     Canary,
@@ -141,8 +142,9 @@ class WebSocket(Word):
 
 
 class Route(Word):
-    """From a match, through stages, to exactly one target: upstream, split, redirect_to or dns. Who asks and how often
-    comes first, whatever the order of stages; of rewrite, request_headers and response_headers a route has one each."""
+    """From a match, through stages, to exactly one target: upstream, split, redirect_to, files or dns. Who asks and how
+    often comes first, whatever the order of stages; of rewrite, request_headers and response_headers a route has one
+    each."""
 
     name: Name
     match: Match = Match()
@@ -154,6 +156,7 @@ class Route(Word):
     canary: Canary | None = Field(default=None, description="beside upstream or split")
     redirect_to: Text | None = Field(default=None, description="a URL or path, such as https://${host}${target}")
     redirect_status: RedirectStatus = 308
+    files: Files | None = Field(default=None, description="from the disk of the node that is asked")
     dns: DnsOverHttps | None = Field(default=None, description="the node's own DNS server; match path /dns-query")
     stages: tuple[Stage, ...] = Field(default=(), max_length=32)
     websocket: WebSocket | None = Field(default=None, description="without it WebSocket is refused with 403")
@@ -166,9 +169,16 @@ class Route(Word):
 
     @model_validator(mode="after")
     def _one_target(self) -> "Route":
-        targets = (self.upstream is not None, bool(self.split), self.redirect_to is not None, self.dns is not None)
-        if sum(targets) != 1:
-            raise ValueError("a route has exactly one of: upstream, split, redirect_to, dns")
+        targets = [self.upstream, self.split or None, self.redirect_to, self.files, self.dns]
+        if targets.count(None) != len(targets) - 1:
+            raise ValueError("a route has exactly one of: upstream, split, redirect_to, files, dns")
+        if self.files is not None:
+            for word in ("retry", "timeout_seconds", "stream_seconds_max", "websocket"):
+                if getattr(self, word) is not None:
+                    raise ValueError(f"{word} is of a route with an upstream; this one has files")
+            for word in ("cache", "mirror", "request_headers"):
+                if any(getattr(stage, word) is not None for stage in self.stages):
+                    raise ValueError(f"the stage {word} is of a route with an upstream; this one has files")
         if self.split and not any(part.weight for part in self.split):
             raise ValueError("split: all weights are 0; nobody would take its requests")
         if self.split_on is not None and not self.split:

@@ -35,7 +35,7 @@ class Exchange(Upgrades):
     """See the module's head; to its client a stream.Exchange, to its upstream a pool.Waiter (gateway/tries)."""
 
     __slots__ = (
-        "_first_byte", "_now", "_response_trailers",
+        "_now", "_response_trailers",
     )  # fmt: skip
 
     def __init__(self, worker: Worker, head: RequestHead, stream: DownstreamStream, peer: Peer) -> None:
@@ -62,7 +62,7 @@ class Exchange(Upgrades):
         self.started = worker.clock()
         self._first_byte = 0.0
         self._now = 0.0  # when the head of the response came, if that was in this batch
-        self._connection = None
+        self._connection = self._source = None
         self._waiting = False
         self._index = -1
         self._tried = ()
@@ -289,6 +289,8 @@ class Exchange(Upgrades):
         if self._connection is not None:
             self._connection.resume_reading()
             self.deadline = self.worker.coarse_now + self._silence_seconds
+        elif self._source is not None:
+            self._source.resume()
 
     def on_reset(self, reason: str) -> None:
         """See stream.Exchange: the client is gone, and its upstream need not go on."""
@@ -371,6 +373,8 @@ class Exchange(Upgrades):
             worker.mirror(self)
         if self._recorder is not None:
             self._recorder.close()
+        if self._source is not None:
+            self._source.close()
         del self.stream  # which knows this exchange: as a cycle both would have to wait for the collector
         if self._retried:
             self._upstream.load.retrying -= 1

@@ -13,6 +13,7 @@ from meridian.core.balancing import Ask as BalanceAsk
 from meridian.core.balancing import choose
 from meridian.core.caching import Use, directives, judge, not_modified
 from meridian.core.fields import header
+from meridian.core.files import Files, with_slash
 from meridian.core.limit_keys import key_of
 from meridian.core.matching import Ask
 from meridian.core.route_explaining import consider, describe
@@ -20,8 +21,9 @@ from meridian.core.routing import NoRoute, route
 from meridian.core.snapshot import Limit
 from meridian.core.templates import Facts
 from meridian.core.traffic import RequestChanges, Targets, UnfitError
-from meridian.gateway import affinity, answers, forwarding
+from meridian.gateway import affinity, answers, files, forwarding
 from meridian.gateway.answers import Failure
+from meridian.gateway.disk import FolderError, NoFileError
 from meridian.gateway.forwarding import GONE, ListenerFacts
 from meridian.gateway.stages import PERMANENT, changed, https_url, split_key, stages_of
 from meridian.gateway.state import LiveUpstream
@@ -47,7 +49,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of the way. `topic`: client, path, route, rewrite, upstream or answer."""
+    """One step of the way. `topic`: client, path, route, rewrite, upstream, files or answer."""
 
     topic: str
     text: str
@@ -123,7 +125,8 @@ class _Telling:
         self.live: LiveRoute | None = None
         self.live_upstream: LiveUpstream | None = None
         self.endpoints: tuple[EndpointNow, ...] = ()
-        self.moved = (0, b"")  # status and location of a redirect; status alone of what is kept
+        self.moved = (0, b"")  # status and location of a redirect; status alone of what is kept, or a file
+        self.sent = question.target  # what an upstream would be asked for
 
     def tell(self) -> Explanation:
         client, consumer = self._client(), ""
@@ -229,7 +232,7 @@ class _Telling:
         if live.route.cache is not None and (kept := self._kept(live, target, consumer)):
             self.moved = kept, b""
             return answers.NOT_CACHED if kept == answers.NOT_CACHED.status else None
-        upstream = live.upstream
+        upstream, self.sent = live.upstream, target
         if traffic.targets is not None:
             upstream = self._aim(live, traffic.targets, client, target)
         if traffic.request is not None and (failure := self._change(traffic.request, target, facts)) is not None:
@@ -237,6 +240,8 @@ class _Telling:
         if traffic.mirror is not None:
             text = f"{traffic.mirror.share:.0%} of the requests, once they are answered"
             self.stages.append(Said(f"mirror {traffic.mirror.upstream}", False, text))
+        if live.route.files is not None:
+            return self._file(live.route.files, target)
         return self._upstream(upstream, target, client) if upstream is not None else None
 
     def _kept(self, live: LiveRoute, target: bytes, consumer: str) -> int:
@@ -275,12 +280,36 @@ class _Telling:
             sent, authority, fields = changed(changes, target, facts.authority, self.question.headers, facts)
         except (UnfitError, forwarding.BadTargetError):
             return answers.BAD_FIELD
+        self.sent = sent
         if (sent, authority) != (target, facts.authority):
             self._step("rewrite", f"the upstream is asked for {_text(sent)} of host {_text(authority)}")
         names = sorted({name for name, _ in set(fields) ^ set(self.question.headers)})
         if names:
             self._step("rewrite", f"changed are the fields {_text(b', '.join(names))}")
         return None
+
+    def _file(self, wanted: Files, target: bytes) -> Failure | None:
+        """What is on the disk now. It is asked as an exchange's thread would, but on the loop: operators ask rarely."""
+        method, headers = self.question.method, self.question.headers
+        if method not in files.METHODS:
+            return answers.METHOD_NOT_ALLOWED
+        try:
+            found, said = files.look(wanted, self.sent, method, headers)
+        except FolderError:
+            self.moved = PERMANENT, with_slash(target)
+            return None
+        except NoFileError:
+            self._step("files", f"nothing below {_text(wanted.root)} is shown for {_text(self.sent)}")
+            return answers.NO_FILE
+        except OSError as error:
+            self._step("files", f"it cannot be read: {error.strerror} ({_text(wanted.root)})")
+            return files.failure_of(error)
+        found.close()
+        coding = f", as {_text(found.stored.coding)}" if found.stored.coding else ""
+        self._step("files", f"{_text(wanted.root)}/{_text(found.name)}{coding}, {found.stored.size} bytes")
+        self.moved = said.status, b""
+        refused = {412: answers.PRECONDITION_FAILED, 416: answers.RANGE_NOT_SATISFIABLE}
+        return refused.get(said.status)
 
     def _upstream(self, live: LiveUpstream, target: bytes, client: str) -> Failure | None:
         self.live_upstream = live
@@ -330,7 +359,8 @@ class _Telling:
         if failure is not None:
             self._step("answer", f"{failure.status} ({failure.why}), by the gateway itself")
         elif self.moved[0]:
-            where = f"to {_text(self.moved[1])}" if self.moved[1] else "from the cache"
+            kept = "from the disk" if self.live is not None and self.live.route.files is not None else "from the cache"
+            where = f"to {_text(self.moved[1])}" if self.moved[1] else kept
             self._step("answer", f"{self.moved[0]}, {where}")
         else:
             self._step("answer", "what the upstream answers")

@@ -284,6 +284,7 @@ class Gateway:
         for connection in tuple(self._connections):
             connection.cut()
         self._closed = True
+        self._worker.disk.shutdown(wait=False, cancel_futures=True)
         self._sweep_timer.cancel()
         for health in self._worker.healths():
             await health.close()

@@ -15,7 +15,7 @@ from meridian.core.routing import NoRoute, Route, route
 from meridian.core.snapshot import Limit
 from meridian.core.templates import Facts
 from meridian.core.traffic import RequestChanges, UnfitError
-from meridian.gateway import affinity, answers, forwarding, grpc
+from meridian.gateway import affinity, answers, files, forwarding, grpc
 from meridian.gateway.admission import Verdict
 from meridian.gateway.answers import Failure
 from meridian.gateway.caching import Recorder, look_up
@@ -35,8 +35,9 @@ class Stages(Hedging):
     """The third of an exchange that comes before the upstream; gateway/exchange sets all of this when it begins."""
 
     __slots__ = (
-        "_consumer", "_facts", "_fields", "_held", "_recorder", "_response_bytes", "_said", "_sent_authority",
-        "_sent_target", "_stage", "_told", "_trace_id", "_waited", "peer", "request_id",
+        "_consumer", "_facts", "_fields", "_first_byte", "_held", "_recorder", "_response_bytes", "_said",
+        "_sent_authority", "_sent_target", "_silence_seconds", "_stage", "_told", "_trace_id", "_waited", "peer",
+        "request_id",
     )  # fmt: skip
 
     peer: Peer
@@ -52,6 +53,8 @@ class Stages(Hedging):
     _recorder: Recorder | None  # what stands before the client, where what it gets may be kept
     _waited: bool  # in vain for another's fetch
     _response_bytes: int  # of the body, so far
+    _first_byte: float  # when the head of the response came; 0.0: not yet
+    _silence_seconds: float  # that nothing may come or be taken
     _sent_authority: bytes  # those for the upstream
     _sent_target: bytes
 
@@ -332,6 +335,8 @@ ORDER: tuple[tuple[str, Callable[[Route], bool], Stage], ...] = (
     ("aim", lambda found: found.traffic.targets is not None, Stages._aim),
     ("change", lambda found: found.traffic.request is not None, Stages._change),
     ("tell_client", lambda found: found.dns, Stages._tell_client),
+    # Where others have an upstream; the path is what `change` has made of it.
+    ("files", lambda found: found.files is not None, files.serve),
 )
 """Name, which routes need it, and what it does."""
 

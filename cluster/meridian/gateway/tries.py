@@ -9,7 +9,7 @@ Invariants:
 
 from asyncio import TimerHandle
 from ssl import SSLError
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from meridian.core.balancing import Ask, choose, observe
 from meridian.core.outliers import FRESH
@@ -39,14 +39,27 @@ _IDLE_SECONDS_MAX = 1.0  # see _try
 _FRESH_ONLY = -1.0
 
 
+class Source(Protocol):
+    """What answers instead of an upstream (gateway/files)."""
+
+    def resume(self) -> None:
+        """The client takes data again."""
+
+    def close(self) -> None:
+        """The exchange is over."""
+
+    def expire(self) -> None:
+        """The exchange's deadline has passed."""
+
+
 class Tries(Sweepable):
     """The half of an exchange that deals with endpoints, a pool.Waiter; gateway/exchange is the other, and sets all
     of this when it begins."""
 
     __slots__ = (
         "_body", "_connection", "_ended", "_hedge", "_index", "_limits", "_pause", "_request_ended", "_response_status",
-        "_retried", "_target", "_timeouts", "_trace", "_traceparent", "_tried", "_tries", "_try_began", "_upstream",
-        "_waiting", "client", "head", "live", "stream", "worker",
+        "_retried", "_source", "_target", "_timeouts", "_trace", "_traceparent", "_tried", "_tries", "_try_began",
+        "_upstream", "_waiting", "client", "head", "live", "stream", "worker",
     )  # fmt: skip
 
     worker: Worker
@@ -61,6 +74,7 @@ class Tries(Sweepable):
     _body: RequestBody | None  # None: the request has none
     _request_ended: bool
     _connection: UpstreamStream | None
+    _source: Source | None  # where no upstream answers
     _waiting: bool  # for a connection
     _index: int  # of the endpoint that takes the present try, -1 before the first
     _tried: tuple[int, ...]
@@ -278,6 +292,9 @@ class Tries(Sweepable):
     def expire(self, now: float) -> None:
         """The deadline has passed. Whose turn it was decides what that means."""
         self.deadline = FOREVER
+        if self._source is not None:
+            self._source.expire()
+            return
         waiting, connection, live = self._waiting, self._connection, self._upstream
         if connection is None and not waiting:
             return

@@ -20,9 +20,8 @@ _KEY, _ACCEPT = b"sec-websocket-key", b"sec-websocket-accept"
 class Upgrades(Stages):
     """The part of an exchange that deals with other protocols; gateway/exchange sets all of this when it begins."""
 
-    __slots__ = ("_frames", "_key", "_silence_seconds")
+    __slots__ = ("_frames", "_key")
 
-    _silence_seconds: float
     _frames: Frames | None  # what the upstream says, once it has agreed
     _key: bytes  # that the upstream has to answer
 

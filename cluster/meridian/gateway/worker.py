@@ -12,6 +12,7 @@ from meridian.core.routing import Route
 from meridian.core.shedding import Overload
 from meridian.core.snapshot import Limit, Snapshot
 from meridian.core.traffic import FieldEdits, Mirror
+from meridian.gateway import files
 from meridian.gateway.admission import Admission
 from meridian.gateway.cache import Cache
 from meridian.gateway.forwarding import ListenerFacts
@@ -32,7 +33,7 @@ class LiveRoute:
     """A route with all that its exchanges touch."""
 
     route: Route
-    upstream: LiveUpstream | None  # None: it redirects
+    upstream: LiveUpstream | None  # None: it redirects, or has files
     gate: Gate | None
     limits: tuple[Limit, ...]
     limits_before: tuple[Limit, ...]  # those of them that count also a request that cannot say who asks
@@ -130,6 +131,7 @@ class Worker:
         self.overload: Overload | None = None
         self._retiring: list[Health] = []  # of candidates, until their last exchange is over
         self.verdict_version = self.verdict_fallback = 0
+        self.disk = files.threads()
         self.exchanges: set[Sweepable] = set()
         self.mirroring = self.refreshing = 0  # of them copies, and answers for the cache alone
         self.cache = Cache(0)
