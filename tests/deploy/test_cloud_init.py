@@ -16,7 +16,8 @@ SCHEMA = Path("/usr/lib/python3/dist-packages/cloudinit/config/schemas/schema-cl
 USER_DATA_BYTES_MAX = 16 * 1024  # what the meanest cloud takes
 SECRET = "mrd1.a-secret.b"
 VALUES = """{
-  roles = %s, name = "eu-1", address = "hostname -I | cut -d' ' -f1", public_address = "echo 198.51.100.7",
+  roles = %s, name = "eu-1", address_flag = "--address", address = "hostname -I | cut -d' ' -f1",
+  public_address = "echo 198.51.100.7",
   bundle_url = "https://files.example.com/meridian.tar.gz", bundle_sha256 = "0123", authority = "%s",
   join_token = "mrd1.a-secret.b", node_args = "--region=eu-west --workers=2", etcd_cluster = "a=https://10.0.0.1:2380",
   etcd_token = "shop"

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,7 +16,7 @@ from tests.support import child_process, free_port, wait_until
 
 from meridian.store.etcd_server import EtcdFiles, EtcdMember, etcd_command
 
-HOST = "127.0.0.1"
+HOST, WORLD = "127.0.0.1", "127.0.0.9"  # where nodes reach each other, and where clients reach them
 
 
 def meridian(*words: object) -> str:
@@ -33,7 +34,7 @@ class Site:
         self.url = f"https://{HOST}:{free_port()}"
         self.etcd = EtcdMember("etcd-1", f"https://{HOST}:{free_port()}", f"https://{HOST}:{free_port()}",
                                folder / "etcd/data", self.files("etcd"))  # fmt: skip
-        self.admin = free_port()
+        self.admin, self.peer = free_port(), free_port()
 
     def files(self, name: str) -> EtcdFiles:
         place = self.folder / name
@@ -48,12 +49,21 @@ class Site:
 
     def flags(self) -> list[str]:
         files = self.files("node")
-        return ["--name=eu-1", "--region=eu", f"--address={HOST}", "--workers=1", "--dns-port=0",
+        return ["--name=eu-1", "--region=eu", f"--peer-address={HOST}", f"--advertise={WORLD}",
+                "--workers=1", "--dns-port=0",
                 f"--etcd={self.etcd.client_url}", f"--state={self.folder / 'state'}",
-                f"--admin-port={self.admin}", f"--peer-port={free_port()}",
+                f"--admin-port={self.admin}", f"--peer-port={self.peer}",
                 f"--cluster-key-file={self.folder / 'node/cluster.key'}",
                 *(f"--{of}-{what}={path}" for of in ("etcd", "peer")
                   for what, path in (("ca", files.ca), ("cert", files.certificate), ("key", files.key)))]  # fmt: skip
+
+    def stored(self) -> bytes:
+        """Everything in etcd."""
+        files = self.files("etcd")
+        command = ["etcdctl", f"--endpoints={self.etcd.client_url}", f"--cacert={files.ca}",
+                   f"--cert={files.certificate}", f"--key={files.key}", "get", "--prefix", "/meridian/"]  # fmt: skip
+        own = {name: value for name, value in os.environ.items() if not name.startswith("ETCD")} | {"ETCDCTL_API": "3"}
+        return subprocess.run(command, capture_output=True, env=own, timeout=20, check=True).stdout
 
     def status(self) -> dict[str, object]:
         token = self.folder / "state/token"
@@ -95,6 +105,10 @@ async def test_a_node_joins_with_a_token_and_takes_up_a_renewed_certificate(tmp_
 
         stored: Callable[[], bool | Awaitable[bool]] = reaches
         await wait_until(stored, within_seconds=30, what="the node reaches etcd", every_seconds=0.2)
+        # Other nodes are told its address among them and not the world's, and it listens for them there only.
+        assert f"{HOST}:{site.peer}".encode() in site.stored()
+        assert f"{WORLD}:{site.peer}".encode() not in site.stored()
+        assert heard_at(HOST, site.peer) and not heard_at(WORLD, site.peer)
         worker = node.pid("gateway-0")
         renewed = await asyncio.to_thread(
             meridian, "pki", "renew", "--authority", site.url, "--to", site.folder / "node", "--force"
@@ -106,6 +120,11 @@ async def test_a_node_joins_with_a_token_and_takes_up_a_renewed_certificate(tmp_
         assert node.pid("gateway-0") == worker, "workers serve on"
         # Not due: nothing is changed, and the agent stays.
         assert meridian("pki", "renew", "--authority", site.url, "--to", site.folder / "node") == "not due yet"
+
+
+def heard_at(address: str, port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex((address, port)) == 0
 
 
 def test_the_commands_say_what_is_wrong(tmp_path: Path) -> None:

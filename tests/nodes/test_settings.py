@@ -48,6 +48,7 @@ def test_capacity_is_a_rate(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("--name=one", "--region=eu"),
         (*LEAST, "--advertise=0.0.0.0"),
+        (*LEAST, "--peer-address=0.0.0.0"),
         (*LEAST, "--dns-port=70000"),
         (*LEAST, "--dns-tls-port=53"),
         (*LEAST, "--dns-port=0", "--dns-tls-port=853"),

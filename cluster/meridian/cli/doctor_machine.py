@@ -40,7 +40,7 @@ def machine(settings: "Settings | None") -> Iterator[Finding]:
         files = [getattr(settings, f"{use}_{part}") for part in ("ca", "cert", "key")]
         if all(files):
             ca, chain, key = (Path(file) for file in files)
-            yield certificate(use, ca, chain, key, now, settings.address)
+            yield certificate(use, ca, chain, key, now, settings.peer_address or settings.address)
         elif settings.etcd and use == "peer":
             yield Finding("error", "certificates", "--peer-ca, --peer-cert and --peer-key are missing",
                           "join the cluster: meridian pki join")  # fmt: skip
@@ -90,11 +90,13 @@ def _disk(state: Path) -> Finding:
 
 
 def _addresses(settings: "Settings") -> Iterator[Finding]:
-    if settings.address is not None:
-        if reason := taken(settings.address, 0):
-            yield Finding("error", "address", f"--address {reason}", "name an address of this machine: ip addr")
+    for flag, address in (("--address", settings.address), ("--peer-address", settings.peer_address)):
+        if address is None:
+            continue
+        if reason := taken(address, 0):
+            yield Finding("error", "address", f"{flag} {reason}", "name an address of this machine: ip addr")
         else:
-            yield Finding("ok", "address", settings.address)
+            yield Finding("ok", "address", address)
 
 
 def _ports(settings: "Settings") -> Iterator[Finding]:
@@ -105,7 +107,8 @@ def _ports(settings: "Settings") -> Iterator[Finding]:
     if runs:
         yield Finding("ok", "ports", "a node runs here and holds them")
         return
-    wanted = [(host, settings.peer_port, socket.SOCK_STREAM, "--peer-port")] if settings.etcd else []
+    peers = settings.peer_address or host
+    wanted = [(peers, settings.peer_port, socket.SOCK_STREAM, "--peer-port")] if settings.etcd else []
     wanted.append((admin, settings.admin_port, socket.SOCK_STREAM, "--admin-port"))
     for port, flag in ((settings.dns_port, "--dns-port"), (settings.dns_tls_port, "--dns-tls-port")):
         if port:

@@ -206,7 +206,7 @@ def _peers(settings: Settings) -> PeerTransport:
 
     ca, certificate, key = _tls_files(settings.peer_ca, settings.peer_cert, settings.peer_key, "peer")
     assert certificate is not None and key is not None
-    host = settings.address or "0.0.0.0"
+    host = settings.peer_address or settings.address or "0.0.0.0"
     return GrpcPeers(f"{host}:{settings.peer_port}", PeerTls(ca, certificate, key), clock.now)
 
 

@@ -24,7 +24,7 @@ def endpoints_of(settings: Settings, reading: Reading | None) -> Endpoints:
         https=first(True),
         dns=_join(own, settings.dns_port) if settings.dns_port else "",
         admin=_join(settings.bound_host(settings.admin_host), settings.admin_port),
-        peer=_join(own, settings.peer_port) if settings.peer_cert else "",
+        peer=_join(settings.peer_address or own, settings.peer_port) if settings.peer_cert else "",
     )
 
 

@@ -42,6 +42,7 @@ class Settings:
     etcd_regional: tuple[str, ...] = ()
     etcd_quota_bytes: int = 2 * 1024**3
     address: str | None = None
+    peer_address: str | None = None
     advertise: tuple[str, ...] = ()
     workers: int = 1
     dns_port: int = 53
@@ -122,6 +123,8 @@ def _parser() -> argparse.ArgumentParser:
     # SOFTWARE:OLDEST-NEWEST:CAPABILITY,...: for tests that play the part of another version.
     flag("--speak", default=os.environ.get("MERIDIAN_SPEAK"), help=argparse.SUPPRESS)
     flag("--address", metavar="IP", help="replaces 0.0.0.0 and [::] in listeners")
+    flag("--peer-address", metavar="IP", help="where other nodes reach this one, where that is a network of"
+         " their own (default: --address)")  # fmt: skip
     flag("--advertise", type=_words, metavar="IP,...", help="what DNS answers for this node (default: --address)")
     flag("--workers", type=int, default=max(1, os.cpu_count() or 1), help="gateway workers (default: one per core)")
     flag("--dns-port", type=int, help="0: no DNS server")
@@ -165,6 +168,8 @@ def _check(settings: Settings) -> None:
             raise SettingsError(f"{flag} {name!r}: use at most 63 lower-case letters, digits, '.', '_' and '-'")
     if settings.address is not None:
         _check_ip("--address", settings.address)
+    if settings.peer_address is not None:
+        _check_ip("--peer-address", settings.peer_address)
     for address in settings.advertise:
         _check_ip("--advertise", address)
     if settings.witness and settings.advertise:

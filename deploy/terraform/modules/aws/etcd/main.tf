@@ -34,6 +34,7 @@ resource "aws_instance" "member" {
   user_data = templatefile(local.template, {
     roles          = each.key == var.authority_member ? ["pki", "etcd"] : ["etcd"]
     name           = each.key
+    address_flag   = "--address"
     address        = "echo ${var.members[each.key]}"
     public_address = "true"
     bundle_url     = var.bundle_url

@@ -35,6 +35,7 @@ resource "aws_launch_template" "node" {
   user_data = base64encode(templatefile(local.template, {
     roles          = ["node"]
     name           = "${var.region}-$(${local.metadata}/instance-id)"
+    address_flag   = "--address"
     address        = "${local.metadata}/local-ipv4"
     public_address = "${local.metadata}/public-ipv4"
     bundle_url     = var.bundle_url
