@@ -10,7 +10,7 @@ import binascii
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
@@ -144,6 +144,7 @@ class Gate:
     consumers: Mapping[bytes, str]  # by the digest of a secret
     challenge: bytes  # WWW-Authenticate, RFC 9110 section 11.6.1; empty where nothing but a certificate helps
     by_certificate: Mapping[str, str]  # consumers, by a name that must be in it
+    credentials: bytes = b"authorization"  # the field of Basic
 
     @classmethod
     def of(cls, authenticator: Authenticator) -> "Gate":
@@ -161,12 +162,17 @@ class Gate:
         challenge = ", ".join(schemes).encode()
         return cls(header, authenticator.basic, authenticator.optional, consumers, challenge, known_by)
 
+    def for_proxy(self) -> "Gate":
+        """As a forward proxy asks (RFC 9110 section 11.7): by Basic alone, in fields that are not for those beyond."""
+        basic = self.challenge.partition(b", ApiKey ")[0] if self.basic else b""
+        return replace(self, header=None, credentials=b"proxy-authorization", challenge=basic)
+
     def identify(self, headers: Headers, names: Names = ()) -> Identified | None:
         """Who asks; None: nobody that may. A secret that is shown must be right, also where nothing needs to be shown.
         `names` are those of the certificate of the connection: a secret says more of this request than that does."""
         shown = [(name, value) for name, value in headers if name == self.header]
         if not shown and self.basic:
-            shown = [(name, value) for name, value in headers if name == b"authorization" and _is_basic(value)]
+            shown = [(name, value) for name, value in headers if name == self.credentials and _is_basic(value)]
         if not shown:
             known = self._known_by(names)
             return Identified(known) if known or self.optional else None

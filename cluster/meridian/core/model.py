@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from meridian.core.addresses import checked_bind, checked_ip, checked_near, checked_network
 from meridian.core.authentication import Authenticator
 from meridian.core.dns_words import Dns, Dnssec, Group, Steering, TsigKey, Zone
+from meridian.core.forward_words import ForwardProxy
 from meridian.core.l4_words import L4Route
 from meridian.core.limit_words import Limit, checked_rate
 from meridian.core.overload_words import Overload
@@ -60,6 +61,7 @@ class Listener(Word):
     )
     client_certificates: ClientCertificates | None = Field(default=None, description="without it none is asked for")
 
+    forward_proxy: ForwardProxy | None = Field(default=None, description="of a listener with h1 alone")
     proxy_protocol: bool = Field(
         default=False,
         description="only trusted_proxies come, and first say by the PROXY protocol (v1 or v2) who their client is",
@@ -86,6 +88,14 @@ class Listener(Word):
     def passes_through(self) -> bool:
         """Whether `l4_routes` take its connections, not `routes`."""
         return bool({"tcp", "udp"} & set(self.protocols))
+
+    @model_validator(mode="after")
+    def _is_one_proxy(self) -> "Listener":
+        if self.forward_proxy is not None and (self.protocols != ("h1",) or self.https_redirect or self.hsts):
+            raise ValueError(
+                "forward_proxy is of a listener of its own: protocols: [h1], no https_redirect and no hsts"
+            )
+        return self
 
     @model_validator(mode="after")
     def _is_of_one_layer(self) -> "Listener":
@@ -243,6 +253,7 @@ class Document(Word):
                     "what passes through is not encrypted here; leave out the upstream's tls",
                 )
         yield from self._l4_problems()
+        yield from self._forward_problems()
         places = {route.name: ("routes", i, "match") for i, route in enumerate(self.routes)}
         if any(route.match.path_regex is not None for route in self.routes):
             for name, problem in too_many_patterns([make_route(route) for route in self.routes]):
@@ -290,6 +301,25 @@ class Document(Word):
         for i, listener in enumerate(self.listeners):
             if listener.passes_through and listener.name not in routed:
                 yield ("listeners", i), "nothing takes its connections: add an entry of l4_routes that names it"
+
+    def _forward_problems(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Of forward proxies: what they name."""
+        limits = {limit.name: limit for limit in self.limits}
+        authenticators = {one.name: one for one in self.authenticators}
+        for i, listener in enumerate(self.listeners):
+            proxy, place = listener.forward_proxy, ("listeners", i, "forward_proxy")
+            if proxy is None:
+                continue
+            yield from _unknown((*place, "limits"), proxy.limits, limits, "limit")
+            if proxy.authenticate is None:
+                for name in proxy.limits:
+                    if name in limits and "consumer" in limits[name].key:
+                        yield (*place, "limits"), f"the key of {name!r} is the consumer: say authenticate, too"
+                continue
+            yield from _unknown((*place, "authenticate"), (proxy.authenticate,), authenticators, "authenticator")
+            gate = authenticators.get(proxy.authenticate)
+            if gate is not None and not gate.basic and not gate.uses_certificates:
+                yield (*place, "authenticate"), "clients of a proxy show who they are by basic: true, or a certificate"
 
     def _stage_problems(self, index: int, route: Route) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """Of one route: what its stages name, and in which order."""

@@ -8,6 +8,8 @@ from itertools import islice
 from meridian.core import route_words
 from meridian.core.caching import Terms
 from meridian.core.files import make_files
+from meridian.core.forward_proxy import make_forward_proxy, route_name
+from meridian.core.forward_words import ForwardProxy as ForwardWords
 from meridian.core.matching import ClientIn, Condition, FieldIs, How, Kind, implies
 from meridian.core.patterns import compile_pattern
 from meridian.core.retry_making import make_retry
@@ -49,6 +51,15 @@ def make_route(route: route_words.Route) -> Route:
         cache=next((_terms(stage.cache) for stage in route.stages if stage.cache is not None), None),
         files=make_files(route.files) if route.files is not None else None,
     )
+
+
+def make_forward_route(listener: str, words: ForwardWords) -> Route:
+    """What takes all requests of a listener that is a forward proxy."""
+    return Route(
+        name=route_name(listener), host=None, path=None, path_prefix="/", methods=frozenset(), upstream="",
+        limits=tuple(dict.fromkeys(words.limits)), authenticator=words.authenticate,
+        cache=_terms(words.cache) if words.cache is not None else None, forward=make_forward_proxy(listener, words),
+    )  # fmt: skip
 
 
 def _terms(words: route_words.Cache) -> Terms:

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from meridian.core.caching import Terms
 from meridian.core.fields import Headers
 from meridian.core.files import Files
+from meridian.core.forward_proxy import ForwardProxy
 from meridian.core.limit_keys import host_of
 from meridian.core.matching import Ask, ClientIn, Condition, FieldIs, Kind
 from meridian.core.patterns import Pattern, literal_start
@@ -62,6 +63,7 @@ class Route:
     websocket_idle_seconds: float | None = None  # None: it is refused
     cache: Terms | None = None
     files: Files | None = None
+    forward: ForwardProxy | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ from meridian.core import (
 )
 from meridian.core.adaptive import Adaptive
 from meridian.core.authentication import Gate
+from meridian.core.forward_proxy import route_name
+from meridian.core.forward_words import ForwardProxy
 from meridian.core.hashing import Table, maglev_of, ring_of
 from meridian.core.hedging import Hedge
 from meridian.core.l4 import L4Route, L4Table, build_l4
@@ -28,7 +30,7 @@ from meridian.core.overload_making import make_adaptive, make_bounds
 from meridian.core.rates import parse_rate
 from meridian.core.retry_making import make_hedge, make_retry
 from meridian.core.retrying import Allowance, Policy, Timeouts
-from meridian.core.route_making import make_route
+from meridian.core.route_making import make_forward_route, make_route
 from meridian.core.routing import DNS, Route, RouteTable, build_table
 from meridian.core.shedding import Bounds
 
@@ -69,6 +71,7 @@ class Listener:
     hsts: bytes | None = None  # the field's value
     tls_profile: str = "intermediate"
     client_auth: ClientAuth | None = None
+    forward: Route | None = None  # of a forward proxy: what takes all its requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +220,11 @@ def compile_snapshot(
         upstreams={
             **{upstream.name: _upstream(upstream, files) for upstream in document.upstreams},
             **({DNS: _dns_upstream(dns_socket)} if any(route.dns for route in routes) else {}),
+            **{
+                route_name(one.name): _passing_upstream(one.name, one.forward_proxy)
+                for one in document.listeners
+                if one.forward_proxy is not None
+            },
         },
         gates={one.name: Gate.of(one) for one in document.authenticators},
         limits=limits,
@@ -249,6 +257,7 @@ def _listener(listener: model.Listener, files: Mapping[str, bytes]) -> Listener:
         _hsts(listener.hsts) if listener.hsts is not None else None,
         listener.tls_profile,
         compile_client_auth(listener, files),
+        make_forward_route(listener.name, listener.forward_proxy) if listener.forward_proxy is not None else None,
     )
 
 
@@ -353,6 +362,17 @@ def _dns_upstream(path: str) -> Upstream:
     words = upstream_words.Upstream.model_validate({"name": "dns", "endpoints": [{"address": "127.0.0.1:53"}]})
     endpoint = Endpoint(0, "dns.sock", f"unix:{path}", 0, None, 1)
     return replace(_upstream(words, {}), name=DNS, endpoints=(endpoint,))
+
+
+def _passing_upstream(listener: str, words: ForwardProxy) -> Upstream:
+    """What a forward proxy reaches, as an upstream whose endpoints each exchange finds for itself."""
+    plain = upstream_words.Upstream(
+        name="forward",
+        endpoints=(upstream_words.Endpoint(address="127.0.0.1:1"),),
+        connect_timeout_seconds=words.connect_timeout_seconds,
+        response_timeout_seconds=words.response_timeout_seconds,
+    )
+    return replace(_upstream(plain, {}), name=route_name(listener), endpoints=())
 
 
 def compile_upstream_tls(upstream: upstream_words.Upstream, files: Mapping[str, bytes]) -> UpstreamTls | None:

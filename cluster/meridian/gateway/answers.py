@@ -37,6 +37,13 @@ PRECONDITION_FAILED = Failure(412, "precondition", b"This is not what the reques
 RANGE_NOT_SATISFIABLE = Failure(416, "range", b"There are no such bytes.")
 FILE_FAILED = Failure(500, "file_failed", b"This file cannot be read.")
 FILE_TIMEOUT = Failure(504, "file_timeout", b"This file could not be read in time.")
+FORWARD_CLIENT = Failure(403, "forward_client", b"This proxy is not for this client.")
+FORWARD_REFUSED = Failure(
+    403, "forward_refused", b"This proxy does not reach that destination.", error=b"destination_ip_prohibited"
+)
+NOT_FORWARDED = Failure(400, "not_forwarded", b"This is a proxy: ask for http://host/path, or by CONNECT.")
+PROXY_UNAUTHENTICATED = Failure(407, "unauthenticated", b"This request does not say who uses the proxy.")
+NAME_UNKNOWN = Failure(502, "name_unknown", b"There is no such host.", error=b"dns_error")
 UPGRADE_REFUSED = Failure(403, "upgrade_refused", b"This path does not speak WebSocket.")
 LIMITED = Failure(429, "limited", b"Too many requests.", grpc_status=8)  # RESOURCE_EXHAUSTED, whatever its status
 FAULT = Failure(503, "fault", b"This request fails on purpose.")

@@ -90,23 +90,24 @@ class DownstreamConnection(asyncio.Protocol):
     """See the module's head. `deadline` is in the worker's seconds; the sweep calls `expire` once it has passed."""
 
     __slots__ = (
-        "_busy", "_closing", "_forwards", "_h1", "_heading", "_host", "_leaving", "_lingering", "_listener",
-        "_local_port", "_read_paused", "_source", "_tls", "_transport", "_write_paused", "codec", "deadline", "peer",
-        "streams",
+        "_busy", "_closing", "_forwards", "_h1", "_heading", "_host", "_is_proxy", "_leaving", "_lingering",
+        "_listener", "_local_port", "_read_paused", "_source", "_tls", "_transport", "_write_paused", "codec",
+        "deadline", "peer", "streams",
     )  # fmt: skip
 
     def __init__(
         self, host: Host, listener: str, local_port: int, *, tls: bool, source: tuple[str, int] | None = None,
-        forwards_certificate: bool = True,
+        forwards_certificate: bool = True, is_proxy: bool = False,
     ) -> None:  # fmt: skip
         """`local_port` is the listener's port as clients know it. `source`: the client, where a proxy before us has
         said it (gateway/proxy_door). `forwards_certificate`: upstreams are told of the one that the client shows, if
-        any is asked for."""
+        any is asked for. `is_proxy`: see Http1Server."""
         self._source = source
         self._host = host
         self._listener = listener
         self._tls = tls
         self._forwards = forwards_certificate
+        self._is_proxy = is_proxy
         self._local_port = local_port
         self._transport: asyncio.Transport
         self._busy = False  # inside a batch: the flush at its end writes for all
@@ -134,7 +135,7 @@ class DownstreamConnection(asyncio.Protocol):
         if h2:
             self.codec = Http2Server(self._host.clock)
         else:
-            self.codec = self._h1 = Http1Server(b"https" if self._tls else b"http")
+            self.codec = self._h1 = Http1Server(b"https" if self._tls else b"http", is_proxy=self._is_proxy)
         name = self._source or transport.get_extra_info("peername") or ("", 0)
         self.peer = Peer(
             name[0], name[1], self._local_port, self._listener, self._tls, "h2" if h2 else "h1",

@@ -23,7 +23,18 @@ from meridian.gateway.tries import FOREVER
 from meridian.gateway.upgrades import Upgrades
 from meridian.gateway.upstream import UpstreamStream, User
 from meridian.gateway.worker import Worker
-from meridian.wire.events import Data, End, Event, Headers, Informational, RequestHead, Reset, ResponseHead, Trailers
+from meridian.wire.events import (
+    TUNNEL,
+    Data,
+    End,
+    Event,
+    Headers,
+    Informational,
+    RequestHead,
+    Reset,
+    ResponseHead,
+    Trailers,
+)
 from meridian.wire.http1_parts import MalformedError
 
 SILENCE_SECONDS = 60.0
@@ -104,9 +115,12 @@ class Exchange(Upgrades):
     def _begin_on(self, connection: UpstreamStream, user: User, index: int, traceparent: bytes | None) -> None:
         """The head alone. Raises MalformedError."""
         head = self.head
-        headers, lines = forwarding.request_fields(
-            head, self._fields, self._said, self.peer, self._facts, self.request_id, traceparent, self._consumer
-        )
+        if self._live.route.forward is not None:
+            headers, lines = self._fields, forwarding.passing_lines(head)
+        else:
+            headers, lines = forwarding.request_fields(
+                head, self._fields, self._said, self.peer, self._facts, self.request_id, traceparent, self._consumer
+            )
         if head.protocol:
             headers = self._ask_to_upgrade(headers)
         authority = self._sent_authority or self._upstream.upstream.endpoints[index].address.encode()
@@ -153,7 +167,10 @@ class Exchange(Upgrades):
             return
         body.came(data)
         if connection is None or self._is_upgrading:
-            self.stream.pause_body()
+            if self._source is not None and self._response_status:
+                self._source.on_body(data)
+            else:
+                self.stream.pause_body()
             return
         connection.send_data(data, end=False)
         self._credit(connection, body)
@@ -299,6 +316,8 @@ class Exchange(Upgrades):
         if self._leave_upstream(reuse=False):
             self._try_over(None, "client_gone")
         said_goodbye = self._frames is not None and self._frames.closed
+        if self.head.protocol == TUNNEL and self._response_status:  # which has no other end
+            said_goodbye = True
         self._end(self._response_status or CLIENT_GONE_STATUS, "" if said_goodbye else "client_gone")
 
     # Endings

@@ -14,10 +14,11 @@ from meridian.core.balancing import choose
 from meridian.core.caching import Use, directives, judge, not_modified
 from meridian.core.fields import header
 from meridian.core.files import Files, with_slash
+from meridian.core.forward_proxy import split_authority
 from meridian.core.limit_keys import key_of
 from meridian.core.matching import Ask
 from meridian.core.route_explaining import consider, describe
-from meridian.core.routing import NoRoute, route
+from meridian.core.routing import NoRoute, Route, route
 from meridian.core.snapshot import Limit
 from meridian.core.templates import Facts
 from meridian.core.traffic import RequestChanges, Targets, UnfitError
@@ -126,12 +127,15 @@ class _Telling:
         self.live_upstream: LiveUpstream | None = None
         self.endpoints: tuple[EndpointNow, ...] = ()
         self.moved = (0, b"")  # status and location of a redirect; status alone of what is kept, or a file
+        self.forward: Route | None = None  # of a forward proxy
         self.sent = question.target  # what an upstream would be asked for
 
     def tell(self) -> Explanation:
         client, consumer = self._client(), ""
         if self.moved[0]:
             return self._end(None)
+        if self.forward is not None:
+            return self._end(self._pass(self.forward, client))
         try:
             target = forwarding.normalise(self.question.target)
         except forwarding.BadTargetError:
@@ -154,7 +158,13 @@ class _Telling:
     def _client(self) -> str:
         question = self.question
         listeners = self.installed.snapshot.listeners
-        fits = [one for one in listeners if one.tls is question.tls]
+        if question.method == b"CONNECT":  # a forward proxy's, whatever its port: the URL is that of the destination
+            proxy = next((one for one in listeners if one.forward is not None), None)
+            if proxy is not None:
+                self.forward = proxy.forward
+                self._step("client", f"{question.client}, on listener {proxy.name!r}, a forward proxy")
+                return question.client
+        fits = [one for one in listeners if one.tls is question.tls and one.forward is None]
         listener = next((one for one in fits if one.port == question.port), fits[0] if fits else None)
         if listener is None:
             self._step("client", f"no listener of this document serves {'https' if question.tls else 'http'}")
@@ -286,6 +296,25 @@ class _Telling:
         names = sorted({name for name, _ in set(fields) ^ set(self.question.headers)})
         if names:
             self._step("rewrite", f"changed are the fields {_text(b', '.join(names))}")
+        return None
+
+    def _pass(self, found: Route, client: str) -> Failure | None:
+        """What a forward proxy would say; no name is resolved."""
+        question, proxy = self.question, found.forward
+        assert proxy is not None
+        self.live = self.worker.live_route(self.installed, found, stages_of(found))
+        failure, consumer = self._gate(self.live)
+        failure = failure or self._limits(self.live.limits, client, consumer)
+        where = split_authority(question.authority, 443 if question.tls else 80)
+        if failure is not None:
+            return answers.PROXY_UNAUTHENTICATED if failure is answers.UNAUTHENTICATED else failure
+        if where is None:
+            return answers.BAD_TARGET
+        if not proxy.takes(client):
+            return answers.FORWARD_CLIENT
+        if not proxy.may_be(*where):
+            return answers.FORWARD_REFUSED
+        self._step("upstream", f"{where[0]}, port {where[1]}, if its address is one that may be reached")
         return None
 
     def _file(self, wanted: Files, target: bytes) -> Failure | None:

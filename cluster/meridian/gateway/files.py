@@ -11,7 +11,7 @@ Invariants:
 """
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -21,26 +21,18 @@ from meridian.core.files import Files, Reply, Span
 from meridian.gateway import answers
 from meridian.gateway.answers import Failure
 from meridian.gateway.disk import FolderError, NoFileError, OpenFile, find
+from meridian.gateway.source import Source
 from meridian.wire.events import Headers
 
 if TYPE_CHECKING:
     from meridian.gateway.stages import Stages
 
 METHODS = (b"GET", b"HEAD")
-THREADS = 4
-"""Of one worker. A disk answers several at once better than one after the other; with more they wait for each other's
-turn at the interpreter: 8 served no more than 4."""
-
 PIECE_BYTES = 128 * 1024
 """What is read at once: a thread's coming and going is then a small part of what it takes to send it, and 10,000
 clients that do not read hold 1.3 GB at worst."""
 
 _T = TypeVar("_T")
-
-
-def threads() -> ThreadPoolExecutor:
-    """Those that touch the disk. They begin when they are first needed."""
-    return ThreadPoolExecutor(THREADS, "disk")
 
 
 def serve(exchange: "Stages") -> bool:
@@ -75,8 +67,8 @@ def failure_of(error: OSError) -> Failure:
     return answers.FILE_FORBIDDEN if isinstance(error, PermissionError) else answers.FILE_FAILED
 
 
-class FileSource:
-    """What answers instead of an upstream; see tries.Source."""
+class FileSource(Source):
+    """What answers instead of an upstream."""
 
     __slots__ = ("_at", "_closed", "_exchange", "_file", "_files", "_pieces", "_reading")
 
@@ -91,19 +83,19 @@ class FileSource:
     # What the exchange does
 
     def resume(self) -> None:
-        """See tries.Source."""
+        """See Source."""
         if not self._reading:
             self._read_on()
 
     def close(self) -> None:
-        """See tries.Source."""
+        """See Source."""
         self._closed = True
         if self._file is not None and not self._reading:
             self._file.close()
             self._file = None
 
     def expire(self) -> None:
-        """See tries.Source."""
+        """See Source."""
         exchange = self._exchange
         if not exchange._response_status:
             exchange._answer(answers.FILE_TIMEOUT)

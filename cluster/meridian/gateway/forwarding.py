@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
+from meridian.core.routing import Route
 from meridian.core.snapshot import Listener
 from meridian.gateway.stream import Peer
 from meridian.wire.events import Headers, RequestHead
@@ -23,6 +24,7 @@ _OURS = frozenset((
     _FOR, _PROTO, _HOST, _PORT, _REQUEST_ID, _TRACEPARENT, _VIA, _FORWARDED, _CONSUMER, _CERTIFICATE, _CHAIN,
     b"x-real-ip", b"content-length",
 ))  # fmt: skip
+_TO_PROXY = frozenset((b"proxy-authorization", b"proxy-connection", b"content-length"))
 _VIA_LINES = {version: b"via: %b meridian\r\n" % version for version in (b"1.0", b"1.1", b"2", b"3")}
 
 # Quoted strings hold commas and semicolons. The first two are for values that the third matches: their quotes are in
@@ -49,6 +51,7 @@ class ListenerFacts:
     by_forwarded: bool = False  # trusted proxies name their client in Forwarded, and X-Forwarded-* is a client's
     hsts: tuple[bytes, bytes] | None = None  # the field to send over TLS
     https_port: int | None = None  # where everything that comes here is sent
+    forward: Route | None = None  # that takes everything here, because it is a forward proxy
 
     @classmethod
     def of(cls, listener: Listener, https_port: int | None = None) -> "ListenerFacts":
@@ -58,7 +61,7 @@ class ListenerFacts:
         alt_svc = (b"alt-svc", b'h3=":%d"; ma=86400' % listener.port) if h3 else None
         hsts = (b"strict-transport-security", listener.hsts) if listener.hsts is not None else None
         to_https = https_port if listener.https_redirect else None
-        return cls(trusted, alt_svc, listener.client_field == "forwarded", hsts, to_https)
+        return cls(trusted, alt_svc, listener.client_field == "forwarded", hsts, to_https, listener.forward)
 
 
 GONE = ListenerFacts((), None)
@@ -213,6 +216,16 @@ def request_fields(
     if head.version in (b"2", b"3") and not head.protocol:  # they can always take trailers (RFC 9110 section 6.5.1)
         lines += b"te: trailers\r\nconnection: te\r\n"
     return kept, lines
+
+
+def passing(headers: Headers) -> Headers:
+    """The fields of a forward proxy's request as they go on: what is said to the proxy is not."""
+    return [field for field in headers if field[0] not in _TO_PROXY]
+
+
+def passing_lines(head: RequestHead) -> bytes:
+    """What a forward proxy says itself: that it was there, and nothing of its client (RFC 9110 section 7.6.3)."""
+    return _VIA_LINES[head.version] + (b"expect: 100-continue\r\n" if head.expects_continue else b"")
 
 
 def complete_response(headers: Headers, date: bytes, peer: Peer, listener: ListenerFacts) -> None:

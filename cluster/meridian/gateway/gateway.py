@@ -202,7 +202,13 @@ class Gateway:
             if passes:
                 return L4Connection(self, self._worker, listener.name, listener.port, source)
             return DownstreamConnection(
-                self, listener.name, listener.port, tls=listener.tls, source=source, forwards_certificate=forwards
+                self,
+                listener.name,
+                listener.port,
+                tls=listener.tls,
+                source=source,
+                forwards_certificate=forwards,
+                is_proxy=listener.forward is not None,
             )
 
         servers = self._servers.setdefault(listener.name, [])
@@ -284,7 +290,8 @@ class Gateway:
         for connection in tuple(self._connections):
             connection.cut()
         self._closed = True
-        self._worker.disk.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._worker.disk, self._worker.lookups):
+            threads.shutdown(wait=False, cancel_futures=True)
         self._sweep_timer.cancel()
         for health in self._worker.healths():
             await health.close()

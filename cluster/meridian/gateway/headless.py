@@ -80,6 +80,8 @@ class Headless(Exchange):
             limit.cancel()
         if self._recorder is not None:
             self._recorder.close()
+        if self._source is not None:
+            self._source.close()
         del self.stream
         self.over(why)
 
@@ -87,8 +89,8 @@ class Headless(Exchange):
         """Becomes what `exchange` was, on the way that `live` is."""
         self.installed = replace(exchange.installed, counts=None)  # no part of a trial
         self.live, self._timeouts = live, live.timeouts
-        assert live.upstream is not None, "only a route that redirects has none"
-        self._upstream = live.upstream
+        if live.upstream is not None:  # else it is found anew (gateway/forward_proxy)
+            self._upstream = live.upstream
         self.client, self.request_id, self._consumer = exchange.client, exchange.request_id, exchange._consumer
         self._facts, self._fields, self._said = exchange._facts, exchange._fields, exchange._said
         self._target, self._sent_target = exchange._target, exchange._sent_target

@@ -15,7 +15,7 @@ from meridian.core.routing import NoRoute, Route, route
 from meridian.core.snapshot import Limit
 from meridian.core.templates import Facts
 from meridian.core.traffic import RequestChanges, UnfitError
-from meridian.gateway import affinity, answers, files, forwarding, grpc
+from meridian.gateway import affinity, answers, files, forward_proxy, forwarding, grpc
 from meridian.gateway.admission import Verdict
 from meridian.gateway.answers import Failure
 from meridian.gateway.caching import Recorder, look_up
@@ -83,7 +83,7 @@ class Stages(Hedging):
         self._identify()
         if self._facts.https_port is not None:
             self._to_https(self._facts.https_port)
-        elif self._route():
+        elif self._route() if self._facts.forward is None else self._pass(self._facts.forward):
             self._walk()
 
     def _identify(self) -> None:
@@ -118,7 +118,19 @@ class Stages(Hedging):
             else:
                 self._answer(answers.NO_ROUTE)
             return False
-        self._sent_target, self._sent_authority = self._target, head.authority
+        return self._take(found) and (not head.protocol or self._may_upgrade())
+
+    def _pass(self, found: Route) -> bool:
+        """The request is for others, through this proxy: its path is theirs to read. False: answered."""
+        if not self.head.authority:
+            self._answer(answers.NOT_FORWARDED)
+            return False
+        self._target, self._fields = self.head.target, forwarding.passing(self.head.headers)
+        return self._take(found)
+
+    def _take(self, found: Route) -> bool:
+        """This route, unless there is too much to do. False: answered."""
+        self._sent_target, self._sent_authority = self._target, self.head.authority
         self._lead_to(
             self.installed.routes.get(found.name) or self.worker.live_route(self.installed, found, stages_of(found))
         )
@@ -126,7 +138,7 @@ class Stages(Hedging):
         if overload is not None and overload.sheds(found.priority, len(self.worker.exchanges), self.worker.draw):
             self._shed()
             return False
-        return not head.protocol or self._may_upgrade()
+        return True
 
     def _lead_to(self, live: LiveRoute) -> None:
         """The route, and which of its upstreams."""
@@ -224,7 +236,9 @@ class Stages(Hedging):
 
     def _challenge(self) -> None:
         assert self._live.gate is not None
-        if challenge := self._live.gate.challenge:
+        if (challenge := self._live.gate.challenge) and self._live.route.forward is not None:
+            self._answer(answers.PROXY_UNAUTHENTICATED, [(b"proxy-authenticate", challenge)])
+        elif challenge:
             self._answer(answers.UNAUTHENTICATED, [(b"www-authenticate", challenge)])
         else:
             self._answer(answers.UNKNOWN_CERTIFICATE if self.peer.names else answers.NO_CERTIFICATE)
@@ -330,6 +344,7 @@ ORDER: tuple[tuple[str, Callable[[Route], bool], Stage], ...] = (
     ("redirect", lambda found: found.traffic.redirect is not None, Stages._redirect),
     # Faults are of the service as its clients see it, so whoever is refused sees none.
     ("disturb", lambda found: found.traffic.fault is not None, Stages._disturb),
+    ("may_reach", lambda found: found.forward is not None, forward_proxy.may_reach),
     # What is kept was changed on its way to the upstream, and is changed anew on its way to each client.
     ("cache", lambda found: found.cache is not None, look_up),
     ("aim", lambda found: found.traffic.targets is not None, Stages._aim),
@@ -337,6 +352,7 @@ ORDER: tuple[tuple[str, Callable[[Route], bool], Stage], ...] = (
     ("tell_client", lambda found: found.dns, Stages._tell_client),
     # Where others have an upstream; the path is what `change` has made of it.
     ("files", lambda found: found.files is not None, files.serve),
+    ("reach", lambda found: found.forward is not None, forward_proxy.reach),
 )
 """Name, which routes need it, and what it does."""
 

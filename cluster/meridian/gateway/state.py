@@ -153,6 +153,16 @@ class Health:
             self._rebuild(live)
         return live
 
+    def passing(self, upstream: Upstream) -> LiveUpstream:
+        """One whose endpoints are of one exchange alone: nothing is remembered of them, and no connection kept. All of
+        a name share one load, and so its limits."""
+        load = self._loads.setdefault(upstream.name, Load(budget=Budget(self._now)))
+        live = LiveUpstream(
+            upstream, [LiveEndpoint(upstream.name) for _ in upstream.endpoints], load, self, self._metrics
+        )
+        self._rebuild(live)
+        return live
+
     def pool(self, upstream: LiveUpstream, index: int) -> Pool[Any]:
         """The connections to an endpoint."""
         live = upstream.endpoints[index]

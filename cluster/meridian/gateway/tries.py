@@ -9,7 +9,7 @@ Invariants:
 
 from asyncio import TimerHandle
 from ssl import SSLError
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from meridian.core.balancing import Ask, choose, observe
 from meridian.core.outliers import FRESH
@@ -20,6 +20,7 @@ from meridian.gateway.answers import Failure
 from meridian.gateway.body import RequestBody
 from meridian.gateway.dropping import drop
 from meridian.gateway.pool import PoolFullError
+from meridian.gateway.source import Source
 from meridian.gateway.state import LiveUpstream
 from meridian.gateway.stream import DownstreamStream
 from meridian.gateway.tracing import Trace
@@ -37,19 +38,6 @@ QUEUE_SECONDS = 1.0
 FOREVER = float("inf")
 _IDLE_SECONDS_MAX = 1.0  # see _try
 _FRESH_ONLY = -1.0
-
-
-class Source(Protocol):
-    """What answers instead of an upstream (gateway/files)."""
-
-    def resume(self) -> None:
-        """The client takes data again."""
-
-    def close(self) -> None:
-        """The exchange is over."""
-
-    def expire(self) -> None:
-        """The exchange's deadline has passed."""
 
 
 class Tries(Sweepable):

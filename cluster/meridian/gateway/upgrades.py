@@ -102,6 +102,8 @@ class Upgrades(Stages):
         """Ends what is under way because the gateway ends, or because nobody has said anything for too long."""
         frames, stream = self._frames, self.stream
         if frames is None:
+            if self._source is not None:
+                self._source.go_away(by)
             return
         self._leave_upstream(reuse=False)
         self._try_over(None, by)

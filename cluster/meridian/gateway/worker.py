@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from email.utils import formatdate
 from typing import Any
@@ -12,7 +13,7 @@ from meridian.core.routing import Route
 from meridian.core.shedding import Overload
 from meridian.core.snapshot import Limit, Snapshot
 from meridian.core.traffic import FieldEdits, Mirror
-from meridian.gateway import files
+from meridian.gateway import disk
 from meridian.gateway.admission import Admission
 from meridian.gateway.cache import Cache
 from meridian.gateway.forwarding import ListenerFacts
@@ -25,6 +26,9 @@ from meridian.gateway.trial_limits import TrialAdmission
 from meridian.gateway.upstream_tls import UpstreamContexts
 from meridian.telemetry.metrics import REQUESTS, Counter, Histogram, Metrics
 
+LOOKUPS = 16
+"""Names that a forward proxy resolves at once: one that is not answered takes a thread for some seconds."""
+
 _CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 
 
@@ -33,7 +37,7 @@ class LiveRoute:
     """A route with all that its exchanges touch."""
 
     route: Route
-    upstream: LiveUpstream | None  # None: it redirects, or has files
+    upstream: LiveUpstream | None  # None: it redirects, has files, or is yet to be found
     gate: Gate | None
     limits: tuple[Limit, ...]
     limits_before: tuple[Limit, ...]  # those of them that count also a request that cannot say who asks
@@ -131,7 +135,8 @@ class Worker:
         self.overload: Overload | None = None
         self._retiring: list[Health] = []  # of candidates, until their last exchange is over
         self.verdict_version = self.verdict_fallback = 0
-        self.disk = files.threads()
+        self.disk = disk.threads()
+        self.lookups = ThreadPoolExecutor(LOOKUPS, "lookup")  # of a forward proxy's names
         self.exchanges: set[Sweepable] = set()
         self.mirroring = self.refreshing = 0  # of them copies, and answers for the cache alone
         self.cache = Cache(0)
@@ -185,7 +190,8 @@ class Worker:
     def _forget_gone(self) -> None:
         """Series of routes and upstreams that left the document leave too: names come and go, and series are few."""
         snapshot = self.installed.snapshot
-        self.metrics.forget("route", {"", *(route.name for route in snapshot.table.routes)})
+        proxies = {one.forward.name for one in snapshot.listeners if one.forward is not None}
+        self.metrics.forget("route", {"", *proxies, *(route.name for route in snapshot.table.routes)})
         self.metrics.forget("upstream", snapshot.upstreams)
 
     def healths(self) -> list[Health]:
@@ -221,7 +227,7 @@ class Worker:
             upstream, retry, timeouts = _tried(installed, route, route.upstream)
             first = LiveRoute(
                 route, upstream,
-                installed.snapshot.gates[route.authenticator] if route.authenticator is not None else None,
+                _gate(installed, route),
                 installed.admission.limits_of([limits[name] for name in route.limits]),
                 installed.admission.limits_of([limits[name] for name in route.limits[: route.limits_before]]),
                 stages, retry, timeouts, traffic.response, traffic.mirror, {}, *self._counters(route.name),
@@ -277,6 +283,13 @@ class Worker:
 def _facts(snapshot: Snapshot) -> dict[str, ListenerFacts]:
     https = next((one.port for one in snapshot.listeners if one.tls and not {"tcp", "udp"} & set(one.protocols)), None)
     return {one.name: ListenerFacts.of(one, https) for one in snapshot.listeners}
+
+
+def _gate(installed: Installed, route: Route) -> Gate | None:
+    if route.authenticator is None:
+        return None
+    gate = installed.snapshot.gates[route.authenticator]
+    return gate if route.forward is None else gate.for_proxy()
 
 
 def _tried(installed: Installed, route: Route, name: str) -> tuple[LiveUpstream | None, Policy, Timeouts]:

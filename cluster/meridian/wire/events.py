@@ -9,13 +9,16 @@ from dataclasses import dataclass
 
 Headers = list[tuple[bytes, bytes]]
 
+TUNNEL = b"tunnel"
+"""The protocol that CONNECT asks for (RFC 9110 section 9.3.6): any, which is passed on unread."""
+
 
 @dataclass(slots=True)
 class RequestHead:
     """A request line and its fields. `body_length` is None when unknown (chunked, or h2/h3 without content-length).
 
-    One that asks for another `protocol` is a GET in all versions, and has a body in all: what the client says in that
-    protocol once the codec has been told to `upgrade`.
+    One that asks for another `protocol` is a GET in all versions (a TUNNEL a CONNECT), and has a body in all: what the
+    client says in that protocol once the codec has been told to `upgrade`.
     """
 
     stream_id: int
@@ -28,7 +31,7 @@ class RequestHead:
     body_length: int | None
     version: bytes  # b"1.0", b"1.1", b"2", b"3"
     expects_continue: bool = False
-    protocol: bytes = b""  # that it asks to speak from here on: b"websocket" (Upgrade, or :protocol), else none
+    protocol: bytes = b""  # that it asks to speak from here on: b"websocket" (Upgrade, or :protocol), TUNNEL, or none
 
 
 @dataclass(slots=True)

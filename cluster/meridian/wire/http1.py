@@ -14,7 +14,7 @@ from http import HTTPStatus
 
 import httptools
 
-from meridian.wire.events import ConnectionEnded, Data, End, Event, Headers, Refused, RequestHead, Reset
+from meridian.wire.events import TUNNEL, ConnectionEnded, Data, End, Event, Headers, Refused, RequestHead, Reset
 from meridian.wire.http1_client import Http1Client
 from meridian.wire.http1_parts import (
     HEAD_BYTES_MAX,
@@ -54,16 +54,18 @@ class Http1Server:
     only this protocol needs, because it alone has one stream at a time on a pipe that is paused as a whole."""
 
     __slots__ = (
-        "_chunked_out", "_chunks", "_draining", "_head_request", "_input", "_keep_alive", "_out", "_remaining",
-        "_response_open", "_scanned", "_scheme", "_skipped_line", "_started", "_stream_id", "_takes_trailers",
-        "_upgrade_asked", "_version_11", "body_ends_by_close", "closing", "held",
+        "_chunked_out", "_chunks", "_draining", "_head_request", "_input", "_is_proxy", "_keep_alive", "_out",
+        "_protocol", "_remaining", "_response_open", "_scanned", "_scheme", "_skipped_line", "_started", "_stream_id",
+        "_takes_trailers", "_version_11", "body_ends_by_close", "closing", "held",
     )  # fmt: skip
 
-    def __init__(self, scheme: bytes) -> None:
-        """`scheme` is what the listener speaks: b"http" or b"https"."""
+    def __init__(self, scheme: bytes, *, is_proxy: bool = False) -> None:
+        """`scheme` is what the listener speaks: b"http" or b"https". A forward proxy takes CONNECT and absolute forms,
+        whatever Host says (RFC 9112 section 3.2.2); an origin form has no authority there."""
         self.closing = False
         self.body_ends_by_close = False  # of the open response: only RST can say that it is cut
         self._scheme = scheme
+        self._is_proxy = is_proxy
         self.held = b""  # not understood yet: half a head or chunk line, or requests behind the one that is open
         self._scanned = 0  # so much of the buffer holds no end of a head
         self._skipped_line = False
@@ -80,7 +82,7 @@ class Http1Server:
         self._head_request = False
         self._takes_trailers = False
         self._chunked_out = False
-        self._upgrade_asked = False
+        self._protocol = b""  # that the open request asks for
 
     @property
     def mid_head(self) -> bool:
@@ -251,7 +253,7 @@ class Http1Server:
         if has_body or named or not version_11:
             _READER.renew()
         if url.startswith(b"/") and b"#" not in url and method != b"CONNECT":
-            authority, target = host or b"", url
+            authority, target = (host or b"") if not self._is_proxy else b"", url
         else:
             authority, target = self._target(method, url, host)
         stream_id = self._stream_id = self._stream_id + 1
@@ -264,12 +266,16 @@ class Http1Server:
         protocol = b""
         if (  # others are not passed on
             upgrade and b"upgrade" in named and b"websocket" in tokens(upgrade)
-            and method == b"GET" and version_11 and not has_body
+            and method == b"GET" and version_11 and not has_body and not self._is_proxy
         ):  # fmt: skip
             protocol = b"websocket"
-        self._upgrade_asked = bool(protocol)
+        elif method == b"CONNECT":
+            if has_body:
+                raise self._malformed("CONNECT with a body")
+            protocol = TUNNEL
+        self._protocol = protocol
         events.append(RequestHead(
-            stream_id, method, self._scheme, authority, target, headers, has_body or self._upgrade_asked,
+            stream_id, method, self._scheme, authority, target, headers, has_body or bool(protocol),
             None if chunked or protocol else length or 0, b"1.1" if version_11 else b"1.0", expects and has_body,
             protocol,
         ))  # fmt: skip
@@ -289,7 +295,11 @@ class Http1Server:
         """Authority and origin form of a target that has another form (RFC 9112 section 3.2)."""
         if method == b"CONNECT":
             _READER.renew()
-            raise MalformedError(501, "CONNECT is not served")
+            if not self._is_proxy:
+                raise MalformedError(501, "CONNECT is not served")
+            if not (authority := _authority_of(url)):
+                raise MalformedError(400, "CONNECT names no host and port")
+            return authority, b"*"
         if b"#" in url:  # other bytes that are not allowed llhttp has refused
             raise self._malformed("the request target holds a fragment")
         if url == b"*" and method == b"OPTIONS":
@@ -298,7 +308,10 @@ class Http1Server:
         authority = _authority_of(match[1]) if match else None
         if match is None or not authority:
             raise self._malformed("the request target has a form that is not allowed")
-        if host is not None and host != authority:
+        if self._is_proxy:
+            if url[:5].lower() == b"https":
+                raise self._malformed("ask for https by CONNECT")
+        elif host is not None and host != authority:
             raise self._malformed("host and the request target differ")
         target = match[2]
         if target[:1] != b"/":
@@ -360,13 +373,16 @@ class Http1Server:
 
     def upgrade(self, stream_id: int, headers: Headers) -> None:
         """See ServerCodec. What has come behind the request is of the new protocol: `ready` says so."""
-        if self._is_open(stream_id) and not self._started and self._upgrade_asked:
+        if self._is_open(stream_id) and not self._started and self._protocol:
             self._started = True
             self._input = _UPGRADED
             self._keep_alive = False
             self.body_ends_by_close = True
-            end = b"connection: upgrade\r\nupgrade: websocket\r\n\r\n"
-            self._out.append(write_head(STATUS_LINES[101], headers, end))
+            if self._protocol == TUNNEL:
+                self._out.append(write_head(STATUS_LINES[200], headers, b"\r\n"))
+            else:
+                end = b"connection: upgrade\r\nupgrade: websocket\r\n\r\n"
+                self._out.append(write_head(STATUS_LINES[101], headers, end))
 
     def inform(self, stream_id: int, status: int, headers: Headers) -> None:
         """See ServerCodec. HTTP/1.0 knows no such answers (RFC 9110 section 15.2)."""
