@@ -12,7 +12,7 @@ from meridian.core.model import Document
 from meridian.core.retrying import Cause, Policy
 from meridian.core.routing import Route, route
 from meridian.core.shedding import Bounds, Priority
-from meridian.core.snapshot import SnapshotError, compile_snapshot
+from meridian.core.snapshot import Certificate, SnapshotError, compile_snapshot
 
 DOCUMENT = """\
 listeners:
@@ -39,7 +39,8 @@ def test_words_become_what_workers_use() -> None:
     (endpoint,) = snapshot.upstreams["a"].endpoints
     assert (endpoint.host, endpoint.port, endpoint.region, endpoint.weight) == ("2001:db8::1", 80, "eu", 3)
     assert snapshot.limits["slow"].rate_per_second == 2.0
-    assert snapshot.certificates[0].key_pem == b"key"
+    (certificate,) = snapshot.certificates
+    assert isinstance(certificate, Certificate) and certificate.key_pem == b"key"
     assert snapshot.trace_ratio == 0.25
 
 

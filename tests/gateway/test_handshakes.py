@@ -16,7 +16,7 @@ from tests.gateway.harness import Clock, Running, hello, origin, secure
 from tests.support import wait_until
 
 from meridian.core.judging import HANDSHAKES, Sample, Tally
-from meridian.core.snapshot import Certificate, Snapshot
+from meridian.core.snapshot import Certificate, Ordered, Snapshot
 from meridian.gateway.handshakes import LOST_SECONDS, PENDING_MAX, HandshakeTrial
 
 Knock = Callable[[int, str], Awaitable[bool]]
@@ -57,7 +57,7 @@ def strange(*hosts: str) -> Certificate:
     return Certificate(hosts, b"".join(blob.bytes() for blob in issued.cert_chain_pems), issued.private_key_pem.bytes())
 
 
-def with_certificates(running: Running, *certificates: Certificate) -> Snapshot:
+def with_certificates(running: Running, *certificates: Certificate | Ordered) -> Snapshot:
     return dataclasses.replace(running.gateway.snapshot, certificates=certificates, version=2)
 
 

@@ -15,7 +15,9 @@ def test_every_key_lies_below_the_cluster_and_under_its_own_prefix() -> None:
     assert KEYS.drain("eu-west") == "/meridian/v1/prod/drains/eu-west"
     assert KEYS.limit_seat(7) == "/meridian/v1/prod/limits/seats/7"
     assert KEYS.purge("1") == "/meridian/v1/prod/cache/1"
-    assert KEYS.acme("order") == "/meridian/v1/prod/acme/order"
+    assert KEYS.acme_account("1f") == "/meridian/v1/prod/acme/accounts/1f"
+    assert KEYS.acme_certificate("1f") == "/meridian/v1/prod/acme/certificates/1f"
+    assert KEYS.acme_challenge("1f") == "/meridian/v1/prod/acme/challenges/1f"
     assert KEYS.secret("tls") == "/meridian/v1/prod/keys/tls"
 
 

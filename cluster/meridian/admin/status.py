@@ -148,6 +148,19 @@ class SeatStatus(_Frozen):
     detail: str = ""
 
 
+class CertificateStatus(_Frozen):
+    """A certificate that the cluster obtains. Times are ISO 8601, empty if there is none. `reason`: why there is none
+    yet, or why the next one is late; `try_at` is when it is tried again."""
+
+    hosts: tuple[str, ...]
+    authority: str
+    state: Literal["valid", "expired", "missing"]
+    not_after: str = ""
+    renew_at: str = ""
+    reason: str = ""
+    try_at: str = ""
+
+
 class RolloutStatus(_Frozen):
     """A document on its way, or how the last one ended: `stage` is checking, canary, region, done or undone.
 
@@ -198,6 +211,7 @@ class Status(_Frozen):
     speaks: tuple[str, ...] = ()  # the capabilities that every node has
     seats: SeatStatus = SeatStatus()
     limits: tuple[LimitStatus, ...] = ()
+    certificates: tuple[CertificateStatus, ...] = ()
 
 
 def why_not_ready(status: Status) -> str | None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Target = Annotated[str, typer.Argument(metavar="NAME", help="A node or a region.")]
 Timeout = Annotated[float, typer.Option("--timeout", min=0.0, help="Seconds to wait until the verdict says so.")]
 WATCH_SECONDS = 1.0
+_CERTIFICATE_COLUMNS = ("certificate", "of", "state", "valid until", "renewed at", "why", "tried again at")
 _COLUMNS = (
     "node",
     "region",
@@ -146,6 +147,12 @@ def render(found: "Status") -> Any:
         seats = f"{found.node} spends {found.seats.home} home and {found.seats.leased} leased seats of every limit"
         parts += [escape(f"{seats}{f' ({found.seats.detail})' if found.seats.detail else ''}")]
         parts += [table("", _LIMIT_COLUMNS, limits)]
+    if found.certificates:
+        rows = [
+            (" ".join(one.hosts), one.authority, one.state, one.not_after, one.renew_at, one.reason, one.try_at)
+            for one in found.certificates
+        ]
+        parts += [table("", _CERTIFICATE_COLUMNS, rows)]
     return Group(*parts)
 
 

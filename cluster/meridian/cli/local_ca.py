@@ -57,6 +57,8 @@ def demo_certificates(
     """
     found: dict[str, bytes] = {}
     for certificate in document.certificates:
+        if certificate.cert_file is None or certificate.key_file is None:  # it is obtained
+            continue
         stranger = not _is_demo(folder / certificate.cert_file, folder / certificate.key_file)
         if stranger or not all(_reserved(host) for host in certificate.hosts):
             continue

@@ -26,7 +26,7 @@ from meridian.control.handlers import Handlers
 from meridian.control.identity import Identity, Settings, cut_for
 from meridian.control.inbox import Inbox
 from meridian.control.leadership import Leadership
-from meridian.control.members import Endpoints
+from meridian.control.members import Endpoints, MemberRecord
 from meridian.control.membership import Membership
 from meridian.control.messages import decode_verdict
 from meridian.control.peers import PeerTransport
@@ -221,6 +221,14 @@ class ControlPlane:
             self._membership.update(config_refused=f"version {version}: {refused}")
         else:
             self._membership.update(config_version=version, config_refused="")
+
+    def members(self) -> Iterable[MemberRecord]:
+        """The members that the store names."""
+        return self._census.members.values()
+
+    def hold_proofs(self, revision: int) -> None:
+        """Says in the member record up to which revision all workers of this node hold the proofs for ACME."""
+        self._membership.update(proofs_held=revision)
 
     def set_upstreams(self, upstreams: Iterable[Upstream]) -> None:
         """Replaces the endpoints that are probed: those of the document in force."""

@@ -50,6 +50,7 @@ class MemberRecord:
     software: str = ""
     protocols: tuple[int, int] = (1, 1)  # the oldest and the newest it reads
     capabilities: tuple[str, ...] = ()
+    proofs_held: int = 0  # the revision of the newest proof for ACME that all its workers hold
 
     @property
     def speaker(self) -> Speaker:

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from meridian.core.acme_words import Acme, host_problems, is_in_zone
 from meridian.core.addresses import checked_bind, checked_ip, checked_near, checked_network
 from meridian.core.authentication import Authenticator
 from meridian.core.dns_words import Dns, Dnssec, Group, Steering, TsigKey, Zone
@@ -117,11 +118,21 @@ class Listener(Word):
 
 
 class Certificate(Word):
-    """A certificate chain and its key, read on the side of `apply`, served for these hosts (RFC 6125 wildcards)."""
+    """A certificate that is served for these hosts (RFC 6125 wildcards): its chain and key, read on the side of
+    `apply`, or where it is obtained. Until it is, a host that no other entry serves gets a placeholder that nobody
+    believes."""
 
     hosts: tuple[str, ...] = Field(min_length=1, description="shop.example.com or *.example.com")
-    cert_file: str = Field(description="PEM chain, leaf first; relative to the document's folder")
-    key_file: str = Field(description="PEM key without a password")
+    cert_file: str | None = Field(default=None, description="PEM chain, leaf first; relative to the document's folder")
+    key_file: str | None = Field(default=None, description="PEM key without a password")
+    acme: Name | None = Field(default=None, description="authority that it is obtained from and renewed by, in `acme`")
+
+    @model_validator(mode="after")
+    def _comes_from_somewhere(self) -> "Certificate":
+        files = self.cert_file is not None, self.key_file is not None
+        if files != ((False, False) if self.acme is not None else (True, True)):
+            raise ValueError("give cert_file and key_file, or acme: the name of an authority")
+        return self
 
 
 class Region(Word):
@@ -167,6 +178,7 @@ class Document(Word):
 
     listeners: tuple[Listener, ...] = Field(min_length=1, max_length=64)
     certificates: tuple[Certificate, ...] = ()
+    acme: tuple[Acme, ...] = Field(default=(), max_length=100)
     regions: tuple[Region, ...] = ()
     upstreams: tuple[Upstream, ...] = ()
     authenticators: tuple[Authenticator, ...] = ()
@@ -187,14 +199,16 @@ class Document(Word):
         yield from self.certificate_files()
         yield from self.client_files()
         yield from self.upstream_files()
+        yield from self.acme_files()
         yield from self.secret_files()
         yield from self.zone_files()
 
     def certificate_files(self) -> Iterator[tuple[str, str]]:
         """Those of them that TLS is served with."""
         for i, certificate in enumerate(self.certificates):
-            yield f"certificates[{i}].cert_file", certificate.cert_file
-            yield f"certificates[{i}].key_file", certificate.key_file
+            for word in ("cert_file", "key_file"):
+                if (name := getattr(certificate, word)) is not None:
+                    yield f"certificates[{i}].{word}", name
 
     def client_files(self) -> Iterator[tuple[str, str]]:
         """Those of them that clients' certificates are judged by."""
@@ -210,6 +224,14 @@ class Document(Word):
                 if (name := getattr(upstream.tls, word, None)) is not None:
                     yield f"upstreams[{i}].tls.{word}", name
 
+    def acme_files(self) -> Iterator[tuple[str, str]]:
+        """Those of them that authorities are spoken to with."""
+        for i, authority in enumerate(self.acme):
+            if authority.ca_file is not None:
+                yield f"acme[{i}].ca_file", authority.ca_file
+            if authority.external_account is not None:
+                yield f"acme[{i}].external_account.key_file", authority.external_account.key_file
+
     def secret_files(self) -> Iterator[tuple[str, str]]:
         """Those of them that DNS alone knows."""
         for i, key in enumerate(self.tsig_keys):
@@ -223,7 +245,7 @@ class Document(Word):
 
     def problems(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """Yields (place, message) for each reference that leads nowhere and each name used twice."""
-        for section in ("listeners", "regions", "upstreams", "authenticators", "limits", "routes", "l4_routes"):
+        for section in ("listeners", "acme", "regions", "upstreams", "authenticators", "limits", "routes", "l4_routes"):
             yield from _repeated(section, [item.name for item in getattr(self, section)])
         yield from _repeated("zones", [zone.title for zone in self.zones])
         for place, message in _repeated("views", [view.name for view in self.dns.views]):
@@ -252,6 +274,7 @@ class Document(Word):
                     ("l4_routes", i, "upstream"),
                     "what passes through is not encrypted here; leave out the upstream's tls",
                 )
+        yield from self._certificate_problems()
         yield from self._l4_problems()
         yield from self._forward_problems()
         places = {route.name: ("routes", i, "match") for i, route in enumerate(self.routes)}
@@ -282,6 +305,16 @@ class Document(Word):
                 yield ("listeners", i, "https_redirect"), "there is no listener with TLS to send clients to; add one"
         if not self.certificates and any(listener.uses_tls for listener in self.listeners):
             yield ("certificates",), "a listener uses TLS but there is no certificate; add one under certificates"
+
+    def _certificate_problems(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Of certificates that are obtained: from whom, and whether their hosts can be proven."""
+        authorities = {authority.name: authority for authority in self.acme}
+        for i, certificate in enumerate(self.certificates):
+            if certificate.acme in authorities:
+                for problem in host_problems(authorities[certificate.acme], certificate.hosts):
+                    yield ("certificates", i, "hosts"), problem
+            elif certificate.acme is not None:
+                yield from _unknown(("certificates", i, "acme"), (certificate.acme,), authorities, "authority")
 
     def _l4_problems(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """Of connections that pass through: whose they are."""
@@ -343,9 +376,25 @@ class Document(Word):
         for i, upstream in enumerate(self.upstreams):
             if upstream.tls is not None and not upstream.tls.verify:
                 yield ("upstreams", i, "tls", "verify"), "endpoints are not verified: anybody on the way may read along"
+        yield from self._challenge_warnings()
         places = {route.name: i for i, route in enumerate(self.routes)}
         for name, problem in useless([make_route(route) for route in self.routes]):
             yield ("routes", places[name], "match"), problem
+
+    def _challenge_warnings(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Of proofs that an authority may not find."""
+        challenges = {authority.name: authority.challenge for authority in self.acme}
+        plain = any("h1" in listener.protocols and not listener.uses_tls for listener in self.listeners)
+        for i, certificate in enumerate(self.certificates):
+            challenge = challenges.get(certificate.acme or "")
+            if challenge == "http-01" and not plain:
+                yield ("certificates", i, "acme"), "http-01 asks on port 80, and no listener has h1 without TLS"
+            copied = [zone.name for zone in self.zones if zone.secondaries]
+            if challenge == "dns-01" and any(is_in_zone(host, zone) for host in certificate.hosts for zone in copied):
+                problem = (
+                    "its zone has secondaries, which never see the proof; use http-01, or let none be delegated to"
+                )
+                yield ("certificates", i, "acme"), problem
 
 
 def file_bytes_max(place: str) -> int:

@@ -10,7 +10,7 @@ from meridian.core.model import Document
 REMOVED_MAX = 0.3  # of the named things of a section; more is more often a mistake than a wish
 
 SECTIONS = (
-    "listeners", "certificates", "regions", "upstreams", "authenticators", "limits", "routes", "l4_routes",
+    "listeners", "certificates", "acme", "regions", "upstreams", "authenticators", "limits", "routes", "l4_routes",
     "tsig_keys", "zones",
 )  # fmt: skip
 

@@ -19,6 +19,7 @@ from meridian.core import (
     retrying,
     upstream_words,
 )
+from meridian.core.acme import certificate_id
 from meridian.core.adaptive import Adaptive
 from meridian.core.authentication import Gate
 from meridian.core.forward_proxy import route_name
@@ -81,6 +82,14 @@ class Certificate:
     hosts: tuple[str, ...]
     chain_pem: bytes
     key_pem: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """A certificate that is obtained by ACME, and what it is kept under (core/acme)."""
+
+    hosts: tuple[str, ...]
+    id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +194,7 @@ class Snapshot:
 
     version: int
     listeners: tuple[Listener, ...]
-    certificates: tuple[Certificate, ...]
+    certificates: tuple[Certificate | Ordered, ...]
     upstreams: Mapping[str, Upstream]
     gates: Mapping[str, Gate]
     limits: Mapping[str, Limit]
@@ -237,9 +246,10 @@ def compile_snapshot(
     )
 
 
-def compile_certificates(document: model.Document, files: Mapping[str, bytes]) -> tuple[Certificate, ...]:
+def compile_certificates(document: model.Document, files: Mapping[str, bytes]) -> tuple[Certificate | Ordered, ...]:
     """The certificates alone, for workers that serve nothing else of a snapshot. Raises SnapshotError."""
-    return tuple(_certificate(certificate, files) for certificate in document.certificates)
+    directories = {authority.name: authority.directory for authority in document.acme}
+    return tuple(_certificate(certificate, files, directories) for certificate in document.certificates)
 
 
 def _listener(listener: model.Listener, files: Mapping[str, bytes]) -> Listener:
@@ -278,7 +288,12 @@ def compile_client_auth(listener: model.Listener, files: Mapping[str, bytes]) ->
     return ClientAuth(_file(words.ca_file, files, place), words.required, crl, words.forward)
 
 
-def _certificate(certificate: model.Certificate, files: Mapping[str, bytes]) -> Certificate:
+def _certificate(
+    certificate: model.Certificate, files: Mapping[str, bytes], directories: Mapping[str, str]
+) -> Certificate | Ordered:
+    if certificate.acme is not None:
+        return Ordered(certificate.hosts, certificate_id(directories[certificate.acme], certificate.hosts))
+    assert certificate.cert_file is not None and certificate.key_file is not None
     chain = _file(certificate.cert_file, files, "certificates")
     return Certificate(certificate.hosts, chain, _file(certificate.key_file, files, "certificates"))
 

@@ -87,6 +87,9 @@ or because its `_client` does not read."""
 HEALTH_TARGET = b"/.meridian/health"
 """Where every listener says how its node is, to the probers of other nodes. No route can take it."""
 
+CHALLENGE = b"/.well-known/acme-challenge/"
+"""Below it authorities look for proofs (RFC 8555 section 8.3)."""
+
 CLIENT_GONE_STATUS = 499
 """Of an exchange whose client left before an answer: never sent, only logged and counted (nginx's number)."""
 
@@ -141,6 +144,17 @@ def retry_after(draw: float) -> tuple[bytes, bytes]:
 def proxy_status(failure: Failure) -> Headers:
     """The field that says what went wrong behind this proxy, if anything did (RFC 9209)."""
     return [(b"proxy-status", b"meridian; error=" + failure.error)] if failure.error else []
+
+
+def proof(content: bytes, date: bytes) -> tuple[Headers, bytes]:
+    """Fields and body of the answer below CHALLENGE."""
+    headers = [
+        (b"date", date),
+        (b"content-type", b"application/octet-stream"),
+        (b"content-length", b"%d" % len(content)),
+        (b"cache-control", b"no-store"),
+    ]
+    return headers, content
 
 
 def health(node: str, version: int, date: bytes, *, draining: bool) -> tuple[Headers, bytes]:

@@ -108,6 +108,7 @@ class Gateway:
         self._connections: set[DownstreamConnection] = set()
         self._l4: set[L4Connection] = set()
         self._draining = False
+        self._proofs: Mapping[bytes, bytes] = {}
         self._purged: int | None = None  # the newest order that this worker has heard of
         self._closed = False
         self._connection_gauge = self._metrics.gauge("meridian_connections", "Open downstream connections.")
@@ -184,6 +185,10 @@ class Gateway:
         gauge = self._metrics.gauge("meridian_tls_tickets_shared", "Whether sessions over TCP resume on other workers.")
         gauge.value = float(not why)
         return why
+
+    def prove(self, proofs: Mapping[bytes, bytes]) -> None:
+        """What to answer to authorities (ACME, RFC 8555 section 8.3), by token: on every listener, before all else."""
+        self._proofs = proofs
 
     def set_endpoint_health(self, down: Mapping[str, frozenset[str]]) -> None:
         """Addresses that probes find down, by upstream: the whole of it."""
@@ -346,6 +351,10 @@ class Gateway:
             )
             stream.answer(200, headers, body)
             return ANSWERED
+        if self._proofs and (proof := self._proof_for(head.target)) is not None:
+            headers, body = answers.proof(proof, self._worker.date)
+            stream.answer(200, headers, body)
+            return ANSWERED
         exchange = Exchange(self._worker, head, stream, peer)
         try:
             exchange.start()
@@ -353,6 +362,12 @@ class Gateway:
             exchange.abandon()
             raise
         return exchange
+
+    def _proof_for(self, target: bytes) -> bytes | None:
+        """What an authority that asks has to find. Another token's is for the routes: a service may speak ACME, too."""
+        return (
+            self._proofs.get(target.removeprefix(answers.CHALLENGE)) if target.startswith(answers.CHALLENGE) else None
+        )
 
     def failed(self, error: Exception) -> None:
         """See connection.Host."""

@@ -4,9 +4,12 @@ Invariant: a listener's `ssl.SSLContext` is made once and never changes; what ch
 server-name callback looks into (the two tables, while a candidate is tried: gateway/handshakes). A handshake under way
 ends with the certificate it began with, an established connection never notices, and session tickets (their keys live
 in the listener's context) outlive a replacement.
+A host whose certificate is still to be obtained is shown a placeholder of our own, which nobody believes, but only if
+no other entry serves it.
 Keys are only held in memory: OpenSSL reads them through an anonymous file that has no name and is closed at once.
 """
 
+import datetime
 import hashlib
 import os
 import ssl
@@ -16,10 +19,12 @@ from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.x509.oid import NameOID
 
-from meridian.core.snapshot import Certificate, ClientAuth, Snapshot
+from meridian.core.snapshot import Certificate, ClientAuth, Ordered, Snapshot
 from meridian.gateway import openssl
 from meridian.gateway.handshakes import HandshakeTrial
 from meridian.gateway.tickets import TicketBox
@@ -27,9 +32,13 @@ from meridian.gateway.tickets import TicketBox
 _ALPN = {"h2": "h2", "h1": "http/1.1", "dot": "dot"}  # in the order of preference; h3 is negotiated in QUIC
 CIPHERS_TLS12 = "ECDHE+AESGCM:ECDHE+CHACHA20"  # forward secret and authenticated; RFC 9113 appendix A forbids others
 _GROUPS = "X25519:P-256:P-384"
+_DAY = datetime.timedelta(days=1)
 _VERSIONS = {"intermediate": ssl.TLSVersion.TLSv1_2, "modern": ssl.TLSVersion.TLSv1_3}
 """Mozilla's profiles (guidelines 5.7), without the DHE ciphers of the intermediate one: they cost the server ten times
 as much, and whoever speaks them speaks ECDHE."""
+
+
+Pair = tuple[bytes, bytes]  # chain and key, PEM
 
 
 class CertificateError(Exception):
@@ -87,6 +96,11 @@ class _Table:
                 return entry
         return self.default
 
+    def serves(self, host: str) -> bool:
+        """Whether a certificate is for this host, or for this wildcard."""
+        host = host.lower().rstrip(".")
+        return host in self.by_host or "*." + host.partition(".")[2] in self.by_host
+
     def entries(self) -> list[_Entry]:
         """All of them; those of several hosts several times."""
         return list(self.by_host.values())
@@ -95,29 +109,62 @@ class _Table:
 class TlsContexts:
     """The certificates of one worker. Not thread-safe; all calls on the worker's loop."""
 
-    def __init__(self, certificates: Sequence[Certificate]) -> None:
+    def __init__(self, certificates: Sequence[Certificate | Ordered]) -> None:
         """Raises CertificateError."""
         self.trial: HandshakeTrial | None = None
         self._listeners: dict[_Kind, ssl.SSLContext] = {}
-        self._table = _build(certificates)
-        self._tried = _Table({}, None)  # of the candidate
+        self._obtained: Mapping[str, Pair] = {}
+        self._placeholders: dict[tuple[str, ...], Certificate] = {}
+        self._wanted, self._wanted_by_candidate = tuple(certificates), tuple[Certificate | Ordered, ...]()
+        self._table = self._tried = _Table({}, None)  # of what is in force, and of the candidate
+        self._table = self._build(certificates)
         self._secrets: Sequence[bytes] = ()  # of tickets
         self.tickets: TicketBox | None = None  # of QUIC
 
-    def replace(self, certificates: Sequence[Certificate]) -> None:
+    def replace(self, certificates: Sequence[Certificate | Ordered]) -> None:
         """Puts these certificates in the place of all others. Raises CertificateError and changes nothing."""
-        self._table = _build(certificates, self._table, self._tried)
+        self._table = self._build(certificates)
+        self._wanted = tuple(certificates)
         self.end_trial()
 
-    def try_out(self, certificates: Sequence[Certificate], trial: HandshakeTrial) -> None:
+    def obtain(self, obtained: Mapping[str, Pair]) -> None:
+        """What has been obtained so far, by what it is kept under; handshakes from now on see it. Raises
+        CertificateError and changes nothing."""
+        before, self._obtained = self._obtained, obtained
+        try:
+            table, tried = self._build(self._wanted), self._build(self._wanted_by_candidate)
+        except CertificateError:
+            self._obtained = before
+            raise
+        self._table, self._tried = table, tried
+
+    def try_out(self, certificates: Sequence[Certificate | Ordered], trial: HandshakeTrial) -> None:
         """Shows some handshakes these certificates, as `trial` draws, until `end_trial` or `replace`. Raises
         CertificateError and changes nothing."""
-        self._tried = _build(certificates, self._table, self._tried)
+        self._tried = self._build(certificates)
+        self._wanted_by_candidate = tuple(certificates)
         self.trial = trial
 
     def end_trial(self) -> None:
         """All handshakes from now on are shown what is in force."""
-        self.trial, self._tried = None, _Table({}, None)
+        self.trial, self._tried, self._wanted_by_candidate = None, _Table({}, None), ()
+
+    def _build(self, wanted: Sequence[Certificate | Ordered]) -> _Table:
+        """A table of what there is, and placeholders for hosts that nothing of it serves. Raises CertificateError."""
+        there, missing = list[Certificate](), list[Ordered]()
+        for one in wanted:
+            if isinstance(one, Certificate):
+                there.append(one)
+            elif (pair := self._obtained.get(one.id)) is not None:
+                there.append(Certificate(one.hosts, *pair))
+            else:
+                missing.append(one)
+        table = _build(there, self._table, self._tried)
+        bare = [hosts for one in missing if (hosts := tuple(host for host in one.hosts if not table.serves(host)))]
+        return _build([*there, *map(self._placeholder, bare)], table, self._table, self._tried) if bare else table
+
+    def _placeholder(self, hosts: tuple[str, ...]) -> Certificate:
+        return self._placeholders.setdefault(hosts, self._placeholders.get(hosts) or make_placeholder(hosts))
 
     def context_for(
         self, protocols: Sequence[str], profile: str = "intermediate", client_auth: ClientAuth | None = None
@@ -305,6 +352,23 @@ def _parse(certificate: Certificate) -> QuicCertificate:
     except (ValueError, TypeError) as error:
         raise CertificateError(f"{_name(certificate)}: {error}") from None
     return QuicCertificate(leaf, tuple(chain), key)
+
+
+def make_placeholder(hosts: Sequence[str]) -> Certificate:
+    """What a host shows whose certificate is still to be obtained: signed by itself, so that a handshake with it says
+    what is missing and not that nobody is there."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Meridian placeholder")])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _DAY).not_valid_after(now + 365 * _DAY)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts]), critical=False)
+    )  # fmt: skip
+    chain = builder.sign(key, SHA256()).public_bytes(serialization.Encoding.PEM)
+    pem, pkcs8, bare = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    return Certificate(tuple(hosts), chain, key.private_bytes(pem, pkcs8, bare))
 
 
 def _name(certificate: Certificate) -> str:

@@ -27,7 +27,7 @@ LENGTH_BYTES = 4
 STATE = (
     "config", "candidate", "trial", "verdict", "endpoint_health", "allowance", "spenders", "drain", "config_ack",
     "candidate_ack", "tallies", "metrics", "confirmed", "zone_keys", "cookie_secrets", "ticket_secrets",
-    "purges",
+    "purges", "proofs", "proofs_held", "obtained",
 )  # fmt: skip
 
 

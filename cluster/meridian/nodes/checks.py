@@ -8,6 +8,7 @@ from itertools import pairwise
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
+from meridian.core.acme_words import is_in_zone
 from meridian.core.document import Place
 from meridian.core.model import Document
 from meridian.core.snapshot import Certificate, compile_client_auth, compile_upstream_tls
@@ -41,6 +42,8 @@ def check_certificates(document: Document, files: Mapping[str, bytes]) -> Iterat
     """Yields each certificate that cannot be used with its key, or whose chain a client could not follow: a client that
     verifies is not seen by a canary. Never shows a key."""
     for i, entry in enumerate(document.certificates):
+        if entry.cert_file is None or entry.key_file is None:  # what is obtained is checked when it comes
+            continue
         certificate = Certificate(entry.hosts, files[entry.cert_file], files[entry.key_file])
         try:
             contexts = TlsContexts([certificate])
@@ -56,6 +59,17 @@ def check_certificates(document: Document, files: Mapping[str, bytes]) -> Iterat
                 f"{entry.cert_file}: the certificate {stranger} in it did not issue the one before it;"
                 " put that of the host first, and after each the one that issued it",
             )
+
+
+def check_challenges(document: Document, files: Mapping[str, bytes]) -> Iterator[tuple[Place, str]]:
+    """Yields each certificate whose hosts are to be proven in zones that are not there. Here and not in the document:
+    workers that need no zones read it without them."""
+    challenges = {authority.name: authority.challenge for authority in document.acme}
+    for i, certificate in enumerate(document.certificates):
+        for host in certificate.hosts if challenges.get(certificate.acme or "") == "dns-01" else ():
+            if not any(is_in_zone(host, zone.name) for zone in document.zones):
+                problem = f"{host!r} is in none of zones, where dns-01 proves it; add its zone, or use http-01"
+                yield ("certificates", i, "hosts"), problem
 
 
 def check_client_certificates(document: Document, files: Mapping[str, bytes]) -> Iterator[tuple[Place, str]]:
@@ -90,4 +104,4 @@ def _stranger(chain: Sequence[x509.Certificate]) -> str | None:
     return None
 
 
-CHECKS = (check_zones, check_keys, check_certificates, check_client_certificates, check_upstream_tls)
+CHECKS = (check_zones, check_keys, check_certificates, check_challenges, check_client_certificates, check_upstream_tls)

@@ -55,6 +55,7 @@ class WorkerState:
     answered: int = 0
     refused: str = ""
     series: Sequence[Series] = field(default_factory=tuple)
+    proofs_held: int = 0  # the revision that it answers with
     candidate: int = 0  # that was answered last
     candidate_refused: str = ""
     tallies: Tallies = field(default_factory=Tallies)
@@ -170,6 +171,7 @@ class _Link:
         if self.state.kind == "gateway":
             self._reporting.on_spender(self.state.slot)
         self.state.candidate, self.state.candidate_refused, self.state.tallies = 0, "", Tallies()
+        self.state.proofs_held = 0
         self._reporting.on_crew_changed()
 
     def on_lost(self, reason: str) -> None:
@@ -185,6 +187,9 @@ class _Link:
                 self._reporting.on_crew_changed()
             case "candidate_ack":
                 self.state.acknowledge_candidate(frame.candidate_ack)
+                self._reporting.on_crew_changed()
+            case "proofs_held":
+                self.state.proofs_held = frame.proofs_held.revision
                 self._reporting.on_crew_changed()
             case "tallies":
                 self.state.tallies = frame.tallies
@@ -263,6 +268,11 @@ def checked(workers: Sequence[WorkerState], version: int) -> str | None:
         if worker.candidate == version and worker.candidate_refused:
             return f"{worker.label}: {worker.candidate_refused}"
     return "" if all(worker.candidate == version for worker in present) else None
+
+
+def proofs_held(workers: Sequence[WorkerState], revision: int) -> int:
+    """`revision`, if every worker that is there answers with the proofs up to it, else 0."""
+    return revision if all(one.proofs_held == revision for one in workers if one.connected) else 0
 
 
 def tried(workers: Sequence[WorkerState], part: Part) -> Arms | None:

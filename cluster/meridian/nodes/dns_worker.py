@@ -14,10 +14,11 @@ from random import random
 from meridian.control.messages import verdict_from_proto
 from meridian.core import dns_words, model
 from meridian.core.judging import PAIRED_SHARE, QUESTIONS, Arms, Sample, Tally
-from meridian.core.snapshot import Certificate, SnapshotError, compile_certificates
+from meridian.core.snapshot import Certificate, Ordered, SnapshotError, compile_certificates
 from meridian.core.verdicts import NodeVerdict, Standing, Verdict
 from meridian.gateway.tls import CertificateError, TlsContexts
 from meridian.nodes import clock, logs
+from meridian.nodes.acme import held_frame, pairs_of
 from meridian.nodes.child import Birth, run_child
 from meridian.nodes.compiling import Unfit, read_document
 from meridian.nodes.dns_metrics import series_of
@@ -32,6 +33,8 @@ from meridian.telemetry.line_log import LineLog, write_without_waiting
 from meridian.telemetry.metrics import IN_FORCE, MERGED, Series
 from meridian_dns.edns import CookieJar
 from meridian_dns.geo import GeoData, GeoError
+from meridian_dns.names import name_from_text
+from meridian_dns.overlay import with_texts
 from meridian_dns.server import DnsServer
 from meridian_dns.signing import KeySet, KeyUnfit, Signatures
 from meridian_dns.transfer import Transfers
@@ -73,6 +76,9 @@ class DnsDuties:
         self._signatures = Signatures(lambda: clock.unix_nanoseconds() // 10**9)
         self._zones: Sequence[dns_words.Zone] = ()
         self._keys: Mapping[bytes, KeySet] = {}
+        self._bare = ZoneSet()  # as the document says them, without proofs
+        self._texts: Mapping[bytes, Sequence[str]] = {}  # proofs for authorities of certificates
+        self._send: Callable[[Frame], None] = lambda frame: None
         self._keyed = asyncio.Event()
         self._candidate: Candidate | None = None
         self._trial = ProtoTrial()
@@ -82,7 +88,8 @@ class DnsDuties:
         self._bound = asyncio.Event()
 
     def join(self, send: Callable[[Frame], None]) -> None:
-        """Says nothing between ticks."""
+        """Takes the way to the agent."""
+        self._send = send
 
     def compile(self, config: Config) -> Callable[[], None]:
         """Builds the zones, and what secondaries get of them; checks certificates, if it needs any. Raises Unfit."""
@@ -96,7 +103,7 @@ class DnsDuties:
         document, signed, *_ = self._build(config)
         return lambda: self._hold((config.version, document, signed))
 
-    def _build(self, config: Config) -> tuple[model.Document, ZoneSet, Transfers, Sequence[Certificate]]:
+    def _build(self, config: Config) -> tuple[model.Document, ZoneSet, Transfers, Sequence[Certificate | Ordered]]:
         document = read_document(config.document, leave_out=("routes", "upstreams"))
         try:
             zones = build_zones(document.zones, config.version, config.files, document.dns.views)
@@ -120,7 +127,7 @@ class DnsDuties:
         elif self._tried != wanted.generation:
             _, document, zones = candidate
             view = self._view_of(document.regions, document.steering)
-            self._server.try_out(zones, view, wanted.share)
+            self._server.try_out(self._proving(zones), view, wanted.share)
             self._tried = wanted.generation
 
     def _put_in_force(
@@ -128,7 +135,7 @@ class DnsDuties:
         document: model.Document,
         zones: ZoneSet,
         transfers: Transfers,
-        certificates: Sequence[Certificate],
+        certificates: Sequence[Certificate | Ordered],
     ) -> None:
         try:
             view = self._view(document.regions, document.steering)
@@ -144,8 +151,8 @@ class DnsDuties:
             logs.log("warning", "DNS over TLS and QUIC has no certificate: add one under certificates")
         self._regions, self._steering, self._zones = document.regions, document.steering, document.zones
         # Once more, for keys that came while the document was compiled; nothing is done twice.
-        signed = sign_zones(zones, self._zones, self._keys, self._signatures)
-        self._server.swap(zones=signed, view=view, transfers=transfers)
+        self._bare = sign_zones(zones, self._zones, self._keys, self._signatures)
+        self._server.swap(zones=self._proving(self._bare), view=view, transfers=transfers)
         self._documented.set()
 
     async def run(self) -> None:
@@ -173,12 +180,16 @@ class DnsDuties:
         ]
 
     def on_state(self, frame: Frame) -> None:
-        """Only the verdict, the zones' keys, the secrets of cookies and a trial concern DNS."""
+        """The verdict, the zones' keys, the secrets of cookies, what ACME needs and a trial concern DNS."""
         match frame.WhichOneof("body"):
             case "zone_keys":
                 self._take_keys(frame)
             case "cookie_secrets":
                 self._take_cookie_secrets(frame)
+            case "proofs":
+                self._take_proofs(frame)
+            case "obtained":
+                self._take_obtained(frame)
             case "trial":
                 self._trial = frame.trial
                 self._try_out()
@@ -211,8 +222,8 @@ class DnsDuties:
         except KeyUnfit as error:
             logs.log("error", "keys not understood, signing by the ones before", reason=str(error))
             return
-        zones = self._server.holdings.zones
-        self._server.swap(zones=sign_zones(zones, self._zones, self._keys, self._signatures))
+        self._bare = sign_zones(self._bare, self._zones, self._keys, self._signatures)
+        self._server.swap(zones=self._proving(self._bare))
         self._keyed.set()
 
     def _take_cookie_secrets(self, frame: Frame) -> None:
@@ -220,6 +231,25 @@ class DnsDuties:
             self._cookies.replace(frame.cookie_secrets.secrets)
         except ValueError as error:  # from an agent of another version
             logs.log("error", "secrets of cookies not understood, going on with those before", reason=str(error))
+
+    def _take_proofs(self, frame: Frame) -> None:
+        try:
+            self._texts = {name_from_text(name): found.values for name, found in frame.proofs.texts.items()}
+        except ValueError as error:  # from an agent of another version
+            logs.log("error", "proofs not understood, going on with those before", reason=str(error))
+            return
+        self._server.swap(zones=self._proving(self._bare))
+        self._send(held_frame(frame.proofs))
+
+    def _proving(self, zones: ZoneSet) -> ZoneSet:
+        """The zones with the proofs in them. Secondaries get none: their copies are made from the document."""
+        return ZoneSet([with_texts(zone, self._texts) for zone in zones], zones.views) if self._texts else zones
+
+    def _take_obtained(self, frame: Frame) -> None:
+        try:
+            self._tls.obtain(pairs_of(frame.obtained))
+        except CertificateError as error:
+            logs.log("error", "obtained certificates stay unused", why=str(error))
 
     def on_sockets(self, sockets: BoundSockets) -> None:
         """The sockets that the launcher bound; they never change in a node's life."""

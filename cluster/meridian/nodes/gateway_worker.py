@@ -25,6 +25,7 @@ from meridian.gateway.quic import QuicListener
 from meridian.gateway.tls import CertificateError, check_tls
 from meridian.gateway.upstream_tls import UpstreamContexts, UpstreamTlsError
 from meridian.nodes import clock, logs
+from meridian.nodes.acme import held_frame, pairs_of
 from meridian.nodes.child import Birth, run_child
 from meridian.nodes.compiling import Unfit, read_document
 from meridian.nodes.ledger_file import LedgerBusy, LedgerFile
@@ -216,6 +217,14 @@ class GatewayDuties:
             case "ticket_secrets":
                 if why := self._gateway.share_tickets(list(frame.ticket_secrets.secrets)):
                     logs.log("error", "sessions over TCP resume on this worker alone", why=why)
+            case "proofs":
+                self._gateway.prove({token.encode(): proof.encode() for token, proof in frame.proofs.http.items()})
+                self._postbox.send(held_frame(frame.proofs))
+            case "obtained":
+                try:
+                    self._gateway.tls.obtain(pairs_of(frame.obtained))
+                except CertificateError as error:
+                    logs.log("error", "obtained certificates stay unused", why=str(error))
             case "purges":
                 self._gateway.purge(purges_from_proto(frame.purges))
 

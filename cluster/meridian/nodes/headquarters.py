@@ -10,7 +10,7 @@ import importlib
 import math
 import socket
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from random import random
 from typing import Literal
@@ -20,6 +20,8 @@ import structlog
 from meridian.admin.panel import RoleName
 from meridian.admin.status import Status, ZoneKeysStatus
 from meridian.control import seat_orders
+from meridian.control.acme.keeper import CertificateKeeper
+from meridian.control.acme.records import Obtained, Proofs
 from meridian.control.backup import BackupError, Made, Restored, Seen, back_up, restore
 from meridian.control.configuration import Configuration
 from meridian.control.disk import SnapshotDisk
@@ -48,10 +50,12 @@ from meridian.core.verdicts import PUBLISHED, Standing, Verdict
 from meridian.gateway.limits import Told
 from meridian.gateway.upstream_tls import UpstreamContexts
 from meridian.nodes import clock
+from meridian.nodes.acme import obtained_frame, proofs_frame
+from meridian.nodes.certificates import certificate_series, certificate_wishes, certificates_status
 from meridian.nodes.checks import CHECKS
 from meridian.nodes.config_flow import ConfigFlow, Listen, Reading
 from meridian.nodes.control_metrics import control_series
-from meridian.nodes.crew import Crew, drain_frame, health_frame, serves, tried, verdict_frame
+from meridian.nodes.crew import Crew, drain_frame, health_frame, proofs_held, serves, tried, verdict_frame
 from meridian.nodes.dns_explainer import DnsExplainer, Sources
 from meridian.nodes.load import LoadMeter
 from meridian.nodes.node_status import build_status
@@ -154,6 +158,19 @@ class Headquarters:
             )
             for kind, changed in ((DNS_COOKIES, self._on_cookie_secrets), (TLS_TICKETS, self._on_ticket_secrets))
         ]  # fmt: skip
+        self._certificates = CertificateKeeper(
+            store,
+            keys,
+            disk,
+            cluster_key,
+            fence=self.control.leadership.fence,
+            wall_clock=clock.unix_seconds,
+            draw=random,
+            members=self.control.members,
+            obtained=self._on_obtained,
+            proofs=self._on_proofs,
+        )
+        self._proofs = 0  # the revision of the newest
         self._meter = LoadMeter(clock.now)
         self._vigil = Vigil()
         self.configuration = Configuration(store, keys, cluster_key, CHECKS)
@@ -194,8 +211,10 @@ class Headquarters:
         await self._zone_keeper.load()
         for keeper in self._secret_keepers:
             await keeper.load()
+        await self._certificates.load()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._zone_keeper.run())
+            tasks.create_task(self._certificates.run())
             for keeper in self._secret_keepers:
                 tasks.create_task(keeper.run())
             tasks.create_task(self._purges.run())
@@ -230,6 +249,7 @@ class Headquarters:
     def on_crew_changed(self) -> None:
         """A worker came, went, or answered to a document."""
         self._flow.look()
+        self.control.hold_proofs(proofs_held(self._crew.workers, self._proofs))
         self.control.set_serving(self._settings.witness or (self._seated and serves(self._crew.workers)))
 
     def on_spans(self, spans: Iterable[SpanRecord]) -> None:
@@ -259,7 +279,8 @@ class Headquarters:
 
     def status(self) -> Status:
         """What this node knows now, from memory."""
-        return build_status(self._settings.cluster, self.control.status(), self._crew.workers)
+        certificates = certificates_status(self._certificates.status(), clock.unix_seconds())
+        return build_status(self._settings.cluster, self.control.status(), self._crew.workers, certificates)
 
     async def drain(self, name: str, on: bool, *, force: bool = False) -> None:
         """Orders a node or region to leave or come back. Raises control.drains.DrainRefused, store.port.StoreError."""
@@ -315,7 +336,8 @@ class Headquarters:
     async def metrics(self) -> str:
         """All series of this node and its workers, as Prometheus reads them."""
         series: dict[str, Iterable[Series]] = {worker.label: worker.series for worker in self._crew.workers}
-        series["agent"] = [*control_series(self.control.status(), self.export), *self._own_series()]
+        own = (*control_series(self.control.status(), self.export), *self._own_series())
+        series["agent"] = [*own, *certificate_series(self._certificates.status())]
         return render(series)
 
     @property
@@ -384,6 +406,17 @@ class Headquarters:
             self.control.rollouts.checked(part.candidate, found)
         return tried(self._crew.workers, part)
 
+    def _on_obtained(self, obtained: Mapping[str, Obtained]) -> None:
+        pairs = {id_: (one.chain_pem, one.key_pem) for id_, one in obtained.items()}
+        self._crew.send(obtained_frame(pairs), "gateway")
+        if self._settings.dns_tls_port:
+            self._crew.send(obtained_frame(pairs), "dns")
+
+    def _on_proofs(self, revision: int, proofs: Proofs) -> None:
+        self._proofs = revision
+        self._crew.send(proofs_frame(revision, proofs.http, proofs.texts))
+        self.on_crew_changed()
+
     def _on_cookie_secrets(self, secrets: Sequence[bytes]) -> None:
         self._crew.send(Frame(cookie_secrets=CookieSecrets(secrets=secrets)), "dns")
 
@@ -406,6 +439,7 @@ class Headquarters:
         self.control.set_endpoints(endpoints_of(self._settings, reading))
         self.export.aim(document.tracing.otlp_endpoint)
         self._zone_keeper.set_wishes(wishes_of(document.zones, reading.zone_ttls))
+        self._certificates.set_wishes(certificate_wishes(document, reading.files))
 
 
 def _zone_id(zone: str) -> str:

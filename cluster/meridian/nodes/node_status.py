@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from meridian.admin.rollouts import rollout_status
 from meridian.admin.status import (
+    CertificateStatus,
     LimitStatus,
     NodeStatus,
     RegionStatus,
@@ -30,7 +31,12 @@ _STANDINGS: dict[verdicts.Standing, Standing] = {
 }
 
 
-def build_status(cluster: str, control: ControlStatus, workers: Sequence[WorkerState]) -> Status:
+def build_status(
+    cluster: str,
+    control: ControlStatus,
+    workers: Sequence[WorkerState],
+    certificates: tuple[CertificateStatus, ...] = (),
+) -> Status:
     """Everything at a glance: members of the store and nodes of the verdict, whoever knows them."""
     members = {member.name: member for member in control.members}
     names = sorted(members.keys() | control.verdict.nodes.keys())
@@ -67,6 +73,7 @@ def build_status(cluster: str, control: ControlStatus, workers: Sequence[WorkerS
         ),
         seats=SeatStatus(home=control.seats_home, leased=control.seats_leased, detail=control.seat_detail),
         limits=tuple(_limit(limit, workers) for limit in control.limits),
+        certificates=certificates,
     )
 
 

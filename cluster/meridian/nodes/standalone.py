@@ -88,6 +88,11 @@ class LocalCrew:
         """What one of them counted in a trial."""
         self._states[kind].tallies = tallies
 
+    def take_proofs_held(self, kind: str, revision: int) -> None:
+        """One of them answers with the proofs up to this one."""
+        self._states[kind].proofs_held = revision
+        self._changed()
+
     async def run(self) -> None:
         """Compiles what comes, one after the other, until cancelled."""
         loop = asyncio.get_running_loop()
@@ -132,7 +137,8 @@ class Standalone:
             self._duties["dns"] = DnsDuties(settings)
         self._crew = LocalCrew(self._duties, self._headquarters.on_crew_changed)
         self._headquarters.employ(self._crew, lambda: ())
-        self._gateway.join(partial(self._take_report, "gateway"))
+        for kind, duties in self._duties.items():
+            duties.join(partial(self._take_report, kind))
         self._headquarters.on_spender(0)
         self._reload = asyncio.Event()
         self._stop = asyncio.Event()
@@ -184,6 +190,10 @@ class Standalone:
     async def _apply(self) -> Applied:
         text = self._file.read_text()
         found = await asyncio.to_thread(document.load, text)
+        ordered = [i for i, certificate in enumerate(found.certificates) if certificate.acme is not None]
+        if ordered:
+            problem = "meridian serve keeps nothing and would order anew at each start; name files, or run nodes"
+            raise DocumentError(document.locate(text, [(("certificates", i, "acme"), problem) for i in ordered]))
         self._named = tuple(self._file.parent / name for _, name in found.files())
         files = read_files(found, self._file.parent)
         return await self._headquarters.configuration.apply(text, files, author="serve", force=True)
@@ -244,6 +254,8 @@ class Standalone:
             self._crew.take_tallies(kind, frame.tallies)
         elif frame.WhichOneof("body") == "explained":
             self._headquarters.on_explained(frame.explained)
+        elif frame.WhichOneof("body") == "proofs_held":
+            self._crew.take_proofs_held(kind, frame.proofs_held.revision)
         else:
             self._headquarters.on_spending(0, frame)
 

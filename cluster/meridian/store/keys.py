@@ -141,7 +141,7 @@ class Keys:
         """Returns the key of the secrets of one kind."""
         return f"{self.root()}secrets/{_checked(kind)}"
 
-    # Purges of the cache, ACME orders and challenges, and the encrypted private keys.
+    # Purges of the cache; accounts at authorities, certificates of theirs and proofs; and the encrypted private keys.
     def cache(self) -> str:
         return f"{self.root()}cache/"
 
@@ -151,8 +151,21 @@ class Keys:
     def acme_prefix(self) -> str:
         return f"{self.root()}acme/"
 
-    def acme(self, name: str) -> str:
-        return self.acme_prefix() + _checked(name)
+    def acme_account(self, id_: str) -> str:
+        return f"{self.acme_prefix()}accounts/{_checked(id_)}"
+
+    def acme_certificates(self) -> str:
+        return f"{self.acme_prefix()}certificates/"
+
+    def acme_certificate(self, id_: str) -> str:
+        return self.acme_certificates() + _checked(id_)
+
+    def acme_challenges(self) -> str:
+        return f"{self.acme_prefix()}challenges/"
+
+    def acme_challenge(self, id_: str) -> str:
+        """Returns the key of what proves the hosts of one certificate while it is ordered."""
+        return self.acme_challenges() + _checked(id_)
 
     def secrets(self) -> str:
         return f"{self.root()}keys/"

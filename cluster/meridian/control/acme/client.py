@@ -1,0 +1,239 @@
+"""Speaks to an authority: RFC 8555, with the suggested time of renewal of RFC 9773.
+
+Invariant: a message is never sent unsigned or over an unverified connection, and nobody is waited for longer than
+`TIMEOUT_SECONDS`. Requests go out one at a time, in threads: they are a dozen for a certificate of months.
+"""
+
+import asyncio
+import datetime
+import email.utils
+import http.client
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from meridian.control.acme import jws
+from meridian.control.acme.records import Authority
+from meridian.core.acme import Window
+
+TIMEOUT_SECONDS = 20.0  # of one request: authorities are busy at full hours
+BODY_BYTES_MAX = 256 * 1024  # a chain has some KiB
+NONCES_MAX = 3  # an authority that likes none of them is asked again later
+AGENT = "meridian"
+_JOSE = "application/jose+json"
+_PROBLEM = "urn:ietf:params:acme:error:"
+
+
+class AcmeError(Exception):
+    """Why there is no certificate yet, for an operator. `kind` is the authority's own word for it (RFC 8555 section
+    6.7), empty if it was not heard; before `wait_seconds` it does not want to be asked again. `final`: the order is
+    lost, another one has to be made."""
+
+    def __init__(self, message: str, kind: str = "", wait_seconds: float = 0.0, *, final: bool = False) -> None:
+        super().__init__(message)
+        self.kind, self.wait_seconds, self.final = kind, wait_seconds, final
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Of an authority; `body` is JSON."""
+
+    body: bytes
+    headers: Mapping[str, str]
+
+    def json(self) -> dict[str, Any]:
+        """Raises AcmeError."""
+        try:
+            found: dict[str, Any] = msgspec.json.decode(self.body, type=dict[str, Any])
+        except msgspec.DecodeError:
+            raise AcmeError("the authority answered something that is no JSON; is `directory` right?") from None
+        return found
+
+    @property
+    def wait_seconds(self) -> float | None:
+        """What Retry-After says (RFC 9110 section 10.2.3); None if nothing."""
+        said = self.headers.get("retry-after", "")
+        if said.isdigit():
+            return float(said)
+        try:
+            then = email.utils.parsedate_to_datetime(said)
+        except ValueError:
+            return None
+        return max(0.0, (then - datetime.datetime.now(datetime.UTC)).total_seconds())
+
+
+class Client:
+    """The cluster's account at one authority. `open` it first; one request at a time. All methods raise AcmeError."""
+
+    def __init__(self, authority: Authority, key: ec.EllipticCurvePrivateKey) -> None:
+        """Raises AcmeError for a `ca_file` that holds none."""
+        self._authority, self._key = authority, key
+        self.thumbprint = jws.thumbprint(key)
+        self._directory: dict[str, Any] = {}
+        self._account = ""
+        self._nonce = ""
+        self._tls = ssl.create_default_context()
+        if authority.ca_pem is not None:
+            self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            try:
+                self._tls.load_verify_locations(cadata=authority.ca_pem.decode("ascii", "replace"))
+            except ssl.SSLError:
+                raise AcmeError(f"acme: {authority.name}: ca_file holds no certificate in PEM") from None
+
+    async def open(self) -> None:
+        """Learns the authority's addresses, and the account's own: with a key that it knows none is made."""
+        self._directory = (await self._send("GET", self._authority.directory)).json()
+        url = self._resource("newAccount")
+        account: dict[str, Any] = {"termsOfServiceAgreed": True}
+        if self._authority.email is not None:
+            account["contact"] = [f"mailto:{self._authority.email}"]
+        if (external := self._authority.external) is not None:
+            account["externalAccountBinding"] = jws.bind(external.secret, external.key_id, url, self._key)
+        answer = await self._post(url, account)
+        self._account = _location(answer)
+
+    @property
+    def suggests(self) -> bool:
+        """Whether the authority says when to renew (RFC 9773)."""
+        return "renewalInfo" in self._directory
+
+    async def new_order(self, hosts: Sequence[str], replaces: str | None = None) -> str:
+        """Begins an order and returns its address. `replaces`: the certificate that it renews (`name_of`)."""
+        order: dict[str, Any] = {"identifiers": [{"type": "dns", "value": host.lower().rstrip(".")} for host in hosts]}
+        if replaces is not None and self.suggests:
+            try:
+                return _location(await self._post(self._resource("newOrder"), {**order, "replaces": replaces}))
+            except AcmeError as error:
+                if error.kind not in ("alreadyReplaced", "malformed"):  # of another account, or not known any more
+                    raise
+        return _location(await self._post(self._resource("newOrder"), order))
+
+    async def look(self, url: str) -> tuple[dict[str, Any], float | None]:
+        """The present state of an order or an authorization, and when the authority wants to be asked again."""
+        answer = await self._post(url, None)
+        return answer.json(), answer.wait_seconds
+
+    async def respond(self, challenge: str) -> None:
+        """The proof is there: the authority may look."""
+        await self._post(challenge, {})
+
+    async def finalize(self, url: str, request_der: bytes) -> None:
+        """Asks for the certificate of an order whose hosts are proven, by a PKCS #10 request."""
+        await self._post(url, {"csr": jws.to_base64url(request_der)})
+
+    async def chain(self, url: str) -> str:
+        """The certificate and those that issued it, PEM."""
+        return (await self._post(url, None)).body.decode("ascii", "replace")
+
+    async def suggestion(self, certificate: x509.Certificate) -> tuple[Window | None, float | None]:
+        """When to renew it, and in how many seconds to ask again; None for what the authority does not say."""
+        if not self.suggests:
+            return None, None
+        answer = await self._send("GET", f"{self._resource('renewalInfo').rstrip('/')}/{name_of(certificate)}")
+        found: Any = answer.json().get("suggestedWindow")
+        try:
+            start, end = (datetime.datetime.fromisoformat(found[word]).timestamp() for word in ("start", "end"))
+        except (TypeError, KeyError, ValueError):
+            raise AcmeError("the authority suggests a time of renewal that cannot be read") from None
+        return (Window(start, end) if start < end else None), answer.wait_seconds
+
+    def _resource(self, name: str) -> str:
+        url = self._directory.get(name)
+        if not isinstance(url, str):
+            raise AcmeError(f"the authority's directory has no {name}; is {self._authority.directory} one?")
+        return url
+
+    async def _post(self, url: str, content: dict[str, Any] | None) -> Answer:
+        """`content` None: POST-as-GET (RFC 8555 section 6.3)."""
+        for tries_left in reversed(range(NONCES_MAX)):
+            nonce, self._nonce = self._nonce or await self._new_nonce(), ""
+            who: dict[str, Any] = {"kid": self._account} if self._account else {"jwk": jws.public_jwk(self._key)}
+            payload = b"" if content is None else msgspec.json.encode(content)
+            body = jws.sign(self._key, {**who, "nonce": nonce, "url": url}, payload)
+            try:
+                return await self._send("POST", url, body)
+            except AcmeError as error:
+                if error.kind != "badNonce" or not tries_left:
+                    raise
+        raise AssertionError("the last try returns or raises")
+
+    async def _new_nonce(self) -> str:
+        await self._send("HEAD", self._resource("newNonce"))
+        if not self._nonce:
+            raise AcmeError("the authority gave no nonce")
+        return self._nonce
+
+    async def _send(self, method: str, url: str, body: bytes | None = None) -> Answer:
+        try:
+            status, headers, content = await asyncio.to_thread(self._exchange, method, url, body)
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "verify_message", "") or str(error) or type(error).__name__
+            raise AcmeError(f"{urlsplit(url).netloc} cannot be asked: {reason}") from None
+        self._nonce = headers.get("replay-nonce", self._nonce)
+        answer = Answer(content, headers)
+        if status >= HTTPStatus.MULTIPLE_CHOICES:
+            raise _refusal(status, answer)
+        return answer
+
+    def _exchange(self, method: str, url: str, body: bytes | None) -> tuple[int, dict[str, str], bytes]:
+        """In a thread. Raises OSError, HTTPException."""
+        parts = urlsplit(url)
+        if parts.scheme != "https" or parts.hostname is None:
+            raise OSError(f"{url!r} is no https address")
+        connection = http.client.HTTPSConnection(parts.hostname, parts.port, timeout=TIMEOUT_SECONDS, context=self._tls)
+        try:
+            target = parts.path or "/"
+            headers = {"User-Agent": AGENT, **({"Content-Type": _JOSE} if body is not None else {})}
+            connection.request(method, f"{target}?{parts.query}" if parts.query else target, body, headers)
+            response = connection.getresponse()
+            content = response.read(BODY_BYTES_MAX + 1)
+            if len(content) > BODY_BYTES_MAX:
+                raise OSError(f"the answer is larger than {BODY_BYTES_MAX} bytes")
+            return response.status, {name.lower(): value for name, value in response.getheaders()}, content
+        finally:
+            connection.close()
+
+
+def name_of(certificate: x509.Certificate) -> str:
+    """What a certificate is called when it is asked for its renewal (RFC 9773 section 4.1). Raises AcmeError."""
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier)
+        issuer = extension.value.key_identifier or b""
+    except x509.ExtensionNotFound:
+        raise AcmeError("the certificate does not say whose it is (no authority key identifier)") from None
+    number = certificate.serial_number
+    serial = number.to_bytes(number.bit_length() // 8 + 1, "big")  # DER: a leading zero where it would be negative
+    return f"{jws.to_base64url(issuer)}.{jws.to_base64url(serial)}"
+
+
+def problem_text(problem: object) -> str:
+    """What an authority says is wrong (RFC 9457), in one line."""
+    if not isinstance(problem, dict):
+        return "the authority does not say why"
+    kind = str(problem.get("type", "")).removeprefix(_PROBLEM)
+    parts = [str(problem.get("detail", "")), *map(problem_text, problem.get("subproblems") or ())]
+    return f"{'; '.join(part for part in parts if part)} ({kind})"[:500]
+
+
+def _refusal(status: int, answer: Answer) -> AcmeError:
+    try:
+        problem = answer.json()
+    except AcmeError:
+        return AcmeError(f"the authority answered {status}", wait_seconds=answer.wait_seconds or 0.0)
+    kind = str(problem.get("type", "")).removeprefix(_PROBLEM)
+    gone = status == HTTPStatus.NOT_FOUND
+    return AcmeError(problem_text(problem), kind, answer.wait_seconds or 0.0, final=gone)
+
+
+def _location(answer: Answer) -> str:
+    found = answer.headers.get("location")
+    if not found:
+        raise AcmeError("the authority does not say where it put what was made (no Location)")
+    return found
