@@ -29,7 +29,7 @@ DAY = 86_400.0
 @given(DRAWS)
 def test_renewal_is_in_the_window_or_after_two_thirds_and_never_later(draw: float) -> None:
     window = Window(100.0, 200.0)
-    assert 100.0 <= renewal_time(0.0, 1000.0, window, draw) < 200.0
+    assert 100.0 <= renewal_time(0.0, 1000.0, window, draw) <= 200.0
     assert 57 * DAY - 1e-3 <= renewal_time(0.0, 90 * DAY, None, draw) <= 60 * DAY + 1e-3
 
 

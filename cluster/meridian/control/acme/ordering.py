@@ -44,7 +44,7 @@ from meridian.store.port import Absent, Compare, CreatedAt, Delete, ModifiedAt, 
 SEEN_SECONDS = 20.0  # for all nodes to take over a proof: a watch and a message; a member's lease is shorter
 SEEN_EVERY_SECONDS = 0.1
 SETTLED_SECONDS = 120.0  # for an authority to look, from several places of the world, and to sign
-POLL_FIRST_SECONDS, POLL_MAX_SECONDS = 0.5, 10.0
+POLL_FIRST_SECONDS, POLL_MAX_SECONDS = 0.2, 10.0
 _UNDER_WAY = frozenset({"pending", "processing"})
 
 _log = logging.getLogger("meridian.control")
