@@ -33,7 +33,7 @@ from josepy.jwk import JWK, JWKOct
 
 Address = tuple[str, int]
 PROBLEM = "urn:ietf:params:acme:error:"
-LOOK_SECONDS = 2.0  # for one look at a proof
+LOOK_SECONDS = 10.0  # for one look at a proof: as large authorities wait
 LATER = (30 * 86_400.0, 31 * 86_400.0)
 HELD_SECONDS = 60.0  # what holds a validation is let go of after this at the latest
 

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -84,17 +84,19 @@ async def serial_at(node: LocalNode, host: str, server: AcmeServer) -> int:
     return x509.load_der_x509_certificate(der).serial_number
 
 
-async def obtained(
-    nodes: Sequence[LocalNode], host: str, server: AcmeServer, within_seconds: float, before: int = 0
-) -> int:
+async def obtained(cluster: LocalCluster, host: str, server: AcmeServer, within_seconds: float, before: int = 0) -> int:
     """The serial number of the certificate that all nodes serve, when it is one, and another than `before`."""
+    nodes = list(cluster.nodes().values())
 
     async def same() -> int:
         serials = {await serial_at(node, host, server) for node in nodes}
         return serials.pop() if len(serials) == 1 and before not in serials else 0
 
     what = f"one certificate for {host} at all nodes"
-    return await wait_until(same, within_seconds=within_seconds, what=what, every_seconds=0.2)
+    try:
+        return await wait_until(same, within_seconds=within_seconds, what=what, every_seconds=0.2)
+    except AssertionError as error:
+        raise AssertionError(f"{error}; {cluster.status()['certificates']}") from error
 
 
 async def asked(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], host: str) -> bytes:
@@ -125,7 +127,7 @@ async def test_certificates_are_obtained_once_served_by_all_and_renewed_in_use(
     document = written(cluster, authority, tmp_path, entry("http-01", HTTP_HOST), entry("dns-01", *DNS_HOSTS))
     await asyncio.to_thread(cluster.run, "apply", "--now", document)
     found = {
-        host: await obtained(nodes, host, authority, SERVED_SECONDS) for host in (HTTP_HOST, "a.wild.gw.example.com")
+        host: await obtained(cluster, host, authority, SERVED_SECONDS) for host in (HTTP_HOST, "a.wild.gw.example.com")
     }
     first = found[HTTP_HOST]
     assert serials_for(authority, HTTP_HOST)[0] == first and len(authority.accounts) == 1
@@ -133,7 +135,7 @@ async def test_certificates_are_obtained_once_served_by_all_and_renewed_in_use(
     assert set(authority.looked) == {*authority.behaviour.http, *authority.behaviour.dns}, "at every node"
     async with connected(nodes[0], HTTP_HOST, authority) as open_before:
         assert b" 200 " in await asked(open_before, HTTP_HOST)
-        await obtained(nodes, HTTP_HOST, authority, SERVED_SECONDS + WINDOW[1], before=first)
+        await obtained(cluster, HTTP_HOST, authority, SERVED_SECONDS + WINDOW[1], before=first)
         assert b" 200 " in await asked(open_before, HTTP_HOST), "a connection that was open before goes on"
     assert len(serials_for(authority, HTTP_HOST)) == 2
     for node in nodes:
@@ -161,7 +163,7 @@ async def test_a_leader_that_dies_in_the_middle_costs_no_second_certificate(
     assert b"placeholder" in await asyncio.to_thread(shown_by, leader, host), "until there is one"
     os.kill(agent_of(leader), signal.SIGKILL)
     held.set()
-    serial = await obtained(nodes, host, authority, RESUMED_SECONDS)
+    serial = await obtained(cluster, host, authority, RESUMED_SECONDS)
     assert serials_for(authority, host) == [serial] and len(authority.orders) == 1
 
 
