@@ -86,6 +86,7 @@ install_node() {
     install -D -m 0644 "$HERE/systemd/meridian-sysctl.conf" /etc/sysctl.d/60-meridian.conf
     [ ! -d /run/systemd/system ] || sysctl --quiet --load /etc/sysctl.d/60-meridian.conf
     unit meridian.service meridian-renew@.service meridian-renew@.timer meridian-backup.service meridian-backup.timer
+    unit meridian-notice.service
 }
 
 install_pki() {

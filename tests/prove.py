@@ -122,6 +122,7 @@ def main() -> int:
             {"MERIDIAN_TIMES": "2"},
             hours,
         ),
+        run("install.sh in a fresh Debian", ["scripts/prove-install"], {}, 1800),
         kills(options.kills),
         run(
             "Whole regions die",

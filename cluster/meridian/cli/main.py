@@ -10,6 +10,7 @@ from meridian.cli import cluster, config, run, store
 from meridian.cli.cache import cache
 from meridian.cli.dns import dns
 from meridian.cli.doctor import doctor
+from meridian.cli.ending import await_end
 from meridian.cli.errors import CommandError, Failed
 from meridian.cli.explain import explain
 from meridian.cli.limits import limits
@@ -43,6 +44,7 @@ app.command()(cluster.status)
 app.add_typer(explain, name="explain")
 app.command()(cluster.drain)
 app.command()(cluster.undrain)
+app.command()(await_end)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(doctor)
 app.command()(store.backup)
 app.command()(store.restore)

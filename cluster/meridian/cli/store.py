@@ -8,11 +8,12 @@ from urllib.parse import urlencode
 
 import typer
 
+from meridian.cli import objects
 from meridian.cli.client import Admin, AdminClient, TokenFile, find_target
 from meridian.cli.errors import Mistake
 from meridian.cli.output import Json, say, show_json, show_table
 
-File = Annotated[Path, typer.Argument(metavar="FILE", help="The backup.")]
+File = Annotated[str, typer.Argument(metavar="FILE", help="The backup; or its https:// address in an object store.")]
 Force = Annotated[bool, typer.Option("--force", help="Do it also where something is lost.")]
 RESTORE_SECONDS = 120.0
 DEFRAG_SECONDS = 600.0  # each member may take a minute
@@ -25,14 +26,19 @@ def backup(
 ) -> None:
     """Write all versions of the document, orders to drain, sealed keys and limits' values to one file.
 
+    An object store (S3's protocol) wants AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION in the environment.
+
     The cluster key is not in it: without that key the file cannot be restored, so keep the key elsewhere.
     """
-    if file.exists() and not force:
+    if not objects.is_address(file) and Path(file).exists() and not force:
         raise Mistake(f"{file} is there already", "name another file, or write over it with --force")
     raw = AdminClient(find_target(admin, token_file), RESTORE_SECONDS).get_bytes("/v1/backup")
-    _save(file, raw)
+    if objects.is_address(file):
+        objects.put(file, raw)
+    else:
+        _save(Path(file), raw)
     if as_json:
-        show_json({"file": str(file), "bytes": len(raw)})
+        show_json({"file": file, "bytes": len(raw)})
     else:
         say(f"{file}: {len(raw)} bytes; keep the cluster key elsewhere, it is not in it")
 
@@ -42,7 +48,7 @@ def restore(
 ) -> None:
     """Put a backup into an empty store. Its version comes into force under a new number; nodes serve meanwhile."""
     try:
-        raw = file.read_bytes()
+        raw = objects.get(file) if objects.is_address(file) else Path(file).read_bytes()
     except OSError as error:
         raise Mistake(f"cannot read {file}: {error.strerror}", "check the name and who may read it") from None
     query = urlencode({"author": getpass.getuser(), "force": "true" if force else "false"})

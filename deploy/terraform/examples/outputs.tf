@@ -12,6 +12,6 @@ output "delegation" {
 }
 
 output "bring_authority_to" {
-  description = "Where the authority's folder goes: scp -r authority root@THIS:/var/lib/meridian-pki/"
+  description = "Where the authority's folder goes, to /var/lib/meridian-pki (docs/deploy.md)."
   value       = merge([for one in module.region : one.etcd_addresses]...)[local.authority]
 }

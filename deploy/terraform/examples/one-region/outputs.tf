@@ -7,7 +7,7 @@ output "delegation" {
 }
 
 output "bring_authority_to" {
-  description = "Where the authority's folder goes: scp -r authority root@THIS:/var/lib/meridian-pki/"
+  description = "Where the authority's folder goes, to /var/lib/meridian-pki (docs/deploy.md)."
   value       = module.eu_west.etcd_addresses["etcd-1"]
 }
 

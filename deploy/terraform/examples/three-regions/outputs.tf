@@ -7,7 +7,7 @@ output "delegation" {
 }
 
 output "bring_authority_to" {
-  description = "Where the authority's folder goes: scp -r authority root@THIS:/var/lib/meridian-pki/"
+  description = "Where the authority's folder goes, to /var/lib/meridian-pki (docs/deploy.md)."
   value       = merge(module.eu_west.etcd_addresses, module.us_east.etcd_addresses, module.ap_south.etcd_addresses)["etcd-eu-west"]
 }
 

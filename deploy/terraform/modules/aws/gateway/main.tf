@@ -1,5 +1,5 @@
-# Nodes of one region, in a scaling group behind nothing but our own DNS. A machine that is told to end drains: its shutdown
-# stops the unit, which lets the node leave (docs/deploy.md); clients are elsewhere before its address is gone.
+# Nodes of one region, in a scaling group behind nothing but our own DNS. A machine that is told to end drains
+# (docs/deploy.md); clients are elsewhere before its address is gone.
 data "aws_ami" "debian" {
   count = var.ami_id == "" ? 1 : 0
 
@@ -127,6 +127,16 @@ resource "aws_autoscaling_group" "node" {
     create_before_destroy = true
     ignore_changes        = [desired_capacity]
   }
+}
+
+# A machine that shall end is held for a minute, in which it learns so from its metadata and drains (meridian-notice.service,
+# 5 s and 25 s). Then the group goes on by itself: a machine that had to say so would need a role in IAM.
+resource "aws_autoscaling_lifecycle_hook" "leave" {
+  name                   = "leave"
+  autoscaling_group_name = aws_autoscaling_group.node.name
+  lifecycle_transition   = "autoscaling:EC2_INSTANCE_TERMINATING"
+  heartbeat_timeout      = 60
+  default_result         = "CONTINUE"
 }
 
 resource "aws_autoscaling_policy" "cpu" {

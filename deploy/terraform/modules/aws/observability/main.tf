@@ -6,7 +6,7 @@ locals {
   alarms = merge(
     {
       no-name-server = {
-        description = "No node of ${var.region} answers DNS behind its name servers. Runbook: docs/deploy.md, a node does not start."
+        description = "No node of ${var.region} answers DNS behind its name servers. Runbook: docs/deploy.md#a-node-does-not-start."
         namespace   = "AWS/NetworkELB"
         metric      = "HealthyHostCount"
         statistic   = "Minimum"
@@ -16,7 +16,7 @@ locals {
         dimensions  = { LoadBalancer = var.dns_load_balancer.load_balancer, TargetGroup = var.dns_load_balancer.target_group }
       }
       nodes-busy = {
-        description = "Processors of ${var.region}'s nodes are over 85 % for 5 minutes: the group is at its largest, or grows too late."
+        description = "Processors of ${var.region}'s nodes are over 85 % for 5 minutes. Runbook: docs/deploy.md#nodes-are-busy."
         namespace   = "AWS/EC2"
         metric      = "CPUUtilization"
         statistic   = "Average"
@@ -28,7 +28,7 @@ locals {
     },
     {
       for name, id in var.etcd_instances : "etcd-${name}" => {
-        description = "The machine of etcd member ${name} fails its checks. Nodes serve on; runbook: docs/deploy.md, a member of etcd is lost."
+        description = "The machine of etcd member ${name} fails its checks. Nodes serve on. Runbook: docs/deploy.md#a-member-of-etcd-is-lost."
         namespace   = "AWS/EC2"
         metric      = "StatusCheckFailed"
         statistic   = "Maximum"

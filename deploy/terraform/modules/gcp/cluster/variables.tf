@@ -16,7 +16,7 @@ variable "network" {
 variable "machine_types" {
   description = "Machines of nodes and of etcd members."
   type = object({
-    node = optional(string, "c3-standard-4")
+    node = optional(string, "n2-standard-2")
     etcd = optional(string, "e2-small")
   })
   default = {}

@@ -37,6 +37,16 @@ run "machines_are_told_who_they_are" {
   }
 }
 
+run "a_machine_that_ends_has_time_to_leave" {
+  command = plan
+
+  assert {
+    # 5 s until it knows, 25 s for the longest drain.
+    condition     = aws_autoscaling_lifecycle_hook.leave.heartbeat_timeout >= 45 && aws_autoscaling_lifecycle_hook.leave.default_result == "CONTINUE"
+    error_message = "The group waits for a drain, and goes on by itself."
+  }
+}
+
 run "more_at_most_than_at_least" {
   command = plan
   variables { nodes = { min = 3, max = 2 } }
