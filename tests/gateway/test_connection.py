@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+from typing import cast
 
 import pytest
 from h2.events import StreamEnded
@@ -231,7 +232,9 @@ async def test_an_exchange_that_cannot_begin_is_500_and_costs_nobody_else(respon
     loop = asyncio.get_running_loop()
     problems: list[object] = []
     loop.set_exception_handler(lambda _, context: problems.append(context))
-    server = await loop.create_server(lambda: DownstreamConnection(host, "web", 80, tls=False), "127.0.0.1", 0)
+    server = await loop.create_server(
+        lambda: cast("asyncio.Protocol", DownstreamConnection(host, "web", 80, tls=False)), "127.0.0.1", 0
+    )
     async with client(server.sockets[0].getsockname()[1]) as (reader, writer):
         writer.write(get() + get())
         if responds:

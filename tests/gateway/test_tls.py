@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import httpx
 import pytest
@@ -55,7 +56,7 @@ class Host:
 async def gateway(contexts: TlsContexts, *protocols: str) -> AsyncIterator[tuple[Host, int]]:
     host = Host()
     server = await asyncio.get_running_loop().create_server(
-        lambda: DownstreamConnection(host, "secure", 0, tls=True),
+        lambda: cast("asyncio.Protocol", DownstreamConnection(host, "secure", 0, tls=True)),
         "127.0.0.1",
         0,
         ssl=contexts.context_for(protocols or ("h1", "h2")),

@@ -85,7 +85,7 @@ def _round_robin(tier: Tier, state: UpstreamState, draw: Draw, ask: Ask) -> Endp
         one = state.endpoints[endpoint.index]
         one.credit += weight
         if one.credit > best_credit:
-            best, best_credit = endpoint, one.credit
+            best, best_credit = endpoint, float(one.credit)
     state.endpoints[best.index].credit -= tier.cumulative[-1]
     return best
 

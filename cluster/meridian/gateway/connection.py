@@ -86,8 +86,10 @@ def shown_by(connection: ssl.SSLObject | None) -> ClientCertificate | None:
     return client_certificate(der) if der is not None else None
 
 
-class DownstreamConnection(asyncio.Protocol):
-    """See the module's head. `deadline` is in the worker's seconds; the sweep calls `expire` once it has passed."""
+class DownstreamConnection:
+    """See the module's head; an asyncio.Protocol in all but its class, because attributes of classes that derive from
+    others' are slow when compiled (scripts/compile). `deadline` is in the worker's seconds; the sweep calls `expire`
+    once it has passed."""
 
     __slots__ = (
         "_busy", "_closing", "_forwards", "_h1", "_heading", "_host", "_is_proxy", "_leaving", "_lingering",

@@ -12,7 +12,7 @@ import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Protocol, cast
 
 from meridian.core.judging import HANDSHAKES, Arms
 from meridian.core.purging import Purges
@@ -203,18 +203,14 @@ class Gateway:
         forwards = auth is not None and auth.forward
         passes = "tcp" in listener.protocols
 
-        def factory(source: Address | None = None) -> DownstreamConnection | L4Connection:
+        def factory(source: Address | None = None) -> asyncio.Protocol:
             if passes:
                 return L4Connection(self, self._worker, listener.name, listener.port, source)
-            return DownstreamConnection(
-                self,
-                listener.name,
-                listener.port,
-                tls=listener.tls,
-                source=source,
-                forwards_certificate=forwards,
+            connection = DownstreamConnection(
+                self, listener.name, listener.port, tls=listener.tls, source=source, forwards_certificate=forwards,
                 is_proxy=listener.forward is not None,
-            )
+            )  # fmt: skip
+            return cast("asyncio.Protocol", connection)
 
         servers = self._servers.setdefault(listener.name, [])
         for sock in sockets:

@@ -6,6 +6,7 @@ the present load grow old and end.
 
 import asyncio
 from ssl import SSLContext
+from typing import cast
 
 from meridian.core.snapshot import Upstream
 from meridian.core.tiers import Load
@@ -73,13 +74,14 @@ class Http1Pool(Pool[UpstreamConnection]):
             self._idle.pop().abort()
 
     async def _dial(self, context: SSLContext | None, name: str | None) -> UpstreamConnection:
+        connection = UpstreamConnection(self)
+        protocol = cast("asyncio.Protocol", connection)
         if self._host.startswith("unix:"):
-            path = self._host.removeprefix("unix:")
-            _, connection = await self._loop.create_unix_connection(lambda: UpstreamConnection(self), path)
-            return connection
-        _, connection = await self._loop.create_connection(
-            lambda: UpstreamConnection(self), self._host, self._port, ssl=context, server_hostname=name
-        )
+            await self._loop.create_unix_connection(lambda: protocol, self._host.removeprefix("unix:"))
+        else:
+            await self._loop.create_connection(
+                lambda: protocol, self._host, self._port, ssl=context, server_hostname=name
+            )
         return connection
 
     def _serve(self, connection: UpstreamConnection) -> None:

@@ -50,6 +50,8 @@ class Tries(Sweepable):
         "_upstream", "_waiting", "client", "head", "live", "stream", "worker",
     )  # fmt: skip
 
+    __deletable__ = ("stream",)  # which the compiler wants to know (scripts/compile)
+
     worker: Worker
     head: RequestHead
     stream: DownstreamStream

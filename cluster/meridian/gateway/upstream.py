@@ -102,9 +102,9 @@ class Owner(Protocol):
         """The connection is closed."""
 
 
-class UpstreamConnection(asyncio.Protocol):
-    """See the module's head; it is its own one UpstreamStream. `outdated`: it was made as the document no longer wants
-    it, so this exchange is its last."""
+class UpstreamConnection:
+    """See the module's head; it is its own one UpstreamStream, and an asyncio.Protocol as DownstreamConnection is one.
+    `outdated`: it was made as the document no longer wants it, so this exchange is its last."""
 
     unprocessed = False  # HTTP/1.1 has no word for it
 
