@@ -44,7 +44,7 @@ class Admission:
         self._meters = meters
         self._metrics = metrics
         self._clock = clock
-        self._unix = unix
+        self._unix_seconds = unix
         self._counters: dict[tuple[str, bool], Counter] = {}
 
     def limits_of(self, limits: Sequence[Limit]) -> tuple[Limit, ...]:
@@ -116,7 +116,7 @@ class Admission:
         return f"key {key!r}: admitted; this worker admits {int(left)} now{dry}", False
 
     def _at(self) -> _Moment:
-        return self._clock(), self._unix()
+        return self._clock(), self._unix_seconds()
 
     def _look(self, asked: Asked, at: _Moment) -> tuple[Asked, list[Standing], _Refusal | None]:
         """What the meters that may refuse say, and the one of them that has to be waited for longest."""
