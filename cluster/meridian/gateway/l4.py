@@ -17,7 +17,7 @@ from meridian.gateway import affinity
 from meridian.gateway.outcome import Outcome
 from meridian.gateway.state import LiveUpstream
 from meridian.gateway.stream import Peer
-from meridian.gateway.worker import Sweepable, Worker
+from meridian.gateway.worker import Worker
 from meridian.wire import proxy_protocol
 from meridian.wire.client_hello import IncompleteError, NotTlsError, server_name_of
 
@@ -43,8 +43,8 @@ class Host(Protocol):
         """Counts it out."""
 
 
-class L4Connection(asyncio.Protocol, Sweepable):
-    """See the module's head. This is the client's side; `_Far` is the endpoint's."""
+class L4Connection(asyncio.Protocol):
+    """See the module's head; a worker.Sweepable. This is the client's side; `_Far` is the endpoint's."""
 
     __slots__ = (
         "_connecting",
@@ -65,7 +65,10 @@ class L4Connection(asyncio.Protocol, Sweepable):
         "_tries",
         "_waiting",
         "_worker",
+        "deadline",
+        "installed",
         "peer",
+        "started",
     )  # fmt: skip
 
     def __init__(
@@ -260,6 +263,9 @@ class L4Connection(asyncio.Protocol, Sweepable):
     def cut(self) -> None:
         """The worker leaves."""
         self._end(OK, "worker_left")
+
+    def go_away(self, by: str) -> None:
+        """See Sweepable: it ends when its peers end it, or is cut."""
 
     @property
     def route_name(self) -> str:

@@ -15,7 +15,7 @@ from meridian.core.balancing import Ask, choose
 from meridian.core.l4 import NOTHING, L4Route
 from meridian.gateway import affinity
 from meridian.gateway.state import LiveUpstream
-from meridian.gateway.worker import Sweepable, Worker
+from meridian.gateway.worker import Worker
 
 FLOWS_MAX = 4096
 """Of one listener: each has a socket of its own, and a worker has some 20,000 files for all that it does."""
@@ -102,8 +102,8 @@ class L4Datagrams:
         return flow
 
 
-class Flow(asyncio.DatagramProtocol, Sweepable):
-    """One client and its endpoint. It is the protocol of a socket that is connected to the endpoint."""
+class Flow(asyncio.DatagramProtocol):
+    """One client and its endpoint, a worker.Sweepable; the protocol of a socket that is connected to the endpoint."""
 
     __slots__ = (
         "_ended",
@@ -116,6 +116,9 @@ class Flow(asyncio.DatagramProtocol, Sweepable):
         "_transport",
         "_waiting",
         "_worker",
+        "deadline",
+        "installed",
+        "started",
     )
 
     def __init__(
@@ -145,6 +148,9 @@ class Flow(asyncio.DatagramProtocol, Sweepable):
         live.health.chosen(live, index)
         worker.exchanges.add(self)
         self._opening = worker.loop.create_task(self._open())
+
+    def go_away(self, by: str) -> None:
+        """See Sweepable: it ends when its peers end it, or is cut."""
 
     @property
     def route_name(self) -> str:

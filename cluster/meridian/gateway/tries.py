@@ -26,7 +26,7 @@ from meridian.gateway.stream import DownstreamStream
 from meridian.gateway.tracing import Trace
 from meridian.gateway.upstream import UpstreamStream, User
 from meridian.gateway.upstream_tls import tls_failure
-from meridian.gateway.worker import LiveRoute, Sweepable, Worker
+from meridian.gateway.worker import Installed, LiveRoute, Worker
 from meridian.wire.events import Event, Headers, RequestHead, ResponseHead
 
 if TYPE_CHECKING:
@@ -40,19 +40,22 @@ _IDLE_SECONDS_MAX = 1.0  # see _try
 _FRESH_ONLY = -1.0
 
 
-class Tries(Sweepable):
+class Tries:
     """The half of an exchange that deals with endpoints, a pool.Waiter; gateway/exchange is the other, and sets all
     of this when it begins."""
 
     __slots__ = (
         "_body", "_connection", "_ended", "_hedge", "_index", "_limits", "_pause", "_request_ended", "_response_status",
         "_retried", "_source", "_target", "_timeouts", "_trace", "_traceparent", "_tried", "_tries", "_try_began",
-        "_upstream", "_waiting", "client", "head", "live", "stream", "worker",
+        "_upstream", "_waiting", "client", "deadline", "head", "installed", "live", "started", "stream", "worker",
     )  # fmt: skip
 
     __deletable__ = ("stream",)  # which the compiler wants to know (scripts/compile)
 
     worker: Worker
+    deadline: float  # as worker.Sweepable has it, and the next two
+    installed: Installed
+    started: float
     head: RequestHead
     stream: DownstreamStream
     live: LiveRoute | None

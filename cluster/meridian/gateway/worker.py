@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from email.utils import formatdate
-from typing import Any
+from typing import Any, Protocol
 
 from meridian.core.authentication import Gate
 from meridian.core.retrying import USUAL, Policy, Timeouts
@@ -80,10 +80,8 @@ class Trial:
         return self.candidate if draw() < self.share else self.current
 
 
-class Sweepable:
+class Sweepable(Protocol):
     """An exchange under way, as the sweep sees it."""
-
-    __slots__ = ("deadline", "installed", "started")
 
     deadline: float
     installed: "Installed"
@@ -92,11 +90,9 @@ class Sweepable:
     @property
     def route_name(self) -> str:
         """Empty if it has none (yet)."""
-        raise NotImplementedError
 
     def expire(self, now: float) -> None:
         """The deadline has passed."""
-        raise NotImplementedError
 
     def go_away(self, by: str) -> None:
         """The gateway ends: what has no end of its own heeds it."""
