@@ -67,8 +67,11 @@ async def test_a_client_that_must_prove_its_address_first_still_has_its_ticket()
     async with listening(shared(OLD), early_data=True, retry_above=0) as (listener, port, exchanges):
         ticket = await ticket_of(port)
         async with early(port, ticket) as one:
+            one.send("/lost")  # aioquic's client does not repeat after a Retry what it has sent early
+            await one.wait_connected()
+            assert one._quic.tls.early_data_accepted, "the first packet has not spent it"
             assert await one.answer(one.send("/bytes/3")) == bytes(3)
-        assert listener.stats.retried == 2 and exchanges.all[0].head.early
+        assert listener.stats.retried == 2 and len(exchanges.all) == 1
 
 
 class Recording:
