@@ -64,7 +64,7 @@ class Listener(Word):
 
     early_data: bool = Field(
         default=False,
-        description="of h3: clients that come back send GET, HEAD and OPTIONS with their first packet (0-RTT); upstreams"
+        description="of h3: clients that come back send GET, HEAD and OPTIONS with the first packet (0-RTT); upstreams"
         " are told by Early-Data: 1, other requests get 425",
     )
     forward_proxy: ForwardProxy | None = Field(default=None, description="of a listener with h1 alone")
