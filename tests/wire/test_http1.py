@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from meridian.wire import http1_parts
 from meridian.wire.events import (
+    TUNNEL,
     ConnectionEnded,
     Data,
     End,
@@ -630,3 +631,51 @@ def test_an_upstream_agrees_only_to_what_was_asked_for() -> None:
         client.request(1, b"GET", b"a", b"/", [], body_length=None, has_body=False, protocol=protocol)
         (reset,) = client.receive(raw)
         assert isinstance(reset, Reset) and client.malformed and not client.upgraded
+
+
+@pytest.mark.parametrize(("raw", "authority", "target", "protocol"), [
+    (b"GET http://A.example/b?c HTTP/1.1\r\nHost: other\r\n\r\n", b"a.example", b"/b?c", b""),
+    (b"GET http://a.example:8080 HTTP/1.0\r\n\r\n", b"a.example:8080", b"/", b""),
+    (b"GET /b HTTP/1.1\r\nHost: a.example\r\n\r\n", b"", b"/b", b""),
+    (b"CONNECT A.example:443 HTTP/1.1\r\nHost: other\r\n\r\n", b"a.example:443", b"*", TUNNEL),
+    (b"CONNECT [::1]:443 HTTP/1.0\r\n\r\n", b"[::1]:443", b"*", TUNNEL),
+    (b"GET http://a/ HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", b"a", b"/", b""),
+])  # fmt: skip
+def test_a_proxy_takes_what_names_its_destination(raw: bytes, authority: bytes, target: bytes, protocol: bytes) -> None:
+    for at in range(len(raw)):
+        server = Http1Server(b"http", is_proxy=True)
+        head = (server.receive(raw[:at]) + server.receive(raw[at:]))[0]
+        assert isinstance(head, RequestHead)
+        assert (head.authority, head.target, head.protocol) == (authority, target, protocol)
+        assert head.has_body is bool(protocol)
+
+
+@pytest.mark.parametrize("line", [
+    b"GET https://a/ HTTP/1.1", b"GET ftp://a/ HTTP/1.1", b"GET http://u@a/ HTTP/1.1", b"GET http:///x HTTP/1.1",
+    b"CONNECT / HTTP/1.1", b"CONNECT http://a:1/ HTTP/1.1", b"CONNECT a:1/x HTTP/1.1",
+    b"CONNECT a:1 HTTP/1.1\r\nContent-Length: 1", b"CONNECT a:1 HTTP/1.1\r\nTransfer-Encoding: chunked",
+])  # fmt: skip
+def test_a_proxy_refuses_what_names_none(line: bytes) -> None:
+    server = Http1Server(b"http", is_proxy=True)
+    (event,) = server.receive(line + b"\r\nHost: x\r\n\r\n")
+    assert isinstance(event, Refused) and event.status == 400 and server.closing
+
+
+def test_a_tunnel_is_agreed_to_by_200_and_then_bytes() -> None:
+    server = Http1Server(b"http", is_proxy=True)
+    (head,) = server.receive(b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\nGET / HTTP/1.1\r\n\r\n")
+    assert isinstance(head, RequestHead) and not server.ready, "what follows waits for the answer"
+    server.upgrade(head.stream_id, [])
+    assert server.take_output() == b"HTTP/1.1 200 OK\r\n\r\n" and server.ready
+    assert server.receive(b"") == [Data(1, b"GET / HTTP/1.1\r\n\r\n")] and server.receive(b"\0") == [Data(1, b"\0")]
+    server.send_data(1, b"any", end=True)
+    assert server.take_output() == b"any" and server.closing
+
+
+def test_a_tunnel_that_is_refused_leaves_the_connection_for_another_try() -> None:
+    server = Http1Server(b"http", is_proxy=True)
+    server.receive(b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n")
+    server.answer(1, 407, [(b"content-length", b"1")], b"x")
+    assert not server.closing
+    (head,) = server.receive(b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\nProxy-Authorization: Basic x\r\n\r\n")
+    assert isinstance(head, RequestHead) and head.headers == [(b"proxy-authorization", b"Basic x")]

@@ -62,6 +62,11 @@ class Listener(Word):
     )
     client_certificates: ClientCertificates | None = Field(default=None, description="without it none is asked for")
 
+    early_data: bool = Field(
+        default=False,
+        description="of h3: clients that come back send GET, HEAD and OPTIONS with the first packet (0-RTT); upstreams"
+        " are told by Early-Data: 1, other requests get 425",
+    )
     forward_proxy: ForwardProxy | None = Field(default=None, description="of a listener with h1 alone")
     proxy_protocol: bool = Field(
         default=False,
@@ -79,6 +84,8 @@ class Listener(Word):
             raise ValueError("h2 and h3 need TLS; leave out tls: false, or serve only h1 here")
         if self.https_redirect and self.uses_tls:
             raise ValueError("https_redirect is of a listener without TLS: clients of this one speak it already")
+        if self.early_data and ("h3" not in self.protocols or self.client_certificates is not None):
+            raise ValueError("early_data is of a listener with h3, and without client_certificates")
         if self.hsts is not None and not self.uses_tls:
             raise ValueError("hsts is of a listener with TLS: without it browsers ignore the field")
         if self.client_certificates is not None and not self.uses_tls:

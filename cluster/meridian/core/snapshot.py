@@ -72,6 +72,7 @@ class Listener:
     hsts: bytes | None = None  # the field's value
     tls_profile: str = "intermediate"
     client_auth: ClientAuth | None = None
+    early_data: bool = False
     forward: Route | None = None  # of a forward proxy: what takes all its requests
 
 
@@ -267,6 +268,7 @@ def _listener(listener: model.Listener, files: Mapping[str, bytes]) -> Listener:
         _hsts(listener.hsts) if listener.hsts is not None else None,
         listener.tls_profile,
         compile_client_auth(listener, files),
+        listener.early_data,
         make_forward_route(listener.name, listener.forward_proxy) if listener.forward_proxy is not None else None,
     )
 

@@ -37,6 +37,7 @@ PRECONDITION_FAILED = Failure(412, "precondition", b"This is not what the reques
 RANGE_NOT_SATISFIABLE = Failure(416, "range", b"There are no such bytes.")
 FILE_FAILED = Failure(500, "file_failed", b"This file cannot be read.")
 FILE_TIMEOUT = Failure(504, "file_timeout", b"This file could not be read in time.")
+TOO_EARLY = Failure(425, "too_early", b"This request is not taken as early data; send it again.")
 FORWARD_CLIENT = Failure(403, "forward_client", b"This proxy is not for this client.")
 FORWARD_REFUSED = Failure(
     403, "forward_refused", b"This proxy does not reach that destination.", error=b"destination_ip_prohibited"

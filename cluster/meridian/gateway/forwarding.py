@@ -24,6 +24,7 @@ _OURS = frozenset((
     _FOR, _PROTO, _HOST, _PORT, _REQUEST_ID, _TRACEPARENT, _VIA, _FORWARDED, _CONSUMER, _CERTIFICATE, _CHAIN,
     b"x-real-ip", b"content-length",
 ))  # fmt: skip
+_SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS"))
 _TO_PROXY = frozenset((b"proxy-authorization", b"proxy-connection", b"content-length"))
 _VIA_LINES = {version: b"via: %b meridian\r\n" % version for version in (b"1.0", b"1.1", b"2", b"3")}
 
@@ -211,11 +212,19 @@ def request_fields(
         lines += b"x-consumer: %b\r\n" % consumer.encode()
     if traceparent is not None:
         lines += b"traceparent: %b\r\n" % traceparent
+    if head.early:  # upstreams may say 425, too, which the client hears (RFC 8470 section 5.2)
+        kept = [field for field in kept if field[0] != b"early-data"]
+        lines += b"early-data: 1\r\n"
     if head.expects_continue:
         lines += b"expect: 100-continue\r\n"
     if head.version in (b"2", b"3") and not head.protocol:  # they can always take trailers (RFC 9110 section 6.5.1)
         lines += b"te: trailers\r\nconnection: te\r\n"
     return kept, lines
+
+
+def may_be_early(head: RequestHead) -> bool:
+    """Whether a request does no harm if it is played again (RFC 8470 section 3)."""
+    return head.method in _SAFE and not head.has_body and not head.protocol
 
 
 def passing(headers: Headers) -> Headers:

@@ -29,6 +29,7 @@ from aioquic.quic.packet import (
 )
 
 from meridian.core.snapshot import ClientAuth
+from meridian.gateway.early_data import SpentTickets
 from meridian.gateway.quic_connection import Address, QuicDownstream, QuicStream
 from meridian.gateway.stream import Begin, Exchange, Peer
 from meridian.gateway.tls import TlsContexts
@@ -72,12 +73,12 @@ class QuicListener:
     def __init__(
         self, *, name: str, sockets: Sequence[socket.socket], certificates: TlsContexts, begin: Begin, slot: int,
         key: bytes, loop: asyncio.AbstractEventLoop, retry_above: int = HALF_OPEN_BEFORE_RETRY, port: int | None = None,
-        client_auth: ClientAuth | None = None,
+        client_auth: ClientAuth | None = None, early_data: bool = False,
     ) -> None:  # fmt: skip
         """`sockets` are bound and become ours: `close` closes them. `slot` is the worker's number (0 to 255). `key`
         is a secret that all workers of the node share: Retry tokens and reset tokens are made with it. `port` is the
         listener's port as clients dial it, where that is not the socket's own. `client_auth` says what is asked of
-        clients' certificates; it can be used (see tls.check_client_auth)."""
+        clients' certificates; it can be used (see tls.check_client_auth). `early_data` may come with tickets."""
         assert 0 <= slot < 256
         assert len(key) >= 16
         self.stats = QuicStats()
@@ -87,6 +88,7 @@ class QuicListener:
         self._certificates = certificates
         self._auth = client_auth
         self._chains = None if client_auth is None else ClientChains(client_auth.ca_pem, client_auth.crl_pem)
+        self._spent = SpentTickets(loop.time) if early_data else None
         self._begin = begin
         self._slot = slot
         self._key = key
@@ -213,6 +215,7 @@ class QuicListener:
             choose_certificates=partial(self._certificates.quic_certificates, handshake=address[0][:2]),
             clients=self._chains,
             tickets=self._certificates.tickets,
+            early=self._spent.of_client(address[0][0]) if self._spent is not None else None,
             clients_required=self._auth is not None and self._auth.required,
             slot=self._slot,
             key=self._key,

@@ -83,6 +83,8 @@ class Stages(Hedging):
         self._identify()
         if self._facts.https_port is not None:
             self._to_https(self._facts.https_port)
+        elif self.head.early and not forwarding.may_be_early(self.head):
+            self._answer(answers.TOO_EARLY)
         elif self._route() if self._facts.forward is None else self._pass(self._facts.forward):
             self._walk()
 

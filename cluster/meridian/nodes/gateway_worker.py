@@ -70,7 +70,7 @@ def _as_served(listener: Listener) -> tuple[object, ...]:
     trusted = listener.trusted_proxies if listener.proxy_protocol else None
     return (
         listener.host, listener.port, listener.protocols, listener.tls, listener.tls_profile, listener.client_auth,
-        trusted,
+        listener.early_data, listener.forward is not None, trusted,
     )  # fmt: skip
 
 
@@ -371,7 +371,7 @@ class GatewayDuties:
             quic = QuicListener(
                 name=listener.name, sockets=[sock], certificates=gateway.tls, begin=gateway.begin, slot=self._slot,
                 key=self._secret, loop=asyncio.get_running_loop(), port=listener.port,
-                client_auth=listener.client_auth,
+                client_auth=listener.client_auth, early_data=listener.early_data,
             )  # fmt: skip
             quic.start()
             gateway.attach_datagrams(listener, quic)

@@ -36,7 +36,7 @@ from aioquic.h3.connection import (
 )
 from aioquic.h3.events import H3Event
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.connection import QuicConnection, QuicConnectionState
+from aioquic.quic.connection import MAX_EARLY_DATA, QuicConnection, QuicConnectionState
 from aioquic.quic.events import StreamDataReceived
 from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketSpace
@@ -102,6 +102,17 @@ class Tickets(Protocol):
         """The session; None if it is not good here."""
 
 
+class Early(Protocol):
+    """What `gateway.early_data.EarlyData` is: whether this client's early data is read."""
+
+    @property
+    def tag(self) -> bytes:
+        """What tickets are to carry."""
+
+    def take(self, ticket: bytes, tag: bytes) -> bool:
+        """Whether early data may come under a ticket with this tag; it is asked once for each."""
+
+
 ChooseCertificates = Callable[[str | None], Sequence[HostCertificate]]
 
 
@@ -132,7 +143,9 @@ class _ServerTls(tls.Context):
     clients: ClientChains | None
     clients_required: bool
     tickets: Tickets | None
+    early: Early | None
     _host = b""
+    _brings_early_data = False
 
     def _server_handle_hello(self, input_buf: Buffer, initial_buf: Buffer, handshake_buf: Buffer) -> None:
         start = input_buf.tell()
@@ -147,8 +160,9 @@ class _ServerTls(tls.Context):
             self.certificate_private_key = certificate.key
             if not set(self._signature_algorithms_for_private_key()).isdisjoint(hello.signature_algorithms or ()):
                 break
-        # Early data may be replayed by anybody: aioquic would take it, and without a session it does not.
-        if self.tickets is not None and self.clients is None and not hello.early_data:
+        # Early data may be replayed by anybody. aioquic takes all that comes with a session; without one it does not.
+        if self.tickets is not None and self.clients is None and (self.early is not None or not hello.early_data):
+            self._brings_early_data = hello.early_data
             self._host = (hello.server_name or "").lower().encode()
             self.get_session_ticket_cb = self._open_ticket
         super()._server_handle_hello(input_buf, initial_buf, handshake_buf)
@@ -163,6 +177,9 @@ class _ServerTls(tls.Context):
         session = self._build_session_ticket(message, [])
         until = int(session.not_valid_after.timestamp())
         packed = _SESSION.pack(until, session.cipher_suite) + session.resumption_secret
+        if self.early is not None:
+            message.max_early_data_size = MAX_EARLY_DATA
+            packed += self.early.tag
         message.ticket = self.tickets.seal(packed, self._host)
         tls.push_new_session_ticket(output_buf, message)
 
@@ -172,11 +189,14 @@ class _ServerTls(tls.Context):
         if packed is None:
             return None
         until, suite = _SESSION.unpack_from(packed)
+        end = _SESSION.size + tls.cipher_suite_hash(tls.CipherSuite(suite)).digest_size
+        if self._brings_early_data and (self.early is None or not self.early.take(ticket, packed[end:])):
+            return None
         after = datetime.fromtimestamp(until, UTC)
         return tls.SessionTicket(
             age_add=0, cipher_suite=tls.CipherSuite(suite), not_valid_after=after,
             not_valid_before=after - timedelta(seconds=TICKET_SECONDS + CLOCKS_SECONDS),
-            resumption_secret=packed[_SESSION.size :], server_name="", ticket=ticket,
+            resumption_secret=packed[_SESSION.size : end], server_name="", ticket=ticket,
         )  # fmt: skip
 
     def _server_handle_certificate(self, input_buf: Buffer) -> None:
@@ -197,7 +217,8 @@ class ServerQuic(QuicConnection):
     """A server's QUIC connection with credit by consumption, certificates by host, and the slot in its ids.
 
     `unconsumed` is kept by the codec: bytes of request bodies that it has handed on and that are not consumed.
-    `clients`: their certificates are asked for, and judged by these. `tickets` let sessions be resumed.
+    `clients`: their certificates are asked for, and judged by these. `tickets` let sessions be resumed, `early` with
+    early data.
     """
 
     def __init__(
@@ -210,6 +231,7 @@ class ServerQuic(QuicConnection):
         clients: ClientChains | None = None,
         clients_required: bool = False,
         tickets: Tickets | None = None,
+        early: Early | None = None,
         slot: int,
         key: bytes,
     ) -> None:
@@ -221,7 +243,7 @@ class ServerQuic(QuicConnection):
         self.unconsumed = 0
         self._choose_certificates = choose_certificates
         self._clients, self._clients_required = clients, clients_required
-        self._tickets = tickets
+        self._tickets, self._early = tickets, early
         self._slot = slot
         self._key = key
         self._local_max_stream_data_uni = UNIDIRECTIONAL_WINDOW_BYTES
@@ -275,7 +297,7 @@ class ServerQuic(QuicConnection):
         assert isinstance(self.tls, _ServerTls)
         self.tls.choose_certificates = self._choose_certificates
         self.tls.clients, self.tls.clients_required = self._clients, self._clients_required
-        self.tls.tickets = self._tickets
+        self.tls.tickets, self.tls.early = self._tickets, self._early
         self.tls._request_client_certificate = self._clients is not None
 
     def _replenish_connection_ids(self) -> None:

@@ -32,6 +32,7 @@ class RequestHead:
     version: bytes  # b"1.0", b"1.1", b"2", b"3"
     expects_continue: bool = False
     protocol: bytes = b""  # that it asks to speak from here on: b"websocket" (Upgrade, or :protocol), TUNNEL, or none
+    early: bool = False  # it came as early data, and may be a replay (RFC 8470)
 
 
 @dataclass(slots=True)

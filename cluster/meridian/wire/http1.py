@@ -256,6 +256,8 @@ class Http1Server:
             authority, target = (host or b"") if not self._is_proxy else b"", url
         else:
             authority, target = self._target(method, url, host)
+            if has_body and method == b"CONNECT":
+                raise self._malformed("CONNECT with a body")
         stream_id = self._stream_id = self._stream_id + 1
         self._response_open = True
         self._started = False
@@ -270,8 +272,6 @@ class Http1Server:
         ):  # fmt: skip
             protocol = b"websocket"
         elif method == b"CONNECT":
-            if has_body:
-                raise self._malformed("CONNECT with a body")
             protocol = TUNNEL
         self._protocol = protocol
         events.append(RequestHead(

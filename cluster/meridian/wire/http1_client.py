@@ -192,6 +192,7 @@ class Http1Client:
             raise _malformed("no HTTP/1.x status line, or a status that does not exist")
         if status < 200:
             self._informational += 1
+            headers = _without_named(headers, framing)
             if status == 101 and self._protocol:
                 self._upgrade(headers, framing, events)
                 return
@@ -254,6 +255,12 @@ class Http1Client:
     def _end(self, events: list[Event]) -> None:
         self._input = _IDLE
         events.append(End(self._stream_id))
+
+
+def _without_named(headers: Headers, framing: Headers) -> Headers:
+    """The fields of a 1xx that go on: those that Connection names are of this connection (RFC 9110 section 7.6.1)."""
+    named = [token for name, value in framing if name == b"connection" for token in tokens(value)]
+    return [field for field in headers if field[0] not in named] if named else headers
 
 
 def _malformed(reason: str) -> MalformedError:

@@ -259,6 +259,7 @@ class Http3Server:
         if sum(len(name) + len(value) + 32 for name, value in event.headers) > HEADER_BLOCK_BYTES_MAX:
             raise UnwantedError(431, f"more than {HEADER_BLOCK_BYTES_MAX} bytes of fields")
         head = request_head(stream_id, event.headers, b"3", ended=event.stream_ended)
+        head.early = not self.handshake_complete
         stream.method = head.method
         self._events.append(head)
 
