@@ -24,6 +24,7 @@ from meridian.core.adaptive import Adaptive
 from meridian.core.authentication import Gate
 from meridian.core.forward_proxy import route_name
 from meridian.core.forward_words import ForwardProxy
+from meridian.core.guards import USUAL, Guards
 from meridian.core.hashing import Table, maglev_of, ring_of
 from meridian.core.hedging import Hedge
 from meridian.core.l4 import L4Route, L4Table, build_l4
@@ -73,6 +74,7 @@ class Listener:
     tls_profile: str = "intermediate"
     client_auth: ClientAuth | None = None
     forward: Route | None = None  # of a forward proxy: what takes all its requests
+    guards: Guards = USUAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +270,7 @@ def _listener(listener: model.Listener, files: Mapping[str, bytes]) -> Listener:
         listener.tls_profile,
         compile_client_auth(listener, files),
         make_forward_route(listener.name, listener.forward_proxy) if listener.forward_proxy is not None else None,
+        Guards.of(listener.guards),
     )
 
 

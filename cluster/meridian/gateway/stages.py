@@ -83,6 +83,8 @@ class Stages(Hedging):
         self._identify()
         if self._facts.https_port is not None:
             self._to_https(self._facts.https_port)
+        elif (self.head.body_length or 0) > self._facts.guards.body_bytes_max:
+            self._answer(answers.TOO_LARGE)
         elif self._route() if self._facts.forward is None else self._pass(self._facts.forward):
             self._walk()
 
