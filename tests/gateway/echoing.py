@@ -63,7 +63,7 @@ class EchoExchange:
     def on_writable(self) -> None:
         self.pump()
 
-    def on_reset(self, reason: str) -> None:
+    def on_reset(self, reason: str, why: str = "client_gone") -> None:
         self.reset_reason = reason
 
     def pump(self) -> None:

@@ -142,7 +142,7 @@ async def secure(
     await gateway.attach(web, [tcp])
     quic = QuicListener(
         name="web", sockets=[udp], certificates=gateway.tls, begin=gateway.begin, slot=0, key=b"k" * 16, loop=loop,
-        port=port, client_auth=web.client_auth, early_data=web.early_data,
+        port=port, client_auth=web.client_auth, early_data=web.early_data, guarding=gateway.guarding,
     )  # fmt: skip
     quic.start()
     gateway.attach_datagrams(web, quic)

@@ -219,8 +219,11 @@ class FaultyHost:
     def handshaken(self, connection: ssl.SSLObject) -> None:
         raise AssertionError("there is no TLS here")
 
-    def refused(self, status: int, reason: str) -> None:
-        raise AssertionError(reason)
+    def refused(self, status: int, why: str) -> None:
+        raise AssertionError(why)
+
+    def watch(self, connection: DownstreamConnection) -> None:
+        raise AssertionError("all clients read")
 
     def failed(self, error: Exception) -> None:
         self.errors.append(error)

@@ -6,6 +6,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,14 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from tests.gateway.echoing import EchoExchange, authority, certificate
 from tests.support import wait_until
 
-from meridian.gateway import quic, quic_connection
+from meridian.core.guards import USUAL
+from meridian.gateway import quic
+from meridian.gateway.forwarding import ListenerFacts
+from meridian.gateway.guarding import Guarding
 from meridian.gateway.quic import QuicListener
 from meridian.gateway.stream import DownstreamStream, Peer
 from meridian.gateway.tls import TlsContexts
+from meridian.telemetry.metrics import Metrics
 from meridian.wire.events import Headers, RequestHead
 
 
@@ -301,9 +306,9 @@ def say_hello(port: int) -> None:
             sock.sendto(datagram, ("127.0.0.1", port))
 
 
-async def test_a_client_that_does_not_finish_its_handshake_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quic_connection, "HANDSHAKE_SECONDS", 0.2)
-    async with listening() as (listener, port, _):
+async def test_a_client_that_does_not_finish_its_handshake_is_forgotten() -> None:
+    facts = ListenerFacts((), None, guards=replace(USUAL, header_seconds=0.2))
+    async with listening(guarding=Guarding(lambda _: facts, Metrics())) as (listener, port, _):
         say_hello(port)
         await wait_until(lambda: listener.stats.half_open == 1, within_seconds=5, what="a half-open handshake")
         await wait_until(lambda: listener.stats.connections == 0, within_seconds=5, what="it is forgotten")

@@ -45,8 +45,11 @@ class Host:
     def handshaken(self, connection: ssl.SSLObject) -> None:
         self.handshakes.append(connection)
 
-    def refused(self, status: int, reason: str) -> None:
-        self.refusals.append(reason)
+    def refused(self, status: int, why: str) -> None:
+        self.refusals.append(why)
+
+    def watch(self, connection: DownstreamConnection) -> None:
+        raise AssertionError("all clients read")
 
     def failed(self, error: Exception) -> None:
         self.refusals.append(str(error))

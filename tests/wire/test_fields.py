@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meridian.wire.bounds import USUAL
 from meridian.wire.events import Headers
 from meridian.wire.fields import (
-    FIELDS_MAX,
     Budget,
     MalformedError,
     UnwantedError,
@@ -68,7 +68,7 @@ def test_asterisk_form_is_for_options() -> None:
 def test_bad_trailers(trailers: Headers) -> None:
     with pytest.raises(MalformedError):
         check_trailers(trailers)
-    assert len(trailers) <= FIELDS_MAX + 1
+    assert len(trailers) <= USUAL.fields_max + 1
 
 
 def test_responses() -> None:

@@ -499,7 +499,7 @@ def empty_data(pair: Pair) -> None:
 def test_floods_end_the_connection_but_only_beyond_their_budget(attack: Callable[[Pair], None], allowed: int) -> None:
     pair = Pair()
     events: list[Event] = []
-    for _ in range(allowed - 1):  # the handshake's SETTINGS took one of the idle frames
+    for _ in range(allowed - 2):  # SETTINGS and their acknowledgement took two of the idle frames
         attack(pair)
         events += pair.exchange()
     assert not any(isinstance(event, Refused) for event in events)

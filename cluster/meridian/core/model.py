@@ -16,6 +16,7 @@ from meridian.core.addresses import checked_bind, checked_ip, checked_near, chec
 from meridian.core.authentication import Authenticator
 from meridian.core.dns_words import Dns, Dnssec, Group, Steering, TsigKey, Zone
 from meridian.core.forward_words import ForwardProxy
+from meridian.core.guard_words import Guards
 from meridian.core.l4_words import L4Route
 from meridian.core.limit_words import Limit, checked_rate
 from meridian.core.overload_words import Overload
@@ -72,6 +73,7 @@ class Listener(Word):
         default=False,
         description="only trusted_proxies come, and first say by the PROXY protocol (v1 or v2) who their client is",
     )
+    guards: Guards = Guards()
 
     @property
     def uses_tls(self) -> bool:

@@ -24,6 +24,7 @@ from meridian.core.adaptive import Adaptive
 from meridian.core.authentication import Gate
 from meridian.core.forward_proxy import route_name
 from meridian.core.forward_words import ForwardProxy
+from meridian.core.guards import USUAL, Guards
 from meridian.core.hashing import Table, maglev_of, ring_of
 from meridian.core.hedging import Hedge
 from meridian.core.l4 import L4Route, L4Table, build_l4
@@ -74,6 +75,7 @@ class Listener:
     client_auth: ClientAuth | None = None
     early_data: bool = False
     forward: Route | None = None  # of a forward proxy: what takes all its requests
+    guards: Guards = USUAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +272,7 @@ def _listener(listener: model.Listener, files: Mapping[str, bytes]) -> Listener:
         compile_client_auth(listener, files),
         listener.early_data,
         make_forward_route(listener.name, listener.forward_proxy) if listener.forward_proxy is not None else None,
+        Guards.of(listener.guards),
     )
 
 

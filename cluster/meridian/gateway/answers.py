@@ -45,6 +45,7 @@ FORWARD_REFUSED = Failure(
 NOT_FORWARDED = Failure(400, "not_forwarded", b"This is a proxy: ask for http://host/path, or by CONNECT.")
 PROXY_UNAUTHENTICATED = Failure(407, "unauthenticated", b"This request does not say who uses the proxy.")
 NAME_UNKNOWN = Failure(502, "name_unknown", b"There is no such host.", error=b"dns_error")
+TOO_LARGE = Failure(413, "body_bytes", b"The body of this request is too large.", grpc_status=8)  # RESOURCE_EXHAUSTED
 UPGRADE_REFUSED = Failure(403, "upgrade_refused", b"This path does not speak WebSocket.")
 LIMITED = Failure(429, "limited", b"Too many requests.", grpc_status=8)  # RESOURCE_EXHAUSTED, whatever its status
 FAULT = Failure(503, "fault", b"This request fails on purpose.")
@@ -83,7 +84,7 @@ DEADLINE = replace(_too_late("deadline", b"http_response_timeout"), grpc_status=
 
 CUT = "cut"
 """Begins each `why` of an exchange whose response was cut: by its upstream, or by `_idle`, `_total` or `_stream` time,
-or because its `_client` does not read."""
+because its `_client` does not read, or because its request's `_body` is too large."""
 
 HEALTH_TARGET = b"/.meridian/health"
 """Where every listener says how its node is, to the probers of other nodes. No route can take it."""

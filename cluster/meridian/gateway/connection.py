@@ -14,7 +14,10 @@ import struct
 from collections.abc import Callable
 from typing import Protocol, cast
 
+from meridian.core.guards import USUAL, Guards
+from meridian.gateway.answers import CUT
 from meridian.gateway.client_certificate import ClientCertificate, client_certificate
+from meridian.gateway.guarding import bounds_of
 from meridian.gateway.stream import DownstreamStream, Exchange, Peer
 from meridian.wire.codec import ServerCodec
 from meridian.wire.events import (
@@ -32,14 +35,6 @@ from meridian.wire.events import (
 from meridian.wire.http1 import Http1Server
 from meridian.wire.http2 import Http2Server
 
-HEADER_SECONDS = 10.0
-"""From the first byte of a head (or from connecting) to its end. A head fits into a few packets: who takes longer
-is on a dying link or holds the connection on purpose (slowloris)."""
-
-IDLE_SECONDS = 75.0
-"""An unused connection is kept so long: longer than the 60 s that browsers and load balancers before us use, so that
-they close first and no request meets our close on its way."""
-
 LINGER_SECONDS = 2.0
 """After the last answer to a client that is still sending: what it sends is read and dropped so long, because closing
 with unread input makes the kernel send RST, which can destroy that answer at the client (RFC 9112 section 9.6)."""
@@ -51,6 +46,12 @@ that does not read would keep its last answer in our memory for ever."""
 GOAWAY_SECONDS = 2.0
 """An idle HTTP/2 connection that is told to go has so long to say that it has heard: a request that was on its way is
 served, or the last GOAWAY says that it was not and may be repeated (RFC 9113 section 6.8)."""
+
+CUT_CLIENT = CUT + "_client"
+"""Why an exchange ended whose client does not read."""
+
+ACKED = struct.Struct("=120xQ")
+"""tcpi_bytes_acked in struct tcp_info (linux/tcp.h, since 4.1)."""
 
 NEVER = float("inf")
 
@@ -73,8 +74,11 @@ class Host(Protocol):
     def handshaken(self, connection: ssl.SSLObject) -> None:
         """A client has taken the certificate that it was shown."""
 
-    def refused(self, status: int, reason: str) -> None:
-        """A codec has answered bad input itself."""
+    def refused(self, status: int, why: str) -> None:
+        """A client wanted too much, or what cannot be: see events.Refused."""
+
+    def watch(self, connection: "DownstreamConnection") -> None:
+        """Calls its `look` at each sweep, until that says that it need not."""
 
     def failed(self, error: Exception) -> None:
         """`begin` has raised, which is a fault of ours."""
@@ -92,19 +96,24 @@ class DownstreamConnection:
     once it has passed."""
 
     __slots__ = (
-        "_busy", "_closing", "_forwards", "_h1", "_heading", "_host", "_is_proxy", "_leaving", "_lingering",
-        "_listener", "_local_port", "_read_paused", "_source", "_tls", "_transport", "_write_paused", "codec",
-        "deadline", "peer", "streams",
+        "_acked", "_busy", "_closing", "_forwards", "_guards", "_h1", "_h2", "_heading", "_host", "_is_proxy",
+        "_leaving", "_lingering", "_listener", "_local_port", "_look_at", "_read_paused", "_requests", "_settled",
+        "_source", "_tls", "_transport", "_write_paused", "codec", "deadline", "peer", "streams",
     )  # fmt: skip
 
     def __init__(
         self, host: Host, listener: str, local_port: int, *, tls: bool, source: tuple[str, int] | None = None,
-        forwards_certificate: bool = True, is_proxy: bool = False,
+        forwards_certificate: bool = True, is_proxy: bool = False, guards: Guards = USUAL,
     ) -> None:  # fmt: skip
         """`local_port` is the listener's port as clients know it. `source`: the client, where a proxy before us has
         said it (gateway/proxy_door). `forwards_certificate`: upstreams are told of the one that the client shows, if
-        any is asked for. `is_proxy`: see Http1Server."""
+        any is asked for. `is_proxy`: see Http1Server. `guards` hold as long as it lives."""
         self._source = source
+        self._guards = guards
+        self._requests = 0
+        self._settled = -1  # so many requests when the connection last became idle
+        self._look_at = NEVER  # whether the client reads; the sweep calls `look`
+        self._acked = 0  # bytes, when it was looked at last
         self._host = host
         self._listener = listener
         self._tls = tls
@@ -120,6 +129,7 @@ class DownstreamConnection:
         self._lingering = False
         self._leaving = False  # HTTP/2: GOAWAY was said because nothing came
         self._h1: Http1Server | None = None
+        self._h2: Http2Server | None = None
         self.codec: ServerCodec
         self.deadline = NEVER
         self.peer: Peer
@@ -135,9 +145,10 @@ class DownstreamConnection:
             self._host.handshaken(tls_object)
         h2 = tls_object is not None and tls_object.selected_alpn_protocol() == "h2"
         if h2:
-            self.codec = Http2Server(self._host.clock)
+            self.codec = self._h2 = Http2Server(self._host.clock, bounds_of(self._guards))
         else:
-            self.codec = self._h1 = Http1Server(b"https" if self._tls else b"http", is_proxy=self._is_proxy)
+            scheme = b"https" if self._tls else b"http"
+            self.codec = self._h1 = Http1Server(scheme, bounds_of(self._guards), is_proxy=self._is_proxy)
         name = self._source or transport.get_extra_info("peername") or ("", 0)
         self.peer = Peer(
             name[0], name[1], self._local_port, self._listener, self._tls, "h2" if h2 else "h1",
@@ -145,7 +156,7 @@ class DownstreamConnection:
         )  # fmt: skip
         if self._host.opened(self):
             self.flush()  # HTTP/2 speaks first: its SETTINGS
-            self.deadline = self._host.coarse_now + HEADER_SECONDS
+            self.deadline = self._host.coarse_now + self._guards.header_seconds
         else:
             self._turn_away()
 
@@ -177,6 +188,7 @@ class DownstreamConnection:
         otherwise add what it has just read. Over HTTP/2 nothing is read either: every request is answered somehow, so
         a client that asks on and never reads would make the socket's queue grow."""
         self._write_paused = True
+        self._watch()
         if self._h1 is None and not self._read_paused:
             self._read_pause()
         for stream in list(self.streams.values()):
@@ -201,8 +213,8 @@ class DownstreamConnection:
         self.deadline = NEVER
         if self._closing:
             self.cut()
-        elif self._h1 is not None and self._heading:
-            self._dispatch(self._h1.refuse(408, "the request head did not come in time"))
+        elif self._heading:
+            self._refuse(408, "the request head did not come in time", "slow_header")
             self.flush()
         elif self._h1 is None and not self._leaving:
             self._leaving = True
@@ -239,7 +251,9 @@ class DownstreamConnection:
                 self._settle()
             else:  # the common end of an exchange: nothing is left to be settled
                 self._heading = False
-                self.deadline = self._host.coarse_now + IDLE_SECONDS
+                self.deadline = self._host.coarse_now + self._guards.idle_seconds
+        if self._h2 is not None and self._h2.holds:
+            self._watch()
 
     # The walk of a batch
 
@@ -258,6 +272,8 @@ class DownstreamConnection:
             data = b""
         if not self.streams or (h1 is not None and h1.held):
             self._settle()
+        if self._h2 is not None and self._h2.holds:
+            self._watch()
 
     def read_upgraded(self) -> None:
         """What has come behind the request is of the new protocol, and waits no longer."""
@@ -272,15 +288,20 @@ class DownstreamConnection:
         if h1 is not None and h1.held:
             mid_head = h1.mid_head
             waits = h1.behind or h1.ready  # pipelined: it is this client's turn to wait
+        elif self._h2 is not None:
+            mid_head = self._h2.mid_head
         if not self.streams:
             if self.codec.closing:
                 self._close_gently()
                 return
             if mid_head:
                 self._wait_for_head()
-            else:
+            elif self._leaving:
+                self.deadline = self._host.coarse_now + GOAWAY_SECONDS
+            elif self._heading or self._settled != self._requests:  # frames without a request make nobody less idle
                 self._heading = False
-                self.deadline = self._host.coarse_now + (GOAWAY_SECONDS if self._leaving else IDLE_SECONDS)
+                self._settled = self._requests
+                self.deadline = self._host.coarse_now + self._guards.idle_seconds
             if self._read_paused and not self._write_paused and not waits:
                 self._read_on()
         if waits and not self._read_paused:
@@ -299,7 +320,7 @@ class DownstreamConnection:
     def _wait_for_head(self) -> None:
         if not self._heading:
             self._heading = True
-            self.deadline = self._host.coarse_now + HEADER_SECONDS
+            self.deadline = self._host.coarse_now + self._guards.header_seconds
 
     def _dispatch(self, events: list[Event]) -> None:
         streams = self.streams
@@ -320,7 +341,7 @@ class DownstreamConnection:
 
     def _dispatch_rare(self, event: Event) -> None:
         if isinstance(event, Refused):
-            self._host.refused(event.status, event.reason)
+            self._host.refused(event.status, event.why)
         elif isinstance(event, ConnectionEnded):
             self.close()
         elif (stream := self.streams.get(event.stream_id)) is None:
@@ -338,6 +359,9 @@ class DownstreamConnection:
     def _begin(self, head: RequestHead) -> None:
         self.deadline = NEVER  # from here on the exchange keeps the time
         self._heading = False
+        self._requests += 1
+        if self._requests >= self._guards.requests_per_connection_max:
+            self.codec.shut_down()
         stream = self.streams[head.stream_id] = Stream(self, head.stream_id)
         try:
             exchange = self._host.begin(head, stream, self.peer)
@@ -350,7 +374,65 @@ class DownstreamConnection:
         if head.stream_id in self.streams:  # else it is over already, and a cycle would be garbage
             stream.exchange = exchange
 
+    # Who does not read
+
+    def _watch(self) -> None:
+        if self._look_at == NEVER and self._guards.bytes_per_second_min:
+            self._look_at = self._host.coarse_now + self._guards.slow_seconds
+            self._acked = self._acknowledged()
+            if self._h2 is not None:
+                self._h2.stalled(0)
+            self._host.watch(self)
+
+    def look(self, now: float) -> bool:
+        """Whether to look again: at a socket that takes no more, or at streams that HTTP/2's windows stop. Of both it
+        counts what has left us: buffers of ours and of the kernel's hold much, and empty by jumps."""
+        h2 = self._h2
+        if self._transport.is_closing() or not (self._write_paused or (h2 is not None and h2.holds)):
+            self._look_at = NEVER
+            return False
+        if now < self._look_at:
+            return True
+        self._look_at = now + self._guards.slow_seconds
+        bytes_min = self._guards.bytes_per_second_min * self._guards.slow_seconds
+        acked, before = self._acknowledged(), self._acked
+        self._acked = acked
+        if self._write_paused and acked - before < bytes_min:
+            self._host.refused(400, "slow_read")
+            for stream_id in list(self.streams):
+                self._stop_slow(stream_id)
+            self.cut()
+            return False
+        for stream_id in h2.stalled(bytes_min) if h2 is not None else ():
+            self._host.refused(400, "slow_read")
+            self._stop_slow(stream_id)
+            self.codec.reset(stream_id, "the client does not read")
+        self.flush()
+        return True
+
+    def _stop_slow(self, stream_id: int) -> None:
+        stream = self.streams.pop(stream_id, None)
+        if stream is not None:
+            stream.exchange.on_reset("the client does not read", CUT_CLIENT)
+
+    def _acknowledged(self) -> int:
+        """Bytes that the client's kernel has taken, since the connection began (Linux's tcpi_bytes_acked)."""
+        sock: socket.socket | None = self._transport.get_extra_info("socket")
+        if sock is None:
+            return 0
+        try:
+            info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, ACKED.size)
+        except OSError:  # it is gone
+            return 0
+        return int(ACKED.unpack(info)[0])
+
     # Endings
+
+    def _refuse(self, status: int, reason: str, why: str) -> None:
+        if self._h1 is not None:
+            self._dispatch(self._h1.refuse(status, reason))
+        elif self._h2 is not None:
+            self._dispatch(self._h2.refuse(reason, why))
 
     def _close_gently(self) -> None:
         if self._lingering or self._closing:
@@ -364,7 +446,7 @@ class DownstreamConnection:
             self.close()
 
     def _turn_away(self) -> None:
-        self._dispatch(self._h1.refuse(503, "too many connections") if self._h1 else [])
+        self._refuse(503, "too many connections", "connections")
         self._lingering = True
         self._transport.write(self.codec.take_output())
         self.close()

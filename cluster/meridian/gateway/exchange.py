@@ -46,7 +46,7 @@ class Exchange(Upgrades):
     """See the module's head; to its client a stream.Exchange, to its upstream a pool.Waiter (gateway/tries)."""
 
     __slots__ = (
-        "_now", "_response_trailers",
+        "_now", "_pace", "_paced_until", "_response_trailers",
     )  # fmt: skip
 
     def __init__(self, worker: Worker, head: RequestHead, stream: DownstreamStream, peer: Peer) -> None:
@@ -84,6 +84,8 @@ class Exchange(Upgrades):
         self._limits = ()
         self._body = RequestBody() if head.has_body else None
         self._request_ended = not head.has_body
+        self._pace = 0  # bytes a second that a body has to come at, see _count_pace
+        self._paced_until = FOREVER
         self._response_status = 0
         self._response_trailers: Headers | None = None
         self._response_bytes = 0
@@ -108,6 +110,7 @@ class Exchange(Upgrades):
             self._answer(failure)
             return
         if self._body is not None and not self.head.protocol:
+            self._pace = 0 if grpc.is_call(self.head.headers) else self._facts.guards.bytes_per_second_min
             self._send_body(connection, self._body)
         connection.flush()
         self._wait_for_upstream()
@@ -157,6 +160,19 @@ class Exchange(Upgrades):
         if self._request_ended or self.head.protocol:
             self._silence_seconds = self._timeouts.answer
         self.deadline = self.worker.coarse_now + self._silence_seconds
+        if self._pace and not self._request_ended:
+            self._wait_for_body()
+
+    def _wait_for_body(self) -> None:
+        """It is the client's turn, with as much patience as for who has just begun."""
+        self._paced_until = self.worker.coarse_now + self._facts.guards.slow_seconds
+        self.deadline = min(self.deadline, self._paced_until)
+
+    def _count_pace(self, count: int) -> None:
+        """Bytes that have come are worth the time that they may take; who is quick may then pause as long as any."""
+        now = self.worker.coarse_now
+        self._paced_until = max(self._paced_until, now) + count / self._pace
+        self.deadline = self._paced_until = min(self._paced_until, now + self._silence_seconds)
 
     # The request's body: client to upstream
 
@@ -166,6 +182,9 @@ class Exchange(Upgrades):
         if self._ended or body is None:
             return
         body.came(data)
+        if body.byte_count > self._facts.guards.body_bytes_max and not self.head.protocol:
+            self._refuse_body()
+            return
         if connection is None or self._is_upgrading:
             if self._source is not None and self._response_status:
                 self._source.on_body(data)
@@ -174,7 +193,19 @@ class Exchange(Upgrades):
             return
         connection.send_data(data, end=False)
         self._credit(connection, body)
-        self.deadline = self.worker.coarse_now + self._silence_seconds
+        if self._pace and not self._response_status and connection.writable:
+            self._count_pace(len(data))
+        else:
+            self.deadline = self.worker.coarse_now + self._silence_seconds
+
+    def _refuse_body(self) -> None:
+        """It said no length, or has a length that is not true."""
+        if self._leave_upstream(reuse=False):
+            self._try_over(None, answers.TOO_LARGE.why)
+        if self._response_status:
+            self._cut("the body is too large", "_body")
+        else:
+            self._answer(answers.TOO_LARGE)
 
     def on_trailers(self, headers: Headers) -> None:
         """See stream.Exchange."""
@@ -199,6 +230,8 @@ class Exchange(Upgrades):
         if self._connection is not None and self._body is not None:
             self._credit(self._connection, self._body)
             self.deadline = self.worker.coarse_now + self._silence_seconds
+            if self._pace and not (self._request_ended or self._response_status):
+                self._wait_for_body()
 
     # The response: upstream to client
 
@@ -309,16 +342,16 @@ class Exchange(Upgrades):
         elif self._source is not None:
             self._source.resume()
 
-    def on_reset(self, reason: str) -> None:
+    def on_reset(self, reason: str, why: str = "client_gone") -> None:
         """See stream.Exchange: the client is gone, and its upstream need not go on."""
         if self._ended:
             return
         if self._leave_upstream(reuse=False):
-            self._try_over(None, "client_gone")
+            self._try_over(None, why)
         said_goodbye = self._frames is not None and self._frames.closed
         if self.head.protocol == TUNNEL and self._response_status:  # which has no other end
             said_goodbye = True
-        self._end(self._response_status or CLIENT_GONE_STATUS, "" if said_goodbye else "client_gone")
+        self._end(self._response_status or CLIENT_GONE_STATUS, "" if said_goodbye else why)
 
     # Endings
 

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
+from meridian.core.guards import USUAL, Guards
 from meridian.core.routing import Route
 from meridian.core.snapshot import Listener
 from meridian.gateway.stream import Peer
@@ -53,6 +54,7 @@ class ListenerFacts:
     hsts: tuple[bytes, bytes] | None = None  # the field to send over TLS
     https_port: int | None = None  # where everything that comes here is sent
     forward: Route | None = None  # that takes everything here, because it is a forward proxy
+    guards: Guards = USUAL
 
     @classmethod
     def of(cls, listener: Listener, https_port: int | None = None) -> "ListenerFacts":
@@ -62,7 +64,8 @@ class ListenerFacts:
         alt_svc = (b"alt-svc", b'h3=":%d"; ma=86400' % listener.port) if h3 else None
         hsts = (b"strict-transport-security", listener.hsts) if listener.hsts is not None else None
         to_https = https_port if listener.https_redirect else None
-        return cls(trusted, alt_svc, listener.client_field == "forwarded", hsts, to_https, listener.forward)
+        by_forwarded = listener.client_field == "forwarded"
+        return cls(trusted, alt_svc, by_forwarded, hsts, to_https, listener.forward, listener.guards)
 
 
 GONE = ListenerFacts((), None)
@@ -99,7 +102,7 @@ def normalise(target: bytes) -> bytes:
 
 def is_trusted(peer: Peer, listener: ListenerFacts) -> bool:
     """Whether the listener believes what this peer says about its own client."""
-    return bool(listener.trusted) and _is_in(peer.address, listener.trusted)
+    return bool(listener.trusted) and is_in(peer.address, listener.trusted)
 
 
 def split(headers: Headers) -> tuple[Headers, dict[bytes, bytes]]:
@@ -123,7 +126,7 @@ def client_address(peer: Peer, said: dict[bytes, bytes], listener: ListenerFacts
             client = str(ipaddress.ip_address(item))
         except ValueError:
             break
-        if not _is_in(client, listener.trusted):
+        if not is_in(client, listener.trusted):
             break
     return client
 
@@ -168,7 +171,8 @@ def _without_port(node: str) -> str:
 
 
 @lru_cache(maxsize=16_384)  # more than the connections of a worker, so that each peer is looked up once
-def _is_in(address: str, networks: tuple[Network, ...]) -> bool:
+def is_in(address: str, networks: tuple[Network, ...]) -> bool:
+    """Whether an IP address is of one of them; False for what is none."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

@@ -23,7 +23,8 @@ from meridian.gateway.cache import Cache
 from meridian.gateway.connection import DownstreamConnection
 from meridian.gateway.exchange import Exchange
 from meridian.gateway.explaining import Explanation, Question, explain
-from meridian.gateway.forwarding import ListenerFacts
+from meridian.gateway.forwarding import GONE, ListenerFacts
+from meridian.gateway.guarding import Guarding
 from meridian.gateway.handshakes import HandshakeTrial
 from meridian.gateway.l4 import L4Connection
 from meridian.gateway.l4_datagrams import L4Datagrams
@@ -47,9 +48,6 @@ would only let them time out."""
 
 SWEEP_SECONDS = 0.1
 """How late a timeout may be. One look at every deadline costs 0.5 ms for 10,000 connections."""
-
-HANDSHAKE_SECONDS = 10.0
-"""As long as a request head may take."""
 
 BACKLOG = 4096
 """The launcher has chosen the real backlog; listen() is repeated by the loop and must not make it smaller."""
@@ -106,6 +104,8 @@ class Gateway:
         self._servers: dict[str, list[asyncio.Server | ProxyDoor]] = {}
         self._datagrams: dict[str, list[DatagramListener]] = {}
         self._connections: set[DownstreamConnection] = set()
+        self._watched: set[DownstreamConnection] = set()  # whose clients may not read
+        self.guarding = Guarding(lambda name: self._worker.installed.listeners.get(name, GONE), self._metrics)
         self._l4: set[L4Connection] = set()
         self._draining = False
         self._proofs: Mapping[bytes, bytes] = {}
@@ -208,22 +208,22 @@ class Gateway:
                 return L4Connection(self, self._worker, listener.name, listener.port, source)
             connection = DownstreamConnection(
                 self, listener.name, listener.port, tls=listener.tls, source=source, forwards_certificate=forwards,
-                is_proxy=listener.forward is not None,
+                is_proxy=listener.forward is not None, guards=self.guarding.guards_of(listener.name),
             )  # fmt: skip
             return cast("asyncio.Protocol", connection)
 
-        servers = self._servers.setdefault(listener.name, [])
+        servers, handshake_seconds = self._servers.setdefault(listener.name, []), listener.guards.header_seconds
         for sock in sockets:
             if listener.proxy_protocol:
                 trusted = ListenerFacts.of(listener).trusted
                 servers.append(ProxyDoor(
-                    self._loop, sock, trusted, factory, context, HANDSHAKE_SECONDS,
+                    self._loop, sock, trusted, factory, context, handshake_seconds,
                     partial(self._not_let_in, listener.name),
                 ))  # fmt: skip
                 continue
             server = await self._loop.create_server(
                 factory, sock=sock, ssl=context, backlog=BACKLOG,
-                ssl_handshake_timeout=HANDSHAKE_SECONDS if context else None,
+                ssl_handshake_timeout=handshake_seconds if context else None,
             )  # fmt: skip
             servers.append(server)
 
@@ -374,6 +374,8 @@ class Gateway:
         if self.connections >= CONNECTIONS_MAX:
             self._turned_away.value += 1
             return False
+        if not self.guarding.enter(connection.peer.listener, connection.peer.address):
+            return False
         self._connections.add(connection)
         if self._draining:
             connection.codec.shut_down()
@@ -381,7 +383,14 @@ class Gateway:
 
     def closed(self, connection: DownstreamConnection) -> None:
         """See connection.Host."""
-        self._connections.discard(connection)
+        self._watched.discard(connection)
+        if connection in self._connections:
+            self._connections.remove(connection)
+            self.guarding.leave(connection.peer.address)
+
+    def watch(self, connection: DownstreamConnection) -> None:
+        """See connection.Host."""
+        self._watched.add(connection)
 
     def l4_opened(self, connection: L4Connection) -> bool:
         """See l4.Host."""
@@ -400,9 +409,9 @@ class Gateway:
         if self.tls.trial is not None:
             self.tls.trial.succeeded(connection)
 
-    def refused(self, status: int, reason: str) -> None:
+    def refused(self, status: int, why: str) -> None:
         """See connection.Host."""
-        self._metrics.counter("meridian_refused_total", "Malformed requests.", status=str(status)).value += 1
+        self.guarding.refused(status, why)
 
     def _sweep(self) -> None:
         """The one timer of all exchanges and connections."""
@@ -414,6 +423,9 @@ class Gateway:
             exchange.expire(now)
         for connection in [one for one in self._connections if one.deadline <= now]:
             connection.expire(now)
+        for connection in tuple(self._watched):
+            if not connection.look(now):
+                self._watched.discard(connection)
         self._worker.sweep(now)
         if not self._closed:
             self._sweep_timer = self._loop.call_later(SWEEP_SECONDS, self._sweep)

@@ -30,9 +30,12 @@ from aioquic.quic.packet import (
 
 from meridian.core.snapshot import ClientAuth
 from meridian.gateway.early_data import SpentTickets
+from meridian.gateway.forwarding import GONE
+from meridian.gateway.guarding import Guarding, bounds_of
 from meridian.gateway.quic_connection import Address, QuicDownstream, QuicStream
 from meridian.gateway.stream import Begin, Exchange, Peer
 from meridian.gateway.tls import TlsContexts
+from meridian.telemetry.metrics import Metrics
 from meridian.wire import aioquic_hooks as hooks
 from meridian.wire.client_chains import ClientChains
 from meridian.wire.events import RequestHead
@@ -54,6 +57,8 @@ DATAGRAM_BYTES_MAX = 2048
 RECEIVE_BUFFER_BYTES = 2 * 1024 * 1024
 """Asked of the kernel (it grants what net.core.rmem_max allows): what arrives while the worker is busy for 10 ms."""
 
+_VERSIONS = list(configuration().supported_versions)
+
 
 @dataclass(slots=True)
 class QuicStats:
@@ -73,12 +78,13 @@ class QuicListener:
     def __init__(
         self, *, name: str, sockets: Sequence[socket.socket], certificates: TlsContexts, begin: Begin, slot: int,
         key: bytes, loop: asyncio.AbstractEventLoop, retry_above: int = HALF_OPEN_BEFORE_RETRY, port: int | None = None,
-        client_auth: ClientAuth | None = None, early_data: bool = False,
+        client_auth: ClientAuth | None = None, early_data: bool = False, guarding: Guarding | None = None,
     ) -> None:  # fmt: skip
         """`sockets` are bound and become ours: `close` closes them. `slot` is the worker's number (0 to 255). `key`
         is a secret that all workers of the node share: Retry tokens and reset tokens are made with it. `port` is the
         listener's port as clients dial it, where that is not the socket's own. `client_auth` says what is asked of
-        clients' certificates; it can be used (see tls.check_client_auth). `early_data` may come with tickets."""
+        clients' certificates; it can be used (see tls.check_client_auth). `early_data` may come with tickets.
+        `guarding` is the worker's (default: as for a listener that says nothing)."""
         assert 0 <= slot < 256
         assert len(key) >= 16
         self.stats = QuicStats()
@@ -95,9 +101,10 @@ class QuicListener:
         self._loop = loop
         self._retry_above = retry_above
         self._tokens = hooks.RetryTokens(key)
-        self._configuration = configuration()
+        self._guarding = guarding or Guarding(lambda _: GONE, Metrics())
         self._by_id: dict[bytes, QuicDownstream] = {}
         self._connections: set[QuicDownstream] = set()
+        self._entered: set[QuicDownstream] = set()  # those that count for their clients
         self._draining = False
         self._emptied = asyncio.Event()
 
@@ -175,11 +182,11 @@ class QuicListener:
             return connection
         if header.version is None or header.packet_type is QuicPacketType.VERSION_NEGOTIATION:
             return None
-        if header.version not in self._configuration.supported_versions:
+        if header.version not in _VERSIONS:
             versions = encode_quic_version_negotiation(
                 source_cid=header.destination_cid,
                 destination_cid=header.source_cid,
-                supported_versions=self._configuration.supported_versions,
+                supported_versions=_VERSIONS,
             )
             self.send(versions, address)
             return None
@@ -207,9 +214,10 @@ class QuicListener:
         if must_prove:
             self._say_retry(header, version, address, now)
             return None
-        any_one = certificates[0]
+        any_one, guards = certificates[0], self._guarding.guards_of(self._name)
+        bounds = bounds_of(guards)
         quic = hooks.ServerQuic(
-            configuration=replace(self._configuration, certificate=any_one.leaf, private_key=any_one.key),
+            configuration=replace(configuration(bounds), certificate=any_one.leaf, private_key=any_one.key),
             original_destination_connection_id=original_id,
             retry_source_connection_id=retry_id,
             choose_certificates=partial(self._certificates.quic_certificates, handshake=address[0][:2]),
@@ -219,11 +227,12 @@ class QuicListener:
             clients_required=self._auth is not None and self._auth.required,
             slot=self._slot,
             key=self._key,
+            bounds=bounds,
         )
         host, port = address[0][:2]
         forwards = self._auth is not None and self._auth.forward
         peer = Peer(host, port, self._ports[address[1]], self._name, True, "h3", forwards=forwards)
-        connection = QuicDownstream(self, Http3Server(quic), peer, now, asks=self._auth is not None)
+        connection = QuicDownstream(self, Http3Server(quic), peer, now, guards, asks=self._auth is not None)
         self._connections.add(connection)
         for connection_id in (header.destination_cid, quic.host_cid):
             self._register(connection, connection_id)
@@ -285,12 +294,21 @@ class QuicListener:
         return self._loop.time()
 
     def handshaken(self, connection: QuicDownstream) -> None:
-        """The client's address is proved."""
+        """The client's address is proved: from here on it counts for its client."""
         self.stats.half_open -= 1
+        if self._guarding.enter(self._name, connection.peer.address):
+            self._entered.add(connection)
+        else:
+            connection.turn_away()
+            return
         if (trial := self._certificates.trial) is not None:
             trial.succeeded((connection.peer.address, connection.peer.port))
         if self._draining:
             connection.shut_down()
+
+    def refused(self, status: int, why: str) -> None:
+        """A client wanted too much: see events.Refused."""
+        self._guarding.refused(status, why)
 
     def identify(self, connection: QuicDownstream, connection_id: bytes, *, issued: bool) -> None:
         """A connection id now leads, or no longer leads, to the connection."""
@@ -303,6 +321,9 @@ class QuicListener:
     def forget(self, connection: QuicDownstream, *, half_open: bool) -> None:
         """The connection is over."""
         self._connections.discard(connection)
+        if connection in self._entered:
+            self._entered.remove(connection)
+            self._guarding.leave(connection.peer.address)
         for connection_id in connection.ids:
             if self._by_id.get(connection_id) is connection:
                 del self._by_id[connection_id]

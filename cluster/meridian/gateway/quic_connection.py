@@ -9,13 +9,11 @@ import asyncio
 from dataclasses import replace
 from typing import Protocol
 
+from meridian.core.guards import Guards
 from meridian.gateway.client_certificate import client_certificate
 from meridian.gateway.stream import Exchange, Peer
-from meridian.wire.events import Data, End, Event, Headers, RequestHead, Reset, Trailers, Writable
+from meridian.wire.events import Data, End, Event, Headers, Refused, RequestHead, Reset, Trailers, Writable
 from meridian.wire.http3 import Http3Server
-
-HANDSHAKE_SECONDS = 10.0
-"""From the first packet to the end of the handshake: many lost packets, or somebody who does not mean it."""
 
 Address = tuple[tuple[str, int], int]
 """The client's socket address (longer for IPv6) and the number of our socket."""
@@ -42,6 +40,9 @@ class Owner(Protocol):
     def handshaken(self, connection: "QuicDownstream") -> None:
         """The client's address is proved."""
 
+    def refused(self, status: int, why: str) -> None:
+        """A client wanted too much: see events.Refused."""
+
     def identify(self, connection: "QuicDownstream", connection_id: bytes, *, issued: bool) -> None:
         """A connection id now leads, or no longer leads, to the connection."""
 
@@ -53,11 +54,13 @@ class QuicDownstream:
     """See the module's head. `connection.DownstreamConnection` is its sister for TCP."""
 
     __slots__ = (
-        "_asks", "_done", "_flushing", "_handshake_until", "_listener", "_timer", "_timer_at", "codec", "ids", "peer",
-        "streams",
+        "_asks", "_done", "_flushing", "_handshake_until", "_listener", "_requests_left", "_timer", "_timer_at",
+        "codec", "ids", "peer", "streams",
     )  # fmt: skip
 
-    def __init__(self, listener: Owner, codec: Http3Server, peer: Peer, now: float, *, asks: bool = False) -> None:
+    def __init__(
+        self, listener: Owner, codec: Http3Server, peer: Peer, now: float, guards: Guards, *, asks: bool = False
+    ) -> None:
         """`asks`: the client may show a certificate, which `peer` learns of when the handshake is over."""
         self._asks = asks
         self.ids: set[bytes] = set()
@@ -65,7 +68,8 @@ class QuicDownstream:
         self.peer = peer
         self._listener = listener
         self.codec = codec
-        self._handshake_until: float | None = now + HANDSHAKE_SECONDS
+        self._handshake_until: float | None = now + guards.header_seconds
+        self._requests_left = guards.requests_per_connection_max
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._done = False
@@ -129,6 +133,10 @@ class QuicDownstream:
         else:
             self._set_timer()
 
+    def turn_away(self) -> None:
+        """Its client has too many connections."""
+        self._dispatch(self.codec.turn_away())
+
     def shut_down(self) -> None:
         """Drain."""
         self.codec.shut_down()
@@ -171,6 +179,9 @@ class QuicDownstream:
             if isinstance(event, RequestHead):
                 self._begin(event)
                 continue
+            if isinstance(event, Refused):
+                self._listener.refused(event.status, event.why)
+                continue
             if not isinstance(event, Data | End | Trailers | Reset | Writable):
                 continue
             known = streams.get(event.stream_id)
@@ -191,6 +202,9 @@ class QuicDownstream:
                 known.exchange.on_reset(event.reason)
 
     def _begin(self, head: RequestHead) -> None:
+        self._requests_left -= 1
+        if self._requests_left <= 0:
+            self.codec.shut_down()
         stream = self.streams[head.stream_id] = QuicStream(self, head.stream_id)
         try:
             stream.exchange = self._listener.exchange_of(head, stream, self.peer)

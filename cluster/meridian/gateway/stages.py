@@ -85,6 +85,8 @@ class Stages(Hedging):
             self._to_https(self._facts.https_port)
         elif self.head.early and not forwarding.may_be_early(self.head):
             self._answer(answers.TOO_EARLY)
+        elif (self.head.body_length or 0) > self._facts.guards.body_bytes_max:
+            self._answer(answers.TOO_LARGE)
         elif self._route() if self._facts.forward is None else self._pass(self._facts.forward):
             self._walk()
 

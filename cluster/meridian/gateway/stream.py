@@ -104,8 +104,8 @@ class Exchange(Protocol):
     def on_writable(self) -> None:
         """The client takes data again."""
 
-    def on_reset(self, reason: str) -> None:
-        """The client is gone."""
+    def on_reset(self, reason: str, why: str = "client_gone") -> None:
+        """The client is gone, or has been told to go; `why` is for the log."""
 
 
 class Answered:
@@ -126,7 +126,7 @@ class Answered:
     def on_writable(self) -> None:
         """See Exchange."""
 
-    def on_reset(self, reason: str) -> None:
+    def on_reset(self, reason: str, why: str = "client_gone") -> None:
         """See Exchange."""
 
 

@@ -371,7 +371,7 @@ class GatewayDuties:
             quic = QuicListener(
                 name=listener.name, sockets=[sock], certificates=gateway.tls, begin=gateway.begin, slot=self._slot,
                 key=self._secret, loop=asyncio.get_running_loop(), port=listener.port,
-                client_auth=listener.client_auth, early_data=listener.early_data,
+                client_auth=listener.client_auth, early_data=listener.early_data, guarding=gateway.guarding,
             )  # fmt: skip
             quic.start()
             gateway.attach_datagrams(listener, quic)

@@ -15,6 +15,7 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Protocol
 
 import pylsqpack
@@ -38,6 +39,7 @@ from aioquic.h3.events import H3Event
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import MAX_EARLY_DATA, QuicConnection, QuicConnectionState
 from aioquic.quic.events import StreamDataReceived
+from aioquic.quic.packet import QuicFrameType
 from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.retry import QuicRetryTokenHandler
@@ -45,6 +47,7 @@ from aioquic.quic.stream import QuicStream
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from meridian.wire.bounds import USUAL, Bounds
 from meridian.wire.client_chains import ChainError, ClientChains
 
 AIOQUIC_VERSION = "1.7.2"
@@ -69,8 +72,12 @@ CLOCKS_SECONDS = 300
 
 _SESSION = struct.Struct("!QH")  # until when, by seconds since 1970, and the cipher suite; then the secret
 
-HEADERS_FRAME_BYTES_MAX = 64 * 1024
-"""An encoded header block; it is buffered whole before it is decoded."""
+_IDLE_FRAMES = (
+    QuicFrameType.PING, QuicFrameType.PATH_CHALLENGE, QuicFrameType.NEW_CONNECTION_ID,
+    QuicFrameType.DATA_BLOCKED, QuicFrameType.STREAM_DATA_BLOCKED,
+    QuicFrameType.STREAMS_BLOCKED_BIDI, QuicFrameType.STREAMS_BLOCKED_UNI,
+)  # fmt: skip
+"""Each costs us work, often an answer too, and brings no request nearer."""
 
 # Clients can provoke aioquic's warnings at will; what matters of them reaches the log as the end of the connection.
 logging.getLogger("quic").setLevel(logging.ERROR)
@@ -234,6 +241,7 @@ class ServerQuic(QuicConnection):
         early: Early | None = None,
         slot: int,
         key: bytes,
+        bounds: Bounds = USUAL,
     ) -> None:
         super().__init__(
             configuration=configuration,
@@ -241,6 +249,15 @@ class ServerQuic(QuicConnection):
             retry_source_connection_id=retry_source_connection_id,
         )
         self.unconsumed = 0
+        self.idle_frames = 0  # for the codec to take
+        self.bounds = bounds
+        self._delivered: dict[int, int] = {}  # by stream that had more to send when `stalled` was asked last
+        limit = self._local_max_streams_bidi
+        limit.value = limit.sent = bounds.streams_max
+        handlers = self._QuicConnection__frame_handlers  # type: ignore[attr-defined] # aioquic's, by its mangled name
+        for kind in _IDLE_FRAMES:
+            handle, epochs = handlers[kind]
+            handlers[kind] = (partial(self._handle_idle_frame, handle), epochs)
         self._choose_certificates = choose_certificates
         self._clients, self._clients_required = clients, clients_required
         self._tickets, self._early = tickets, early
@@ -268,6 +285,11 @@ class ServerQuic(QuicConnection):
         return None if found is None else found.public_bytes(Encoding.DER)
 
     @property
+    def has_requests(self) -> bool:
+        """Whether a request is open, or its response is not all delivered."""
+        return any(not stream_id & 3 for stream_id in self._streams)
+
+    @property
     def has_unsent_responses(self) -> bool:
         """Whether the client has not acknowledged all of every response."""
         return any(
@@ -283,6 +305,17 @@ class ServerQuic(QuicConnection):
         """The stream; it exists while its events are being handled."""
         return self._streams[stream_id]
 
+    def stalled(self, bytes_min: float) -> list[int]:
+        """Requests whose response has more to send, and of which the client has acknowledged less than so much since
+        this was asked last. aioquic keeps what it sends until then, also of responses that have ended for us."""
+        sending = {
+            stream_id: stream.sender._buffer_start
+            for stream_id, stream in self._streams.items()
+            if not stream_id & 3 and unsent_bytes(stream)
+        }
+        before, self._delivered = self._delivered, sending
+        return [one for one, sent in sending.items() if one in before and sent - before[one] < bytes_min]
+
     def grant(self, stream: QuicStream, unconsumed: int) -> bool:
         """Moves the client's limit on a stream to a window beyond what was consumed, in steps of half a window."""
         limit = stream.receiver.starting_offset() - unconsumed + STREAM_WINDOW_BYTES
@@ -290,6 +323,10 @@ class ServerQuic(QuicConnection):
             return False
         stream.max_stream_data_local = limit
         return True
+
+    def _handle_idle_frame(self, handle: Callable[..., None], *arguments: Any) -> None:
+        self.idle_frames += 1
+        handle(*arguments)
 
     def _initialize(self, peer_cid: bytes) -> None:
         super()._initialize(peer_cid)
@@ -385,7 +422,7 @@ class _StaticEncoder:
         self._encoder.feed_decoder(data)
 
 
-class _TooLargeError(ProtocolError):
+class _TooMuchError(ProtocolError):
     error_code = ErrorCode.H3_EXCESSIVE_LOAD
 
 
@@ -402,6 +439,12 @@ h3_connection.validate_request_headers = _note_content_length
 
 class ServerH3(H3Connection):
     """aioquic's HTTP/3 with errors that stay in their stream, bounded buffers, no dynamic tables, and GOAWAY."""
+
+    def __init__(self, quic: ServerQuic, spend_idle: Callable[[], bool]) -> None:
+        """`spend_idle` is asked for each frame and stream that brings no request nearer; False: that was too much."""
+        self._bounds = quic.bounds
+        self._spend_idle = spend_idle
+        super().__init__(quic)
 
     def forget(self, stream_id: int) -> None:
         """Drops what is known of a request whose remaining bytes will not be shown to this object."""
@@ -424,7 +467,7 @@ class ServerH3(H3Connection):
 
     def _get_local_settings(self) -> dict[int, int]:
         settings = super()._get_local_settings()
-        settings[Setting.MAX_FIELD_SECTION_SIZE] = HEADERS_FRAME_BYTES_MAX
+        settings[Setting.MAX_FIELD_SECTION_SIZE] = self._bounds.head_bytes_max
         return settings
 
     def _receive_stream_data(self, event: StreamDataReceived) -> list[H3Event]:
@@ -436,15 +479,28 @@ class ServerH3(H3Connection):
 
     def _check_request_or_push_frame_type(self, frame_type: int, stream: H3Stream) -> None:
         super()._check_request_or_push_frame_type(frame_type, stream)
-        if frame_type == FrameType.HEADERS and (stream.frame_size or 0) > HEADERS_FRAME_BYTES_MAX:
-            raise MessageError("The header block is too large")
+        if frame_type == FrameType.HEADERS:  # it is buffered whole before it is decoded
+            if (stream.frame_size or 0) > self._bounds.head_bytes_max:
+                raise MessageError("The header block is too large")
+        elif frame_type != FrameType.DATA or not stream.frame_size:
+            self._count_idle()
         if frame_type == FrameType.WEBTRANSPORT_STREAM:
             raise FrameUnexpected("WebTransport was not offered")
+
+    def _check_control_frame_type(self, frame_type: int) -> None:
+        super()._check_control_frame_type(frame_type)
+        self._count_idle()
+
+    def _count_idle(self) -> None:
+        if not self._spend_idle():
+            raise _TooMuchError("too many frames that ask for nothing")
 
     def _receive_stream_data_uni(self, stream: H3Stream, data: bytes, stream_ended: bool) -> list[H3Event]:
         events = super()._receive_stream_data_uni(stream, data, stream_ended)
         if len(stream.buffer) >= UNIDIRECTIONAL_WINDOW_BYTES:
-            raise _TooLargeError("A frame on the control stream is too large")
+            raise _TooMuchError("A frame on the control stream is too large")
+        if stream_ended:  # those that matter never end
+            self._count_idle()
         return events
 
 

@@ -103,10 +103,12 @@ class Writable:
 
 @dataclass(slots=True)
 class Refused:
-    """The codec has answered bad input itself. The connection ends after its output is flushed."""
+    """The codec has answered bad input itself. The connection ends after its output is flushed. `why` is one word, for
+    metrics: malformed, or what there was too much of."""
 
     status: int
     reason: str
+    why: str = "malformed"
 
 
 @dataclass(slots=True)

@@ -9,13 +9,8 @@ section 4.1.2); one that is merely unwanted is answered with a status.
 import re
 from dataclasses import dataclass
 
+from meridian.wire.bounds import USUAL, Bounds
 from meridian.wire.events import Headers, Informational, RequestHead, ResponseHead
-
-HEADER_BLOCK_BYTES_MAX = 64 * 1024
-"""Names and values of one message plus 32 bytes a field (RFC 9113 section 6.5.2): as much as HTTP/1.1 is given."""
-
-FIELDS_MAX = 100
-"""Fields of one message, cookie crumbs joined. Each costs time in every stage; browsers send about 20."""
 
 CONNECTION_FIELDS = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
 """Never allowed in HTTP/2 and HTTP/3, either way (RFC 9113 section 8.2.2, RFC 9114 section 4.2)."""
@@ -43,8 +38,11 @@ class UnwantedError(Exception):
         self.status = status
 
 
-def request_head(stream_id: int, fields: Headers, version: bytes, *, ended: bool) -> RequestHead:
-    """Builds the head of a request from its fields, pseudo fields first; `ended`: no body follows.
+def request_head(
+    stream_id: int, fields: Headers, version: bytes, *, ended: bool, bounds: Bounds = USUAL
+) -> RequestHead:
+    """Builds the head of a request from its fields, pseudo fields first; `ended`: no body follows. Crumbs of cookies
+    count as one field.
 
     Raises MalformedError or UnwantedError. RFC 9113 sections 8.2 and 8.3, RFC 9114 sections 4.2 and 4.3.
     """
@@ -81,11 +79,13 @@ def request_head(stream_id: int, fields: Headers, version: bytes, *, ended: bool
             headers.append((name, value))
     if cookies:
         headers.append((b"cookie", cookies[0] if len(cookies) == 1 else b"; ".join(cookies)))
-    if len(headers) > FIELDS_MAX:
-        raise UnwantedError(431, f"more than {FIELDS_MAX} fields")
+    if len(headers) > bounds.fields_max:
+        raise UnwantedError(431, f"more than {bounds.fields_max} fields")
     if ended and length:
         raise MalformedError("content-length without a body")
     method, scheme, target = _method_scheme_target(pseudo)
+    if len(target) > bounds.target_bytes_max:
+        raise UnwantedError(414, "the target is too long")
     authority = _authority(pseudo.get(b":authority"), host)
     protocol = pseudo.get(b":protocol", b"")
     if protocol and (ended or length is not None or expects_continue):
@@ -113,8 +113,8 @@ def response_head(stream_id: int, fields: Headers, method: bytes, *, ended: bool
                 raise MalformedError("content-length is repeated or not a number")
             length = int(value)
         headers.append((name, value))
-    if len(headers) > FIELDS_MAX:
-        raise MalformedError(f"more than {FIELDS_MAX} fields")
+    if len(headers) > USUAL.fields_max:
+        raise MalformedError(f"more than {USUAL.fields_max} fields")
     if status < 200:
         if status == 101 or ended:
             raise MalformedError(f"status {status} cannot stand here")
@@ -145,8 +145,8 @@ def check_trailers(fields: Headers) -> Headers:
         _check_field(name, value)
         if name == b"content-length" or name == b"host":
             raise MalformedError(f"{name.decode()} in trailers")
-    if len(fields) > FIELDS_MAX:
-        raise MalformedError(f"more than {FIELDS_MAX} trailers")
+    if len(fields) > USUAL.fields_max:
+        raise MalformedError(f"more than {USUAL.fields_max} trailers")
     return [(bytes(name), bytes(value)) for name, value in fields]
 
 
@@ -225,19 +225,12 @@ class Budget:
         return True
 
 
-def reset_budget() -> Budget:
-    """Streams that a client may make us give up before they are done (rapid reset, CVE-2023-44487, and
-    CVE-2025-8671, where the client provokes the reset). Leaving a page full of images cancels some hundred."""
-    return Budget(burst=256, per_second=100)
+def budget(most: int) -> Budget:
+    """`most` at once, and half as many each second after that."""
+    return Budget(burst=most, per_second=most / 2)
 
 
 def upstream_frame_budget() -> Budget:
-    """As below, of an upstream: gRPC's servers send a PING each round trip, which is short there. What is more is a
-    loop."""
-    return Budget(burst=10_000, per_second=5000)
-
-
-def idle_frame_budget() -> Budget:
-    """Frames that bring no request nearer (PING, SETTINGS, PRIORITY, empty DATA; CVE-2019-9512, 9515, 9518).
-    gRPC measures bandwidth by a PING each round trip, hence the size."""
-    return Budget(burst=1000, per_second=500)
+    """Frames of an upstream that bring no answer nearer: gRPC's servers send a PING each round trip, which is short
+    there. What is more is a loop."""
+    return budget(10_000)

@@ -14,11 +14,10 @@ from http import HTTPStatus
 
 import httptools
 
+from meridian.wire.bounds import USUAL, Bounds
 from meridian.wire.events import TUNNEL, ConnectionEnded, Data, End, Event, Headers, Refused, RequestHead, Reset
 from meridian.wire.http1_client import Http1Client
 from meridian.wire.http1_parts import (
-    HEAD_BYTES_MAX,
-    TARGET_BYTES_MAX,
     ChunkReader,
     HeadReader,
     MalformedError,
@@ -40,6 +39,8 @@ _HEAD, _LENGTH, _CHUNKED, _COMPLETE, _DISCARD, _UPGRADED = range(6)  # what the 
 _VERSIONS = (b"HTTP/1.1", b"HTTP/1.0")
 _ORDINARY = ([b"keep-alive"], [b"close"])  # what `connection` says when it names no other field
 _CR, _LF = b"\r\n"
+_WHY = {408: "slow_header", 414: "uri_bytes", 431: "header", 503: "connections"}
+
 _READER = HeadReader(httptools.HttpRequestParser)
 
 
@@ -54,14 +55,15 @@ class Http1Server:
     only this protocol needs, because it alone has one stream at a time on a pipe that is paused as a whole."""
 
     __slots__ = (
-        "_chunked_out", "_chunks", "_draining", "_head_request", "_input", "_is_proxy", "_keep_alive", "_out",
-        "_protocol", "_remaining", "_response_open", "_scanned", "_scheme", "_skipped_line", "_started", "_stream_id",
-        "_takes_trailers", "_version_11", "body_ends_by_close", "closing", "held",
+        "_bounds", "_chunked_out", "_chunks", "_draining", "_head_request", "_input", "_is_proxy", "_keep_alive",
+        "_out", "_protocol", "_remaining", "_response_open", "_scanned", "_scheme", "_skipped_line", "_started",
+        "_stream_id", "_takes_trailers", "_version_11", "body_ends_by_close", "closing", "held",
     )  # fmt: skip
 
-    def __init__(self, scheme: bytes, *, is_proxy: bool = False) -> None:
+    def __init__(self, scheme: bytes, bounds: Bounds = USUAL, *, is_proxy: bool = False) -> None:
         """`scheme` is what the listener speaks: b"http" or b"https". A forward proxy takes CONNECT and absolute forms,
         whatever Host says (RFC 9112 section 3.2.2); an origin form has no authority there."""
+        self._bounds = bounds
         self.closing = False
         self.body_ends_by_close = False  # of the open response: only RST can say that it is cut
         self._scheme = scheme
@@ -133,7 +135,7 @@ class Http1Server:
                             at += 2
                             continue
                     end = buffer.find(b"\r\n\r\n", self._scanned - 3 if self._scanned > at + 3 else at)
-                    if end < 0 or end - at > HEAD_BYTES_MAX:
+                    if end < 0 or end - at > self._bounds.head_bytes_max:
                         self._check_unfinished(buffer, at)
                         self._scanned = size - at
                         break
@@ -190,26 +192,26 @@ class Http1Server:
         self.closing = True
         self._input = _DISCARD
         self.held = b""
-        events.append(Refused(status, reason))
+        events.append(Refused(status, reason, _WHY.get(status, "malformed")))
         return events
 
-    @staticmethod
-    def _check_unfinished(buffer: bytes, at: int) -> None:
-        if b"\r\n" not in buffer[at : at + TARGET_BYTES_MAX + 64]:
-            if len(buffer) - at > TARGET_BYTES_MAX + 64:
+    def _check_unfinished(self, buffer: bytes, at: int) -> None:
+        line_bytes_max = self._bounds.target_bytes_max + 64
+        if b"\r\n" not in buffer[at : at + line_bytes_max]:
+            if len(buffer) - at > line_bytes_max:
                 raise MalformedError(414, "the request line is too long")
-        elif len(buffer) - at > HEAD_BYTES_MAX:
+        elif len(buffer) - at > self._bounds.head_bytes_max:
             raise MalformedError(431, "the request head is too large")
 
     def _take_head(self, raw: bytes, events: list[Event]) -> None:
         """Request line, framing and connection (RFC 9112 sections 3, 6.3 and 9.3)."""
         self._skipped_line = False
-        start, headers, framing = _READER.read(raw)
+        start, headers, framing = _READER.read(raw, self._bounds.fields_max)
         parts = start.split(b" ")
         if len(parts) != 3 or parts[0] != _READER.parser.get_method() or parts[2] not in _VERSIONS:
             raise self._malformed("malformed request line")
         method, url, version = parts
-        if len(url) > TARGET_BYTES_MAX:
+        if len(url) > self._bounds.target_bytes_max:
             _READER.renew()
             raise MalformedError(414, "the request target is too long")
         version_11 = keep_alive = version == b"HTTP/1.1"
@@ -283,7 +285,7 @@ class Http1Server:
             self._input = _COMPLETE  # what comes now waits for the answer: it may be another request all the same
         elif chunked:
             self._input = _CHUNKED
-            self._chunks = ChunkReader(stream_id)
+            self._chunks = ChunkReader(stream_id, self._bounds)
         elif length:
             self._input = _LENGTH
             self._remaining = length

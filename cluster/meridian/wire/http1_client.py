@@ -6,9 +6,9 @@ sent whole, and not one byte came that nobody asked for. Anything else would let
 
 import httptools
 
+from meridian.wire.bounds import USUAL
 from meridian.wire.events import Data, End, Event, Headers, Informational, Reset, ResponseHead
 from meridian.wire.http1_parts import (
-    HEAD_BYTES_MAX,
     ChunkReader,
     HeadReader,
     MalformedError,
@@ -131,7 +131,7 @@ class Http1Client:
                 state = self._input
                 if state == _HEAD:
                     end = buffer.find(b"\r\n\r\n", at) + 4
-                    if (size if end == 3 else end) - at > HEAD_BYTES_MAX:
+                    if (size if end == 3 else end) - at > USUAL.head_bytes_max:
                         raise MalformedError(502, "the response head is too large")
                     if end == 3:
                         break
@@ -182,7 +182,7 @@ class Http1Client:
     def _take_head(self, raw: bytes, events: list[Event]) -> None:
         """Status line and framing (RFC 9112 sections 4 and 6.3)."""
         try:
-            start, headers, framing = _READER.read(raw)
+            start, headers, framing = _READER.read(raw, USUAL.fields_max)
         except MalformedError as error:
             raise MalformedError(502, f"malformed response: {error.reason}") from None
         status: int = _READER.parser.get_status_code()

@@ -11,19 +11,17 @@ from typing import Any
 
 import httptools
 
+from meridian.wire.bounds import USUAL, Bounds
 from meridian.wire.events import Data, End, Event, Headers, Trailers
-
-HEAD_BYTES_MAX = 64 * 1024
-"""One message's start line and fields: eight times what common servers take, so that no cookie is the first to fail."""
-
-FIELDS_MAX = 100
-"""Fields of one message. Each costs time in every stage; browsers send about 20."""
-
-TARGET_BYTES_MAX = 16 * 1024
-"""RFC 9112 section 3 recommends at least 8,000."""
 
 _CHUNK_LINE_BYTES_MAX = 256
 """A chunk's size and extensions: nobody uses extensions but for making others read them."""
+
+_CHUNK_EXCESS_BYTES_MAX = 16 * 1024
+"""So much more than a body's data and what usual chunks need may come around it (CVE-2023-39326): else a byte of body
+could cost 260 to read."""
+
+_CHUNK_LINE_BYTES_USUAL = 16
 
 CONNECTION_FIELDS = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade")
@@ -84,9 +82,10 @@ class HeadReader:
         self._used = False  # beyond use: llhttp waits for a body, or has failed
         self.parser = make_parser(None)  # llhttp: gives the status or the method of the head just read
 
-    def read(self, head: bytes) -> tuple[bytes, Headers, Headers]:
-        """`head` ends with the first CRLF CRLF. Returns its first line; its fields, names in lower case; and apart
-        from them those of the connection, host, content-length and expect, which the codec must understand.
+    def read(self, head: bytes, fields_max: int) -> tuple[bytes, Headers, Headers]:
+        """`head` ends with the first CRLF CRLF, and has at most so many fields. Returns its first line; its fields,
+        names in lower case; and apart from them those of the connection, host, content-length and expect, which the
+        codec must understand.
 
         Raises MalformedError.
         """
@@ -101,9 +100,9 @@ class HeadReader:
             self.renew()
             raise MalformedError(400, str(error) or "malformed head") from None
         lines = head.split(b"\r\n")
-        if len(lines) > FIELDS_MAX + 3:  # the first one, and two empty ones
+        if len(lines) > fields_max + 3:  # the first one, and two empty ones
             self.renew()
-            raise MalformedError(431, f"more than {FIELDS_MAX} fields")
+            raise MalformedError(431, f"more than {fields_max} fields")
         headers: Headers = []
         framing: Headers = []
         for line in lines[1:-2]:
@@ -141,10 +140,12 @@ def tokens(value: bytes) -> list[bytes]:
 class ChunkReader:
     """Takes a chunked body apart (RFC 9112 section 7.1), strictly: CRLF only, no space around the size."""
 
-    __slots__ = ("_fields", "_phase", "_remaining", "_stream_id", "_trailer_bytes", "done")
+    __slots__ = ("_bounds", "_excess", "_fields", "_phase", "_remaining", "_stream_id", "_trailer_bytes", "done")
 
-    def __init__(self, stream_id: int) -> None:
+    def __init__(self, stream_id: int, bounds: Bounds = USUAL) -> None:
         self._stream_id = stream_id
+        self._bounds = bounds
+        self._excess = 0  # bytes of size lines beyond what the data is worth
         self._phase = 0  # 0 size line, 1 data, 2 CRLF after data, 3 trailers
         self._remaining = 0
         self._fields: Headers = []
@@ -173,8 +174,9 @@ class ChunkReader:
                 else:
                     break
             else:
-                end = buffer.find(b"\n", at, at + HEAD_BYTES_MAX)
-                limit = _CHUNK_LINE_BYTES_MAX if self._phase == 0 else HEAD_BYTES_MAX
+                most = self._bounds.head_bytes_max
+                end = buffer.find(b"\n", at, at + most)
+                limit = _CHUNK_LINE_BYTES_MAX if self._phase == 0 else most
                 if (size if end < 0 else end) - at > limit:
                     raise MalformedError(400, "a chunk's size line or a trailer is too long")
                 if end < 0:
@@ -199,6 +201,9 @@ class ChunkReader:
         if match is None:
             raise MalformedError(400, "malformed chunk size")
         self._remaining = int(match[1], 16)
+        self._excess = max(0, self._excess + len(line) + 2 - _CHUNK_LINE_BYTES_USUAL - 2 * self._remaining)
+        if self._excess > _CHUNK_EXCESS_BYTES_MAX:
+            raise MalformedError(400, "chunks of almost nothing but their size lines")
         self._phase = 1 if self._remaining else 3
 
     def _trailer_line(self, line: bytes) -> None:
@@ -206,7 +211,7 @@ class ChunkReader:
         if match is None:
             raise MalformedError(400, "malformed trailer")
         self._trailer_bytes += len(line) + 2
-        if self._trailer_bytes > HEAD_BYTES_MAX or len(self._fields) >= FIELDS_MAX:
+        if self._trailer_bytes > self._bounds.head_bytes_max or len(self._fields) >= self._bounds.fields_max:
             raise MalformedError(400, "too many trailers")
         name = match[1].lower()
         if name not in _TRAILERS_REFUSED:

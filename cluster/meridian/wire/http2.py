@@ -11,22 +11,18 @@ from h2.errors import ErrorCodes
 from h2.events import ConnectionTerminated, PingAckReceived, RequestReceived, StreamReset
 from h2.settings import SettingCodes
 
+from meridian.wire.bounds import USUAL, Bounds
 from meridian.wire.events import ConnectionEnded, Event, Headers, Refused, Reset
 from meridian.wire.fields import (
-    HEADER_BLOCK_BYTES_MAX,
     MalformedError,
     UnwantedError,
     bodiless,
-    idle_frame_budget,
+    budget,
     request_head,
-    reset_budget,
     response_fields,
 )
 from meridian.wire.http2_connection import Connection
 from meridian.wire.http2_streams import STREAM_WINDOW_BYTES, Http2Codec, Stream, TooMuchError
-
-STREAMS_MAX = 128
-"""Requests in flight of one connection. Browsers use up to about 100; more would let one client hold a worker."""
 
 CONNECTION_WINDOW_BYTES = 1024 * 1024
 """Request bodies that one connection may have in our memory, however many streams it has."""
@@ -34,24 +30,30 @@ CONNECTION_WINDOW_BYTES = 1024 * 1024
 _LAST_STREAM_UNKNOWN = 2**31 - 1
 _DRAIN_PING = b"meridian"
 
-_SETTINGS = {
-    SettingCodes.MAX_CONCURRENT_STREAMS: STREAMS_MAX,
-    SettingCodes.MAX_HEADER_LIST_SIZE: HEADER_BLOCK_BYTES_MAX,
-    SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW_BYTES,
-    SettingCodes.ENABLE_CONNECT_PROTOCOL: 1,  # RFC 8441
-}
+
+def _settings(bounds: Bounds) -> dict[SettingCodes, int]:
+    return {
+        SettingCodes.MAX_CONCURRENT_STREAMS: bounds.streams_max,
+        SettingCodes.MAX_HEADER_LIST_SIZE: bounds.head_bytes_max,
+        SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW_BYTES,
+        SettingCodes.ENABLE_CONNECT_PROTOCOL: 1,  # RFC 8441
+    }
 
 
 class Http2Server(Http2Codec):
     """See `codec.ServerCodec`."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], bounds: Bounds = USUAL) -> None:
         """See Http2Codec."""
-        super().__init__(clock, Connection(_SETTINGS, client_side=False), idle_frame_budget())
+        connection = Connection(_settings(bounds), client_side=False)
+        super().__init__(clock, connection, budget(bounds.idle_frames_max))
+        self._bounds = bounds
         self._h2.initiate_connection()
         self._h2.increment_flow_control_window(CONNECTION_WINDOW_BYTES - 65535)
         self._credit = 0  # connection-wide, given in batches
-        self._resets = reset_budget()
+        # Streams that are given up before they are done, whoever does it: rapid reset (CVE-2023-44487), and clients
+        # that make us reset them (CVE-2025-8671).
+        self._resets = budget(bounds.resets_max)
         self._draining = False  # the first GOAWAY is out
         self._refusing = False  # the last GOAWAY is out, or the client's
         self._handlers |= {
@@ -78,16 +80,16 @@ class Http2Server(Http2Codec):
 
     def _on_request(self, event: RequestReceived) -> None:
         stream_id, ended = event.stream_id or 0, event.stream_ended is not None
-        full = len(self._streams) >= STREAMS_MAX  # a client may have begun before it knew
+        full = len(self._streams) >= self._bounds.streams_max  # a client may have begun before it knew
         if self._refusing or full:  # after the last GOAWAY, or too many: the client may safely repeat it
             if self._is_open(stream_id):
                 self._h2.reset_stream(stream_id, ErrorCodes.REFUSED_STREAM)
             self._h2.forget(stream_id)
-            if full and not self._resets.spend(self._clock()):
-                raise TooMuchError("too many streams at once")
+            if full:
+                self._spend_reset("too many streams at once", "streams")
             return
         try:
-            head = request_head(stream_id, event.headers or [], b"2", ended=ended)
+            head = request_head(stream_id, event.headers or [], b"2", ended=ended, bounds=self._bounds)
         except MalformedError as error:
             self._on_broken_stream(stream_id, str(error))
             return
@@ -102,15 +104,16 @@ class Http2Server(Http2Codec):
     def _on_reset(self, event: StreamReset) -> None:
         who = "the client" if event.remote_reset else "a protocol error"
         self._give_up(event.stream_id or 0, f"reset by {who}, code {event.error_code}")
-        if not self._resets.spend(self._clock()):
-            raise TooMuchError("too many streams are reset")
+        self._spend_reset("too many streams are reset", "resets")
 
     def _on_ping_ack(self, event: PingAckReceived) -> None:
+        self._on_idle_frame(event)
         if self._draining and not self._refusing and event.ping_data == _DRAIN_PING:
             self._h2.say_goaway(self._h2.highest_inbound_stream_id)
             self._refusing = True
 
     def _on_goaway(self, event: ConnectionTerminated) -> None:
+        self._on_idle_frame(event)
         self._refusing = True
 
     # What goes to the client
@@ -186,12 +189,22 @@ class Http2Server(Http2Codec):
         if self._is_open(stream_id):
             self._h2.reset_stream(stream_id, ErrorCodes.PROTOCOL_ERROR)
         self._give_up(stream_id, reason)
-        if not self._resets.spend(self._clock()):
-            raise TooMuchError("too many malformed requests")
+        self._spend_reset("too many malformed requests", "resets")
 
-    def _fail(self, reason: str) -> None:
+    def _spend_reset(self, reason: str, why: str) -> None:
+        if not self._resets.spend(self._clock()):
+            raise TooMuchError(reason, why)
+
+    def _fail(self, reason: str, why: str = "malformed") -> None:
         self._end_all(reason)
-        self._events.append(Refused(400, reason))
+        self._events.append(Refused(400, reason, why))
+
+    def refuse(self, reason: str, why: str) -> list[Event]:
+        """Ends the connection because of what its client does, or does not, beyond what it says."""
+        self._h2.say_goaway(self._h2.highest_inbound_stream_id, ErrorCodes.ENHANCE_YOUR_CALM)
+        self._fail(reason, why)
+        events, self._events = self._events, []
+        return events
 
     def _end_all(self, reason: str) -> None:
         self._failed = True

@@ -22,9 +22,9 @@ from h2.events import (
 )
 from h2.settings import SettingCodes
 
+from meridian.wire.bounds import USUAL
 from meridian.wire.events import ConnectionEnded, Event, Headers, Reset, ResponseHead
 from meridian.wire.fields import (
-    HEADER_BLOCK_BYTES_MAX,
     MalformedError,
     request_fields,
     response_head,
@@ -42,7 +42,7 @@ STREAM_ID_MAX = 2**31 - 1
 
 _SETTINGS = {
     SettingCodes.ENABLE_PUSH: 0,
-    SettingCodes.MAX_HEADER_LIST_SIZE: HEADER_BLOCK_BYTES_MAX,
+    SettingCodes.MAX_HEADER_LIST_SIZE: USUAL.head_bytes_max,
     SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW_BYTES,
 }
 
@@ -197,7 +197,7 @@ class Http2Client(Http2Codec):
             self._h2.reset_stream(stream_id, ErrorCodes.PROTOCOL_ERROR)
         self._give_up(stream_id, reason, malformed=True)
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, reason: str, why: str = "") -> None:
         self._end_all(reason, malformed=True)
 
     def _end_all(self, reason: str, *, malformed: bool) -> None:

@@ -6,13 +6,14 @@ the streams that are open.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import ConnectionTerminated, StreamReset
-from h2.exceptions import FrameTooLargeError, InvalidBodyLengthError, ProtocolError
+from h2.exceptions import DenialOfServiceError, FrameTooLargeError, InvalidBodyLengthError, ProtocolError
 from h2.frame_buffer import FrameBuffer
 from h2.settings import SettingCodes, Settings
 from h2.stream import StreamClosedBy
@@ -34,7 +35,14 @@ _CLIENT = H2Configuration(client_side=True, **_OPTIONS)
 _SERVER = H2Configuration(client_side=False, **_OPTIONS)
 
 
-_PRIORITY, _SETTINGS, _WINDOW_UPDATE = 2, 4, 8
+_PRIORITY, _SETTINGS, _WINDOW_UPDATE, _CONTINUATION = 2, 4, 8, 9
+
+
+@dataclass(slots=True)
+class IdleFrame:
+    """Ours among h2's events: a frame that changes nothing, such as DATA of a stream that is closed."""
+
+    kind: str
 
 
 class _BrokenFrame(ExtensionFrame):
@@ -45,7 +53,19 @@ class _BrokenFrame(ExtensionFrame):
 
 class _FrameBuffer(FrameBuffer):
     """Refuses a frame that is too large when its length is known: h2 first waits for all of it, which may be 16 MiB.
-    And knows what h2 takes for an error of the connection (RFC 9113 sections 6.3 and 6.9) or for another (6.5)."""
+    So it does with CONTINUATION that makes a block larger than all of its fields may be (CVE-2024-27316). And knows
+    what h2 takes for an error of the connection (RFC 9113 sections 6.3 and 6.9) or for another (6.5)."""
+
+    block_bytes_max = 0  # h2 has a limit of 64 frames
+
+    @property
+    def in_block(self) -> bool:
+        """Whether a header block has begun and its end has not come."""
+        return bool(self._headers_buffer)
+
+    @property
+    def _block_bytes(self) -> int:
+        return sum(len(frame.data) for frame in self._headers_buffer)
 
     def __next__(self) -> Frame:
         data = self._data
@@ -54,6 +74,8 @@ class _FrameBuffer(FrameBuffer):
             self._validate_frame_length(size)
             if kind == _SETTINGS and size and data[4] & 1:
                 raise FrameTooLargeError("an acknowledgement of SETTINGS with a payload")
+            if kind == _CONTINUATION and size + self._block_bytes > self.block_bytes_max:
+                raise DenialOfServiceError("a header block without end")
             if kind in (_PRIORITY, _WINDOW_UPDATE) and len(data) >= 9 + size and not self._headers_buffer:
                 stream_id = int.from_bytes(data[5:9], "big") & 0x7FFFFFFF
                 if kind == _PRIORITY and size != 5:
@@ -77,9 +99,12 @@ class Connection(H2Connection):
     def __init__(self, settings: Mapping[SettingCodes, int], *, client_side: bool) -> None:
         """`settings` are said to the other side in the first frame."""
         super().__init__(_CLIENT if client_side else _SERVER)
-        self.incoming_buffer = _FrameBuffer(server=not client_side)
+        self.incoming_buffer: _FrameBuffer = _FrameBuffer(server=not client_side)
         self.encoder = PlainEncoder()  # type: ignore[assignment] # stands in for hpack's by shape
         self.local_settings = Settings(client=client_side, initial_values=dict(settings))
+        # Of the first SETTINGS h2 heeds only what is changed later.
+        self.incoming_buffer.block_bytes_max = settings[SettingCodes.MAX_HEADER_LIST_SIZE]
+        self.decoder.max_header_list_size = settings[SettingCodes.MAX_HEADER_LIST_SIZE]
         self._has_settings = False
 
     @property
@@ -105,7 +130,7 @@ class Connection(H2Connection):
                 raise ProtocolError(f"a broken frame of stream {frame.stream_id}, which is not open")
             return self._give_up(frame.stream_id, frame.code)
         try:
-            return super()._receive_frame(frame)
+            return super()._receive_frame(frame) or [IdleFrame(type(frame).__name__)]
         except InvalidBodyLengthError:
             return self._give_up(frame.stream_id)
         except ProtocolError as error:

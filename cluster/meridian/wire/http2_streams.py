@@ -16,27 +16,38 @@ from typing import Any
 from h2.errors import ErrorCodes
 from h2.events import (
     DataReceived,
+    PingAckReceived,
     PingReceived,
     PriorityUpdated,
     RemoteSettingsChanged,
+    SettingsAcknowledged,
     StreamEnded,
     StreamReset,
     TrailersReceived,
     UnknownFrameReceived,
     WindowUpdated,
 )
-from h2.exceptions import ProtocolError
+from h2.exceptions import DenialOfServiceError, ProtocolError
 
 from meridian.wire.events import Data, End, Event, Headers, Trailers, Writable
 from meridian.wire.fields import CONNECTION_FIELDS, Budget, MalformedError, check_trailers
-from meridian.wire.http2_connection import Connection
+from meridian.wire.http2_connection import Connection, IdleFrame
 
 STREAM_WINDOW_BYTES = 256 * 1024
 """Body that one stream may have in our memory: 20 Mbit/s at a round trip of 100 ms."""
 
 
+SLICE_BYTES = 4096
+"""Of what comes so much is read at once: h2 reads all that it is given before we see the first event of it, and what is
+too much is to be refused before all of it is read."""
+
+
 class TooMuchError(Exception):
-    """A budget is spent."""
+    """A budget is spent; `why` is of which."""
+
+    def __init__(self, reason: str, why: str) -> None:
+        super().__init__(reason)
+        self.why = why
 
 
 @dataclass(slots=True)
@@ -52,6 +63,7 @@ class Stream:
     unconsumed: int = 0
     credit: int = 0
     held: deque[bytes | memoryview] = field(default_factory=deque)
+    moved: int = 0  # bytes that went out since `stalled` was asked last
     end_held: bool = False
     trailers_held: Headers | None = None
 
@@ -67,6 +79,7 @@ class Http2Codec:
         self._blocked: dict[int, None] = {}  # streams that flow control has stopped, in the order of their turns
         self._events: list[Event] = []
         self._idle_frames = idle_frames
+        self._windows_owed = 0  # WINDOW_UPDATEs that what we have sent is an occasion for
         self._failed = False
         self._handlers: dict[type, Callable[[Any], None]] = {
             DataReceived: self._on_data,
@@ -76,6 +89,9 @@ class Http2Codec:
             WindowUpdated: self._on_window,
             RemoteSettingsChanged: self._on_settings,
             PingReceived: self._on_idle_frame,
+            SettingsAcknowledged: self._on_idle_frame,
+            PingAckReceived: self._on_idle_frame,
+            IdleFrame: self._on_idle_frame,
             PriorityUpdated: self._on_idle_frame,
             UnknownFrameReceived: self._on_idle_frame,
         }
@@ -89,8 +105,8 @@ class Http2Codec:
         """The other side has broken the rules within one stream."""
         raise NotImplementedError
 
-    def _fail(self, reason: str) -> None:
-        """It has broken them beyond that: the connection is over."""
+    def _fail(self, reason: str, why: str = "malformed") -> None:
+        """It has broken them beyond that: the connection is over. `why`: see events.Refused."""
         raise NotImplementedError
 
     def _credit_connection(self, count: int) -> None:
@@ -113,6 +129,17 @@ class Http2Codec:
         """Takes bytes, returns events. A broken connection is answered by GOAWAY, and its last event says so."""
         if self._failed:
             return []
+        if len(data) <= SLICE_BYTES:
+            self._receive(data)
+        else:
+            for at in range(0, len(data), SLICE_BYTES):
+                self._receive(data[at : at + SLICE_BYTES])
+                if self._failed:
+                    break
+        events, self._events = self._events, []
+        return events
+
+    def _receive(self, data: bytes) -> None:
         try:
             for event in self._h2.receive_data(data):
                 handler = self._handlers.get(type(event))
@@ -120,12 +147,16 @@ class Http2Codec:
                     handler(event)
         except ProtocolError as error:
             # h2 has put a GOAWAY into the output. What the frames before this one said is lost with the connection.
-            self._fail(str(error) or type(error).__name__)
+            why = "header" if isinstance(error, DenialOfServiceError) else "malformed"
+            self._fail(str(error) or type(error).__name__, why)
         except TooMuchError as error:
             self._h2.say_goaway(self._h2.highest_inbound_stream_id, ErrorCodes.ENHANCE_YOUR_CALM)
-            self._fail(str(error))
-        events, self._events = self._events, []
-        return events
+            self._fail(str(error), error.why)
+
+    @property
+    def mid_head(self) -> bool:
+        """Whether a header block has begun and its end has not come."""
+        return self._h2.incoming_buffer.in_block
 
     def _on_data(self, event: DataReceived) -> None:
         stream_id, data, length = event.stream_id or 0, event.data or b"", event.flow_controlled_length or 0
@@ -165,6 +196,10 @@ class Http2Codec:
             self._events.append(End(event.stream_id or 0))
 
     def _on_window(self, event: WindowUpdated) -> None:
+        if self._windows_owed > 0:
+            self._windows_owed -= 1
+        else:
+            self._on_idle_frame(event)
         if self._blocked and (not event.stream_id or event.stream_id in self._blocked):
             self._flush()
 
@@ -175,7 +210,7 @@ class Http2Codec:
 
     def _on_idle_frame(self, event: object) -> None:
         if not self._idle_frames.spend(self._clock()):
-            raise TooMuchError(f"too many frames that ask for nothing ({type(event).__name__})")
+            raise TooMuchError(f"too many frames that ask for nothing ({type(event).__name__})", "idle_frames")
 
     # What goes out
 
@@ -189,6 +224,7 @@ class Http2Codec:
             if len(data) <= room and len(data) <= h2.max_outbound_frame_size:  # the common path: one frame
                 if data or end:
                     h2.send_data(stream_id, data, end_stream=end)
+                    self._sent(stream, len(data))
                 if end:
                     self._finish(stream_id, stream)
                 elif len(data) == room:
@@ -231,7 +267,24 @@ class Http2Codec:
         """Returns and forgets what has to be written."""
         return self._h2.data_to_send()
 
+    @property
+    def holds(self) -> bool:
+        """Whether a window has stopped a stream."""
+        return bool(self._blocked)
+
+    def stalled(self, bytes_min: float) -> list[int]:
+        """Streams whose held data has moved by less than so much since this was asked last."""
+        found = [one for one in self._blocked if self._streams[one].held and self._streams[one].moved < bytes_min]
+        for stream_id in self._blocked:
+            self._streams[stream_id].moved = 0
+        return found
+
     # Within
+
+    def _sent(self, stream: Stream, count: int) -> None:
+        """An occasion to open the windows of stream and connection; some clients do for each kilobyte."""
+        stream.moved += count
+        self._windows_owed += 2 + count // 512
 
     def _take_turn(self, stream_id: int, stream: Stream) -> bool:
         """Sends at most one frame of a blocked stream; what then still waits goes to the end of the row.
@@ -254,6 +307,7 @@ class Http2Codec:
                 piece = piece[:room]
             ended = stream.end_held and not stream.held and stream.trailers_held is None
             h2.send_data(stream_id, piece, end_stream=ended)
+            self._sent(stream, len(piece))
         if stream.end_held and not stream.held and not ended:
             ended = True
             if stream.trailers_held is not None:

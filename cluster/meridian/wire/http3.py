@@ -37,16 +37,16 @@ from meridian.wire.aioquic_hooks import (
     StreamMalformed,
     unsent_bytes,
 )
-from meridian.wire.events import ConnectionEnded, Data, End, Event, Headers, Reset, Trailers, Writable
+from meridian.wire.bounds import USUAL, Bounds
+from meridian.wire.events import ConnectionEnded, Data, End, Event, Headers, Refused, Reset, Trailers, Writable
 from meridian.wire.fields import (
     CONNECTION_FIELDS,
-    HEADER_BLOCK_BYTES_MAX,
     MalformedError,
     UnwantedError,
     bodiless,
+    budget,
     check_trailers,
     request_head,
-    reset_budget,
     response_fields,
 )
 
@@ -54,10 +54,10 @@ UNSENT_BYTES_MAX = 256 * 1024
 """Response bytes of one stream that wait for the client's acknowledgement: 20 Mbit/s at a round trip of 100 ms."""
 
 IDLE_SECONDS = 60.0
-"""A connection on which nothing arrives is forgotten. QUIC costs no port, but memory: about 50 KB."""
+"""A connection on which nothing arrives is forgotten, at the latest. QUIC costs no port, but memory: about 50 KB."""
 
-KEEPALIVE_SECONDS = IDLE_SECONDS / 3
-"""After so long a silence a client with an open request is asked for a sign of life: a request may be silent for longer
+KEEPALIVE_SHARE = 1 / 3
+"""After this share of it a client with an open request is asked for a sign of life: a request may be silent for longer
 than a connection (a WebSocket, a slow answer), and has deadlines of its own. A client that is gone is forgotten all the
 same: only what arrives counts against IDLE_SECONDS (RFC 9000 section 10.1)."""
 
@@ -67,14 +67,14 @@ _DRAIN_PING, _KEEPALIVE_PING = 1, 2
 Address = Any
 
 
-def configuration() -> QuicConfiguration:
-    """The settings of every server connection. The certificate is chosen later, by the host in the handshake."""
+def configuration(bounds: Bounds = USUAL) -> QuicConfiguration:
+    """The settings of a server connection. The certificate is chosen later, by the host in the handshake."""
     return QuicConfiguration(
         is_client=False,
         alpn_protocols=["h3"],
         congestion_control_algorithm="cubic",
         connection_id_length=CONNECTION_ID_BYTES,
-        idle_timeout=IDLE_SECONDS,
+        idle_timeout=min(bounds.idle_seconds, IDLE_SECONDS),
         max_data=CONNECTION_WINDOW_BYTES,
         max_stream_data=STREAM_WINDOW_BYTES,
     )
@@ -90,6 +90,7 @@ class _Stream:
     responded: bool = False
     gone: bool = False
     unconsumed: int = 0
+    began: float = 0.0
 
 
 class Http3Server:
@@ -108,7 +109,12 @@ class Http3Server:
         self._next_stream_id = 0  # above all requests seen
         self._draining = False
         self._goaway_id: int | None = None  # requests from here on are rejected
-        self._resets = reset_budget()
+        self._bounds = quic.bounds
+        self._keepalive_seconds = min(quic.bounds.idle_seconds, IDLE_SECONDS) * KEEPALIVE_SHARE
+        self._resets = budget(quic.bounds.resets_max)
+        self._idle_frames = budget(quic.bounds.idle_frames_max)
+        self._why = ""  # of what there was too much
+        self._look_at = self._stalled_at = 0.0  # when heads, and readers, are looked at next
         self._now = 0.0
         self._keepalive_at = 0.0
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -133,8 +139,13 @@ class Http3Server:
     def receive_datagram(self, data: bytes, address: Address, now: float) -> list[Event]:
         """Takes a datagram that came from `address` at `now` (monotonic seconds). Never raises for bad input."""
         self._now = now
-        self._keepalive_at = now + KEEPALIVE_SECONDS
+        self._keepalive_at = now + self._keepalive_seconds
         self._quic.receive_datagram(data, address, now)
+        idle, self._quic.idle_frames = self._quic.idle_frames, 0
+        for _ in range(idle):
+            if not self._spend_idle():
+                self._refuse_connection("too many frames that ask for nothing", "idle_frames")
+                break
         return self._collect()
 
     def handle_timer(self, now: float) -> list[Event]:
@@ -142,20 +153,29 @@ class Http3Server:
         self._now = now
         self._quic.handle_timer(now)
         if now >= self._keepalive_at:
-            self._keepalive_at = now + KEEPALIVE_SECONDS
+            self._keepalive_at = now + self._keepalive_seconds
             if self._streams and not self.ended:
                 self._quic.send_ping(_KEEPALIVE_PING)
+        if self.handshake_complete and not self.ended:
+            self._look(now)
         return self._collect()
 
     def deadline(self) -> float | None:
         """When `handle_timer` has to be called; None once all is over."""
         timer = self._quic.get_timer()
-        return timer if timer is None or not self._streams else min(timer, self._keepalive_at)
+        if timer is None or not self._quic.has_requests:
+            return timer
+        return min(timer, self._keepalive_at, self._look_at, self._stalled_at)
 
     def datagrams(self, now: float) -> list[tuple[bytes, Address]]:
         """What has to be sent now, and where to."""
         self.dirty = False
         return [] if self._quic.is_fresh else self._quic.datagrams_to_send(now)
+
+    def turn_away(self) -> list[Event]:
+        """Its client has too many connections."""
+        self._refuse_connection("too many connections", "connections")
+        return self._collect()
 
     def close(self) -> None:
         """Ends the connection at once; `datagrams` has the farewell."""
@@ -183,6 +203,9 @@ class Http3Server:
             if handler is not None:
                 handler(event)
         reason = self._quic.end_reason
+        if reason is not None and self._why:
+            self._events.append(Refused(400, reason, self._why))
+            self._why = ""
         if reason is not None and self._streams:
             for stream_id, stream in list(self._streams.items()):
                 if not stream.gone:
@@ -197,7 +220,7 @@ class Http3Server:
         return events
 
     def _on_protocol(self, event: ProtocolNegotiated) -> None:
-        self._h3 = ServerH3(self._quic)
+        self._h3 = ServerH3(self._quic, self._spend_idle)
         if self._draining:
             self._say_first_goaway()
 
@@ -213,7 +236,7 @@ class Http3Server:
             return
         stream = self._streams.get(stream_id)
         if stream is None:
-            stream = self._streams[stream_id] = _Stream(self._quic.stream(stream_id))
+            stream = self._streams[stream_id] = _Stream(self._quic.stream(stream_id), began=self._now)
             self._next_stream_id = max(self._next_stream_id, stream_id + 4)
             if self._goaway_id is not None and stream_id >= self._goaway_id:
                 self._give_up(stream_id, stream, ErrorCode.H3_REQUEST_REJECTED, ErrorCode.H3_REQUEST_REJECTED)
@@ -256,9 +279,10 @@ class Http3Server:
             self._events.append(End(stream_id))
 
     def _on_head(self, stream_id: int, stream: _Stream, event: HeadersReceived) -> None:
-        if sum(len(name) + len(value) + 32 for name, value in event.headers) > HEADER_BLOCK_BYTES_MAX:
-            raise UnwantedError(431, f"more than {HEADER_BLOCK_BYTES_MAX} bytes of fields")
-        head = request_head(stream_id, event.headers, b"3", ended=event.stream_ended)
+        most = self._bounds.head_bytes_max
+        if sum(len(name) + len(value) + 32 for name, value in event.headers) > most:
+            raise UnwantedError(431, f"more than {most} bytes of fields")
+        head = request_head(stream_id, event.headers, b"3", ended=event.stream_ended, bounds=self._bounds)
         head.early = not self.handshake_complete
         stream.method = head.method
         self._events.append(head)
@@ -426,7 +450,42 @@ class Http3Server:
 
     def _spend_reset(self) -> None:
         if not self._resets.spend(self._now):
-            self._quic.close(error_code=ErrorCode.H3_EXCESSIVE_LOAD, reason_phrase="too many streams are reset")
+            self._refuse_connection("too many streams are reset", "resets")
+
+    def _spend_idle(self) -> bool:
+        if self._idle_frames.spend(self._now):
+            return True
+        self._why = "idle_frames"
+        return False
+
+    def _refuse_connection(self, reason: str, why: str) -> None:
+        self._why = why
+        self.dirty = True
+        self._quic.close(error_code=ErrorCode.H3_EXCESSIVE_LOAD, reason_phrase=reason)
+
+    def _look(self, now: float) -> None:
+        """Whether a head has not come in time, or a response is not taken."""
+        bounds = self._bounds
+        if now >= self._look_at:
+            since = now - bounds.header_seconds
+            if any(not one.method and not one.gone and one.began <= since for one in self._streams.values()):
+                self._refuse_connection("a request head did not come in time", "slow_header")
+            self._look_at = now + bounds.header_seconds / 2
+        if now >= self._stalled_at:
+            for stream_id in self._quic.stalled(bounds.bytes_per_second_min * bounds.slow_seconds):
+                self._stop_stalled(stream_id)
+            self._stalled_at = now + bounds.slow_seconds
+
+    def _stop_stalled(self, stream_id: int) -> None:
+        self._events.append(Refused(400, "the client does not read", "slow_read"))
+        stream = self._streams.get(stream_id)
+        if stream is None or stream.gone:  # the rest of a response that is over for us
+            self._quic.reset_stream(stream_id, ErrorCode.H3_INTERNAL_ERROR)
+            self.dirty = True
+        else:
+            self._give_up(stream_id, stream, ErrorCode.H3_INTERNAL_ERROR, ErrorCode.H3_NO_ERROR)
+            self._say_reset(stream_id, stream, "the client does not read")
+        self._spend_reset()
 
     def _say_first_goaway(self) -> None:
         assert self._h3 is not None
