@@ -25,7 +25,7 @@ class Guards(Word):
         default=128, ge=1, le=1000, description="requests at a time of an HTTP/2 or HTTP/3 connection; browsers use 100"
     )
     connections_per_client_max: int = Field(
-        default=1000, ge=1, le=10_000,
+        default=4000, ge=1, le=10_000,
         description="of an address (IPv6: a /64), over TCP and QUIC; a worker has 10,000. Not of trusted proxies",
     )  # fmt: skip
     requests_per_connection_max: int | None = Field(
