@@ -77,7 +77,7 @@ def free_port() -> int:
 @contextlib.contextmanager
 def running(*command: str, cpu: str) -> Iterator[int]:
     """A pinned child that ends with the block."""
-    process = subprocess.Popen(["taskset", "-c", cpu, *command], cwd=ROOT)
+    process = subprocess.Popen(["taskset", "-c", cpu, *command], cwd=ROOT, stdout=subprocess.DEVNULL)
     try:
         yield process.pid
     finally:
@@ -99,7 +99,7 @@ def nginx(home: Path, name: str, body: str, *, cpu: str, port: int) -> Iterator[
 def wait_for(port: int) -> None:
     """Until something answers on the port."""
     process = subprocess.run(
-        ["curl", "-s", "-o", "/dev/null", "--retry", "50", "--retry-delay", "0", "--retry-max-time", "10",
+        ["curl", "-s", "-o", "/dev/null", "--retry", "300", "--retry-delay", "0", "--retry-max-time", "60",
          "--retry-connrefused", f"http://127.0.0.1:{port}/"],
         check=False,
     )  # fmt: skip
