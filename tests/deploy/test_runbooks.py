@@ -20,6 +20,7 @@ def alarms() -> dict[str, str]:
         if "alert:" in (text := file.read_text()):
             for group in yaml.safe_load(text)["groups"]:
                 for rule in group["rules"]:
+                    assert rule["expr"] and rule["annotations"]["summary"], rule
                     found[f"{file.relative_to(DEPLOY)}: {rule.get('alert')}"] = str(rule.get("annotations"))
     return found
 
@@ -36,6 +37,13 @@ def test_an_alarm_names_a_runbook_that_is_there(alarm: str, said: str) -> None:
     assert named[1] in anchors(), f"{alarm}: docs/deploy.md has no heading for {named[1]}"
 
 
+def test_a_metric_that_the_page_or_a_rule_names_is_exported() -> None:
+    rules = "".join(file.read_text() for file in (DEPLOY / "prometheus").iterdir())
+    named = set(re.findall(r"\b(meridian_\w+)", rules + (ROOT / "docs/deploy.md").read_text()))
+    sources = "".join(file.read_text() for file in (ROOT / "cluster").rglob("*.py"))
+    assert len(named) >= 4 and all(f'"{name}"' in sources for name in named), named
+
+
 def test_all_alarms_of_the_clouds_are_seen() -> None:
     assert {name.split(": ")[1].split("-")[0].strip('"') for name in alarms()} >= {"no", "nodes", "etcd"}
-    assert len(alarms()) >= 5
+    assert len(alarms()) >= 13

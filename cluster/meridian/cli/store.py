@@ -8,7 +8,6 @@ from urllib.parse import urlencode
 
 import typer
 
-from meridian.cli import objects
 from meridian.cli.client import Admin, AdminClient, TokenFile, find_target
 from meridian.cli.errors import Mistake
 from meridian.cli.output import Json, say, show_json, show_table
@@ -30,6 +29,8 @@ def backup(
 
     The cluster key is not in it: without that key the file cannot be restored, so keep the key elsewhere.
     """
+    from meridian.cli import objects
+
     if not objects.is_address(file) and Path(file).exists() and not force:
         raise Mistake(f"{file} is there already", "name another file, or write over it with --force")
     raw = AdminClient(find_target(admin, token_file), RESTORE_SECONDS).get_bytes("/v1/backup")
@@ -47,6 +48,8 @@ def restore(
     file: File, force: Force = False, admin: Admin = "", token_file: TokenFile = "", as_json: Json = False
 ) -> None:
     """Put a backup into an empty store. Its version comes into force under a new number; nodes serve meanwhile."""
+    from meridian.cli import objects
+
     try:
         raw = objects.get(file) if objects.is_address(file) else Path(file).read_bytes()
     except OSError as error:
