@@ -1,8 +1,8 @@
 """One node's client of the shared store, with etcd's failure modes.
 
-What may happen to a request: it does not arrive; it takes seconds; it is done and its answer is lost; its answer is
-lost and it is done later, after a read-back even; no member knows a leader, and then no lease ends either. To a watch:
-it lags, it ends, and the history that it would resume from is compacted meanwhile.
+What may happen to a request: it does not arrive; it takes seconds; one takes long while others do not; it is done and
+its answer is lost; its answer is lost and it is done later, after a read-back even; no member knows a leader, and then
+no lease ends either. To a watch: it lags, it ends, and the history that it would resume from is compacted meanwhile.
 """
 
 import asyncio
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 ATTEMPT_SECONDS = 1.0  # of the client of etcd: so long an answer is waited for
 SLOW_SECONDS = (0.1, 3.0)  # a request is done long after it was sent,
 SLOW_ANSWER_SECONDS = (0.1, 1.5)  # and known to be done long after it was
+UNEVEN_CHANCE = 0.4
+UNEVEN_SECONDS = (0.3, 0.9)  # less than an attempt, and than a node that starts waits for its orders
 LANDS_LATE_SECONDS = (0.0, 2.5)  # after the client has given up
 SEARCH_SECONDS = 6.0  # for a member, before a watch is given up
 RECONNECT_SECONDS = 0.2
@@ -132,6 +134,8 @@ class FaultyStore:
 
     async def _travel(self) -> None:
         await asyncio.sleep(self._way_seconds(SLOW_SECONDS))
+        if self._node.name in self._world.uneven and self._world.random.random() < UNEVEN_CHANCE:
+            await asyncio.sleep(self._world.random.uniform(*UNEVEN_SECONDS))
         if not self._reachable():
             await asyncio.sleep(ATTEMPT_SECONDS)
             raise StoreUnavailable("simulated: no member answers")

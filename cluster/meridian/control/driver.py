@@ -362,13 +362,13 @@ class ControlPlane:
 
     def _posted(self, verdict: Verdict) -> None:
         self._handlers.on_verdict(verdict)
+        own = verdict.nodes.get(self._identity.name)
+        self._drains.judged(own.standing if own is not None else None)
         if verdict.fallback:
             self._reporter.hurry()  # the next leader must know of it
         else:
             self._fallback.beat(verdict.fence)
             self._peers.publish(verdict)
-            own = verdict.nodes.get(self._identity.name)
-            self._drains.judged(own.standing if own is not None else None)
         self._look_at_nodes()
 
     def _sight_turned(self) -> None:
