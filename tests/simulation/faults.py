@@ -40,6 +40,7 @@ TOGETHER_CHANCE = 0.4  # in a storm, that a fault comes right after the one befo
 TOGETHER_SECONDS = 1.0
 LASTING = ("mute", "uneven")  # faults under which the others' faults still end well
 LASTING_CHANCE = 0.5
+MAINTENANCE_CHANCE = 0.35
 ROLLOUTS_CHANCE = 0.35  # that documents are rolled out in a seed
 ENDED_CHANCE = 0.3  # that an operator ends a rollout
 STRUCK_CHANCE = 0.6  # in a storm, that the leader is struck while it judges
@@ -112,9 +113,19 @@ def draw(seed: int) -> Plan:
         fault = _draw(chance, names, at)
         faults.append(fault)
         at += fault.seconds + chance.uniform(0.5, 3.0)
-    faults += _rollouts(seed, names, storm, at)
+    faults += _rollouts(seed, names, storm, at) + _maintenance(seed, names, storm, at)
     faults = sorted(faults, key=lambda fault: fault.at)
     return Plan(seed, names, clocks, storm, tuple(faults), None if storm else _lasting(seed, names, faults[0]))
+
+
+def _maintenance(seed: int, names: Mapping[str, str], storm: bool, after: float) -> list[Fault]:
+    """What is done to one node in a third of the seeds; from a source of its own, as rollouts are."""
+    chance = random.Random(f"maintenance {seed}")
+    if chance.random() >= MAINTENANCE_CHANCE:
+        return []
+    at, kind = chance.uniform(0.0, STORM_SECONDS / 2) if storm else after, chance.choice(("maintain", "uneven"))
+    target, other = chance.sample(list(names), 2)
+    return [Fault(round(at, 2), kind, target, other, round(chance.uniform(*KINDS[kind].seconds), 2), 0.0)]
 
 
 def _lasting(seed: int, names: Mapping[str, str], first: Fault) -> Fault | None:
@@ -414,7 +425,6 @@ KINDS: Mapping[str, Kind] = {
     "no_store": Kind("{target} does not reach the store", 5, (0.5, 8.0)),
     "unanswered": Kind("no answer of the store reaches {target}", 4, (0.5, 6.0)),
     "slow": Kind("requests of {target} to the store take seconds", 4, (1.0, 8.0)),
-    "uneven": Kind("some requests of {target} to the store take most of a second", 3, (1.0, 6.0)),
     "lost_answers": Kind("{amount} of the store's answers are lost", 3, amount=(0.1, 0.5)),
     "late_writes": Kind("{amount} of all writes land after their sender gave up", 3, amount=(0.1, 0.6)),
     "lag": Kind("watches of {target} hear nothing, and the history is compacted", 4, (1.0, 5.0), begin=_compact),
@@ -423,9 +433,10 @@ KINDS: Mapping[str, Kind] = {
     "apply_two": Kind("two operators apply documents, on {target} and {other}", 3, INSTANT, begin=_apply_two),
     "prune": Kind("old versions are pruned by {target}", 2, INSTANT, begin=_prune),
     "drain": Kind("an operator orders {target} to drain, on {other}", 5, (1.0, 8.0), begin=_drain, end=_undrain),
-    "maintain": Kind("{target} is drained on {other}, restarted and undrained, and its store is uneven", 4,
-                     (4.0, 7.0), begin=_maintain, end=_undrain),
-    # Of weight 0: they are drawn by `_rollouts`.
+    # Of weight 0: they are drawn by `_maintenance` and `_rollouts`.
+    "uneven": Kind("some requests of {target} to the store take most of a second", 0, (1.0, 6.0)),
+    "maintain": Kind("{target} is drained on {other}, restarted and undrained, and its store is uneven", 0, (4.0, 7.0),
+                     begin=_maintain, end=_undrain),
     "roll_out": Kind("an operator rolls out a document on {target}, bad below 0.5: {amount}", 0, (3.0, 6.0), (0.0, 1.0),
                      begin=_roll_out),
     "roll_out_two": Kind("two operators roll out, on {target} and {other}, one a bad document", 0, (3.0, 6.0),
