@@ -194,6 +194,7 @@ class ControlPlane:
             leads=self.leadership.fence() is not None,
             verdict=self._board.verdict,
             store=self._stores.health,
+            store_writes_per_second=self._stores.writes_per_second,
             config_current=self._config.wanted,
             config_version=record.config_version,
             config_refused=record.config_refused,
