@@ -426,7 +426,7 @@ KINDS: Mapping[str, Kind] = {
     "unanswered": Kind("no answer of the store reaches {target}", 4, (0.5, 6.0)),
     "slow": Kind("requests of {target} to the store take seconds", 4, (1.0, 8.0)),
     "lost_answers": Kind("{amount} of the store's answers are lost", 3, amount=(0.1, 0.5)),
-    "late_writes": Kind("{amount} of all writes land after their sender gave up", 3, amount=(0.1, 0.6)),
+    "late_writes": Kind("{amount} of all writes land after their sender gave up, or never", 3, amount=(0.1, 0.6)),
     "lag": Kind("watches of {target} hear nothing, and the history is compacted", 4, (1.0, 5.0), begin=_compact),
     "resign": Kind("the leader resigns", 2, INSTANT, begin=_resign),
     "apply": Kind("an operator applies one document after the other on {target}", 6, (0.1, 4.0), begin=_apply),

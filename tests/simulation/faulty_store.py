@@ -36,6 +36,7 @@ SLOW_ANSWER_SECONDS = (0.1, 1.5)  # and known to be done long after it was
 UNEVEN_CHANCE = 0.4
 UNEVEN_SECONDS = (0.3, 0.9)  # less than an attempt, and than a node that starts waits for its orders
 LANDS_LATE_SECONDS = (0.0, 2.5)  # after the client has given up
+NEVER_LANDS_CHANCE = 0.5  # of these writes: the member that had it died, and the client is told no more than before
 SEARCH_SECONDS = 6.0  # for a member, before a watch is given up
 RECONNECT_SECONDS = 0.2
 
@@ -82,7 +83,8 @@ class FaultyStore:
         await self._travel()
         if self._world.random.random() < self._world.late_writes:
             seconds = self._world.random.uniform(*LANDS_LATE_SECONDS) + ATTEMPT_SECONDS
-            self._world.later(seconds, self._land, when, then, otherwise)
+            if self._world.random.random() >= NEVER_LANDS_CHANCE:
+                self._world.later(seconds, self._land, when, then, otherwise)
             await asyncio.sleep(ATTEMPT_SECONDS)
             raise OutcomeUnknown("simulated: answer lost, and the write is still on its way")
         result = await self._world.store.txn(when, then, otherwise)

@@ -56,6 +56,18 @@ MENDED: Mapping[str, Plan] = {
         ),
         lasting=None,
     ),
+    "who stops does not let itself go by what it merged itself": replace(
+        draw(1113),
+        storm=True,
+        faults=(
+            Fault(3.01, "island", "b", "c", 7.3, 0.0),
+            Fault(3.05, "drain", "a", "b", 3.66, 0.0),
+            Fault(5.37, "maintain", "c", "b", 6.35, 0.0),
+            Fault(8.59, "pause", LEADER, "b", 2.19, 0.0),
+            Fault(9.88, "leave", "c", "a", 5.41, 0.0),
+        ),
+        lasting=None,
+    ),
     "a stale word of one that drains is no word": replace(
         draw(1096),
         storm=False,

@@ -44,7 +44,7 @@ from meridian.core.granting.shares import Cut, Rule
 from meridian.core.health import Sight
 from meridian.core.snapshot import Upstream
 from meridian.core.speech import SHARES
-from meridian.core.verdicts import DARK_SECONDS, Case, Evidence, Report, Verdict, merge
+from meridian.core.verdicts import DARK_SECONDS, Case, Evidence, Report, Standing, Verdict, merge
 from meridian.store.keys import Keys
 from meridian.store.mirror import mirror
 from meridian.store.port import Store
@@ -363,13 +363,15 @@ class ControlPlane:
 
     def _posted(self, verdict: Verdict) -> None:
         self._handlers.on_verdict(verdict)
-        own = verdict.nodes.get(self._identity.name)
-        self._drains.judged(own.standing if own is not None else None)
         if verdict.fallback:
             self._reporter.hurry()  # the next leader must know of it
+            # Who merges itself does not let itself go: others may merge otherwise.
+            self._drains.judged(Standing.SERVING)
         else:
             self._fallback.beat(verdict.fence)
             self._peers.publish(verdict)
+            own = verdict.nodes.get(self._identity.name)
+            self._drains.judged(own.standing if own is not None else None)
         self._look_at_nodes()
 
     def _sight_turned(self) -> None:
