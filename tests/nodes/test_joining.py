@@ -11,11 +11,11 @@ from meridian.nodes.joining import FILL_SECONDS_MAX, SEATS_SECONDS, Joining
 @pytest.mark.parametrize(
     ("seats_at", "others", "fill_seconds", "joins_at"),
     [
-        (1.0, True, 2.0, 3.0),
+        (1.0, True, 0.5, 1.5),
         (1.0, True, 600.0, 1.0 + FILL_SECONDS_MAX),
         (1.0, True, 0.0, 1.0),  # there are no limits
-        (1.0, False, 2.0, 1.0),  # an empty bucket admits more than nobody does
-        (None, True, 2.0, SEATS_SECONDS),
+        (1.0, False, 0.5, 1.0),  # an empty bucket admits more than nobody does
+        (None, True, 0.5, SEATS_SECONDS),
     ],
 )
 def test_it_is_sent_clients_when_it_admits_them(

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.deploy.units import FOLDER, read_unit
 from tests.load import offered_load, shown
 from tests.local_cluster import MERIDIAN, LocalCluster
@@ -121,6 +122,7 @@ def narrow_document(folder: Path, cluster: LocalCluster) -> Path:
     return copy
 
 
+@pytest.mark.timeout(300)
 async def test_a_rolling_upgrade_fails_no_request_and_admits_no_burst(cluster: LocalCluster, tmp_path: Path) -> None:
     """One node after the other is drained, stopped and started as a newer version, while clients follow DNS: 300
     requests a second within their limit, and twice as many as another limit allows."""

@@ -13,7 +13,7 @@ import structlog
 from meridian.control.waiting import signalled
 
 SEATS_SECONDS = 10.0  # a lease, an answer of the store, some retries, and others that give seats up
-FILL_SECONDS_MAX = 5.0  # a limit that fills more slowly admits its first request of a key late on every node
+FILL_SECONDS_MAX = 1.0  # then a key has what a second allows: steady demand fits the rate, and starts are not slow
 
 _log = structlog.get_logger("meridian.node")
 
@@ -22,7 +22,7 @@ class Joining:
     """`joined` turns true once; `turned()` is called then.
 
     `others_serve()` says whether clients have another node to go to, `fill_seconds()` how long the slowest bucket takes
-    to fill.
+    to fill; more than FILL_SECONDS_MAX is not waited for.
     """
 
     def __init__(
