@@ -41,11 +41,12 @@ class Load:
 def offered_load(
     targets: Iterable[str], *, seconds: float, rate: int = 500, ca_file: str | None = None,
     host: str = "shop.example.com", paths: Iterable[str] = ("/api/products",), contains: str | None = None,
-    mix: str | None = None,
+    mix: str | None = None, follow: str | None = None, dns: Iterable[str] = (),
 ) -> Iterator[Load]:  # fmt: skip
     """Offers `rate` requests a second to `targets` (such as h2=127.0.0.11:8443) while the block runs.
 
-    At the end of the block the run goes on to its `seconds`, unless it was stopped.
+    With `follow` only those are asked whose addresses the DNS servers answer for that name. At the end of the block the
+    run goes on to its `seconds`, unless it was stopped.
     """
     command = [sys.executable, "-m", "chaosmeridian.load", "--json", "--host", host, "--rate", str(rate)]
     command += ["--seconds", str(seconds)]
@@ -56,6 +57,9 @@ def offered_load(
     command += ["--ca-file", ca_file] if ca_file else []
     command += ["--expect-contains", contains] if contains else []
     command += ["--mix", mix] if mix else []
+    command += ["--follow", follow] if follow else []
+    for server in dns:
+        command += ["--dns", server]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     load = Load(process, seconds)
     try:

@@ -21,10 +21,11 @@ import ssl
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from chaosmeridian.connections.shot import PROTOCOLS, Expectation, Pool, Route, Shot, Target
+from chaosmeridian.following import follow
 from chaosmeridian.tally import Recorder, Tally
 
 REQUESTS_MAX = 5_000_000  # of one run: 8 bytes each for the latencies
@@ -46,6 +47,8 @@ class Offer:
     timeout_seconds: float = 5.0
     connect_timeout_seconds: float = 2.0
     expectation: Expectation = field(default_factory=Expectation)
+    follow: str = ""  # a name: only those targets are asked whose addresses DNS answers for it
+    dns_servers: tuple[str, ...] = ()  # host:port each; the first that answers counts
 
     def __post_init__(self) -> None:
         """Raises ValueError for an offer that cannot be made."""
@@ -55,6 +58,8 @@ class Offer:
             raise ValueError(f"rate times seconds must be above 0 and at most {REQUESTS_MAX}")
         if not any(self.mix.get(target.protocol, 0) > 0 for target in self.targets):
             raise ValueError("the mix gives no share to any target's protocol")
+        if bool(self.follow) != bool(self.dns_servers):
+            raise ValueError("to follow a name takes a DNS server, and the other way: give --follow and --dns")
 
 
 class Turns:
@@ -69,6 +74,14 @@ class Turns:
         self._shares = {protocol: offer.mix[protocol] for protocol in self._targets}
         self._credit = dict.fromkeys(self._shares, 0.0)
         self._total = sum(self._shares.values())
+        self._all = {protocol: tuple(targets) for protocol, targets in self._targets.items()}
+
+    def keep(self, addresses: Set[str]) -> None:
+        """From now on only targets at these addresses; a protocol that has none there keeps those that it had."""
+        for protocol, targets in self._all.items():
+            kept = deque(target for target in targets if target.address in addresses)
+            if kept and set(kept) != set(self._targets[protocol]):
+                self._targets[protocol] = kept
 
     def next(self) -> Target:
         """Whose turn it is."""
@@ -113,15 +126,19 @@ class _Run:
                 now=self._now,
             )
             self._pools = {target: _pool(target, route) for target in set(offer.targets)}
-            await self._fire()
+            turns = Turns(offer)
+            followed = tasks.create_task(follow(offer.follow, offer.dns_servers, turns.keep)) if offer.follow else None
+            await self._fire(turns)
+            if followed is not None:
+                followed.cancel()
             while self._sweep():  # noqa: ASYNC110 - timeouts fall due even if nothing happens
                 await asyncio.sleep(_SWEEP_SECONDS / 5)
             for pool in self._pools.values():
                 pool.close()
         return self._recorder.tally(self._now(), time.process_time() - cpu_before)
 
-    async def _fire(self) -> None:
-        offer, turns = self._offer, Turns(self._offer)
+    async def _fire(self, turns: Turns) -> None:
+        offer = self._offer
         start = self._recorder.started_at = self._now()
         self._began(start)
         total = round(offer.rate_per_second * offer.seconds)
@@ -216,6 +233,10 @@ def parse_offer(arguments: Sequence[str] | None = None) -> tuple[Offer, argparse
     parser.add_argument("--host", required=True, help="Host, :authority and SNI")
     parser.add_argument("--path", action="append", metavar="PATH", help="several are taken in turn")
     parser.add_argument("--mix", metavar="h1=60,h2=30,h3=10", help="shares of the protocols")
+    parser.add_argument(
+        "--follow", default="", metavar="NAME", help="ask only those whose addresses DNS answers for it"
+    )
+    parser.add_argument("--dns", action="append", metavar="ADDRESS:PORT", help="the first that answers counts")
     parser.add_argument("--ca-file")
     parser.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS")
     parser.add_argument("--expect-status", type=int, default=200)
@@ -244,6 +265,8 @@ def parse_offer(arguments: Sequence[str] | None = None) -> tuple[Offer, argparse
                 options.expect_sha256,
                 contains.encode() if contains is not None else None,
             ),
+            follow=options.follow,
+            dns_servers=tuple(options.dns or ()),
         )
         ssl.create_default_context(cafile=offer.ca_file)
     except (ValueError, OSError) as error:

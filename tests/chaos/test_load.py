@@ -7,12 +7,16 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import dns.message
+import dns.rrset
 import pytest
 from tests.chaos.servers import BODY, HOST, Authority, h1_server, h2_server, h3_server, make_authority
 from tests.support import free_port
 
 from chaosmeridian.connections.shot import Expectation, Target
+from chaosmeridian.following import follow
 from chaosmeridian.load import Offer, Turns, offer_load, parse_offer
 from chaosmeridian.tally import Tally
 
@@ -215,6 +219,46 @@ def test_turns_follow_the_mix_and_rotate_targets() -> None:
     assert chosen[:10].count(targets[3]) == 1  # evenly, not in bunches
 
 
+def test_turns_keep_to_those_whom_dns_answers() -> None:
+    targets = (Target("h1", "a", 1), Target("h1", "b", 1), Target("h2", "a", 2))
+    turns = Turns(Offer(targets, 1, 100, HOST, mix={"h1": 50, "h2": 50}))
+    turns.keep({"b"})
+    assert {str(turns.next()) for _ in range(20)} == {"h1=b:1", "h2=a:2"}  # none of h2 is left, so all that there were
+    turns.keep({"a", "b"})
+    assert {str(turns.next()) for _ in range(20)} == {"h1=a:1", "h1=b:1", "h2=a:2"}
+
+
+async def test_a_name_is_followed() -> None:
+    class Names(asyncio.DatagramProtocol):
+        def __init__(self) -> None:
+            self.address = "127.0.0.11"
+
+        def connection_made(self, transport: Any) -> None:
+            self.transport = transport
+
+        def datagram_received(self, data: bytes, address: tuple[str, int]) -> None:
+            question = dns.message.from_wire(data)
+            answer = dns.message.make_response(question)
+            answer.answer.append(dns.rrset.from_text(question.question[0].name, 1, "IN", "A", self.address))
+            self.transport.sendto(answer.to_wire(), address)
+
+    loop = asyncio.get_running_loop()
+    transport, names = await loop.create_datagram_endpoint(Names, local_addr=("127.0.0.1", 0))
+    seen: asyncio.Queue[frozenset[str]] = asyncio.Queue()
+    servers = [f"127.0.0.1:{free_port()}", f"127.0.0.1:{transport.get_extra_info('sockname')[1]}"]
+    following = loop.create_task(follow("shop.example.com", servers, seen.put_nowait))
+    try:
+        async with asyncio.timeout(10):
+            assert await seen.get() == {"127.0.0.11"}  # of the second server: the first one is not there
+            names.address = "127.0.0.12"
+            while await seen.get() != {"127.0.0.12"}:
+                pass
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        transport.close()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -223,6 +267,7 @@ def test_turns_follow_the_mix_and_rotate_targets() -> None:
         ["--host", "x", "--target", "h1=127.0.0.1"],
         ["--host", "x", "--target", "h1=127.0.0.1:80", "--mix", "h2=1"],
         ["--host", "x", "--target", "h1=127.0.0.1:80", "--rate", "0"],
+        ["--host", "x", "--target", "h1=127.0.0.1:80", "--follow", "a.name"],
         ["--host", "x", "--target", "h1=127.0.0.1:80", "--ca-file", "/nowhere"],
     ],
 )

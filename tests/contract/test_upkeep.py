@@ -62,6 +62,17 @@ async def test_a_full_store_says_so_with_the_remedy_which_helps(small: tuple[Etc
     await store.put(KEYS.drain("x"), b"written again")
 
 
+async def test_what_is_written_is_counted_and_what_is_read_is_not(etcd: EtcdStore) -> None:
+    before = (await etcd.health()).writes
+    lease = await etcd.grant_lease(10)
+    await etcd.put(KEYS.drain("x"), b"", lease=lease.id)
+    await etcd.keep_alive(lease.id)
+    await etcd.get(KEYS.drain("x"))
+    await etcd.list(KEYS.drains())
+    await etcd.revoke_lease(lease.id)
+    assert (await etcd.health()).writes - before == 4
+
+
 async def test_sizes_of_all_members_are_known_and_one_of_them_leads(etcd: EtcdStore) -> None:
     members = (await etcd.health()).members
     assert len(members) == 3

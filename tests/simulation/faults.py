@@ -2,7 +2,8 @@
 
 `draw(seed)` gives the whole `Plan`. `KINDS` is the one list of what can happen: a new part of the control plane brings
 its operator's deeds and its failures here. Two tempers: in a calm plan one fault follows the other, and what is
-promised of each alone is demanded; in a storm they overlap, and only safety is, and that all is well in the end.
+promised of each alone is demanded, in half of them while one node limps; in a storm they overlap, and only safety is,
+and that all is well in the end.
 """
 
 import asyncio
@@ -37,10 +38,14 @@ AIMED = ("kill", "pause", "island", "no_store", "unanswered", "slow", "late", "m
 AIMED_CHANCE = 0.4
 TOGETHER_CHANCE = 0.4  # in a storm, that a fault comes right after the one before it
 TOGETHER_SECONDS = 1.0
+LASTING = ("mute", "uneven")  # faults under which the others' faults still end well
+LASTING_CHANCE = 0.5
+MAINTENANCE_CHANCE = 0.35
 ROLLOUTS_CHANCE = 0.35  # that documents are rolled out in a seed
 ENDED_CHANCE = 0.3  # that an operator ends a rollout
 STRUCK_CHANCE = 0.6  # in a storm, that the leader is struck while it judges
 ROLLS_SECONDS = (0.3, 4.0)  # after a rollout began
+RESTART_AFTER_SECONDS = 1.8  # after the order: all know of it
 KEPT_VERSIONS = 2  # by a pruning; nodes that are cut off must live with it
 
 
@@ -73,6 +78,7 @@ class Plan:
     clocks: Mapping[str, Clock]
     storm: bool
     faults: tuple[Fault, ...]
+    lasting: Fault | None = None  # in a calm plan: what begins during the first fault, and lasts as long as they do
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +113,30 @@ def draw(seed: int) -> Plan:
         fault = _draw(chance, names, at)
         faults.append(fault)
         at += fault.seconds + chance.uniform(0.5, 3.0)
-    faults += _rollouts(seed, names, storm, at)
-    return Plan(seed, names, clocks, storm, tuple(sorted(faults, key=lambda fault: fault.at)))
+    faults += _rollouts(seed, names, storm, at) + _maintenance(seed, names, storm, at)
+    faults = sorted(faults, key=lambda fault: fault.at)
+    return Plan(seed, names, clocks, storm, tuple(faults), None if storm else _lasting(seed, names, faults[0]))
+
+
+def _maintenance(seed: int, names: Mapping[str, str], storm: bool, after: float) -> list[Fault]:
+    """What is done to one node in a third of the seeds; from a source of its own, as rollouts are."""
+    chance = random.Random(f"maintenance {seed}")
+    if chance.random() >= MAINTENANCE_CHANCE:
+        return []
+    at, kind = chance.uniform(0.0, STORM_SECONDS / 2) if storm else after, chance.choice(("maintain", "uneven"))
+    target, other = chance.sample(list(names), 2)
+    return [Fault(round(at, 2), kind, target, other, round(chance.uniform(*KINDS[kind].seconds), 2), 0.0)]
+
+
+def _lasting(seed: int, names: Mapping[str, str], first: Fault) -> Fault | None:
+    """What one node limps with in half of the calm plans; from a source of its own, as rollouts are."""
+    chance = random.Random(f"lasting {seed}")
+    if chance.random() >= LASTING_CHANCE:
+        return None
+    target, other = chance.sample(list(names), 2)
+    return Fault(
+        round(first.at + chance.uniform(0.0, first.seconds), 2), chance.choice(LASTING), target, other, 0.0, 0.0
+    )
 
 
 def _rollouts(seed: int, names: Mapping[str, str], storm: bool, after: float) -> list[Fault]:
@@ -181,6 +209,7 @@ class Weather:
         world = self._world
         world.islands, world.cut_from_store = self.held("island"), self.held("island", "no_store")
         world.unanswered, world.slow, world.lagging = self.held("unanswered"), self.held("slow"), self.held("lag")
+        world.uneven = self.held("uneven", "maintain")
         world.dark, world.mute = self.held("dark"), self.held("mute")
         one_way = [(fault.target, fault.other) for fault in self._on if fault.kind == "one_way"]
         world.deaf = {(other, target) for target, other in one_way}
@@ -362,6 +391,19 @@ def _undrain(world: World, fault: Fault) -> None:
     world.at(fault.other, undrain())
 
 
+def _maintain(world: World, fault: Fault) -> None:
+    """As an upgrade does it: the node is drained, restarted under the order, and the order taken back in the end."""
+
+    async def restart() -> None:
+        await asyncio.sleep(RESTART_AFTER_SECONDS)
+        if world.nodes[fault.target].state == "running":
+            world.kill(fault.target)
+            world.start(fault.target)
+
+    _drain(world, fault)
+    world.work(restart())
+
+
 INSTANT = (0.0, 0.0)
 ROLLING = ("roll_out", "roll_out_two")
 KINDS: Mapping[str, Kind] = {
@@ -384,14 +426,17 @@ KINDS: Mapping[str, Kind] = {
     "unanswered": Kind("no answer of the store reaches {target}", 4, (0.5, 6.0)),
     "slow": Kind("requests of {target} to the store take seconds", 4, (1.0, 8.0)),
     "lost_answers": Kind("{amount} of the store's answers are lost", 3, amount=(0.1, 0.5)),
-    "late_writes": Kind("{amount} of all writes land after their sender gave up", 3, amount=(0.1, 0.6)),
+    "late_writes": Kind("{amount} of all writes land after their sender gave up, or never", 3, amount=(0.1, 0.6)),
     "lag": Kind("watches of {target} hear nothing, and the history is compacted", 4, (1.0, 5.0), begin=_compact),
     "resign": Kind("the leader resigns", 2, INSTANT, begin=_resign),
     "apply": Kind("an operator applies one document after the other on {target}", 6, (0.1, 4.0), begin=_apply),
     "apply_two": Kind("two operators apply documents, on {target} and {other}", 3, INSTANT, begin=_apply_two),
     "prune": Kind("old versions are pruned by {target}", 2, INSTANT, begin=_prune),
     "drain": Kind("an operator orders {target} to drain, on {other}", 5, (1.0, 8.0), begin=_drain, end=_undrain),
-    # Of weight 0: they are drawn by `_rollouts`.
+    # Of weight 0: they are drawn by `_maintenance` and `_rollouts`.
+    "uneven": Kind("some requests of {target} to the store take most of a second", 0, (1.0, 6.0)),
+    "maintain": Kind("{target} is drained on {other}, restarted and undrained, and its store is uneven", 0, (4.0, 7.0),
+                     begin=_maintain, end=_undrain),
     "roll_out": Kind("an operator rolls out a document on {target}, bad below 0.5: {amount}", 0, (3.0, 6.0), (0.0, 1.0),
                      begin=_roll_out),
     "roll_out_two": Kind("two operators roll out, on {target} and {other}, one a bad document", 0, (3.0, 6.0),

@@ -1,8 +1,8 @@
 """One node's client of the shared store, with etcd's failure modes.
 
-What may happen to a request: it does not arrive; it takes seconds; it is done and its answer is lost; its answer is
-lost and it is done later, after a read-back even; no member knows a leader, and then no lease ends either. To a watch:
-it lags, it ends, and the history that it would resume from is compacted meanwhile.
+What may happen to a request: it does not arrive; it takes seconds; one takes long while others do not; it is done and
+its answer is lost; its answer is lost and it is done later, after a read-back even; no member knows a leader, and then
+no lease ends either. To a watch: it lags, it ends, and the history that it would resume from is compacted meanwhile.
 """
 
 import asyncio
@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 ATTEMPT_SECONDS = 1.0  # of the client of etcd: so long an answer is waited for
 SLOW_SECONDS = (0.1, 3.0)  # a request is done long after it was sent,
 SLOW_ANSWER_SECONDS = (0.1, 1.5)  # and known to be done long after it was
+UNEVEN_CHANCE = 0.4
+UNEVEN_SECONDS = (0.3, 0.9)  # less than an attempt, and than a node that starts waits for its orders
 LANDS_LATE_SECONDS = (0.0, 2.5)  # after the client has given up
+NEVER_LANDS_CHANCE = 0.5  # of these writes: the member that had it died, and the client is told no more than before
 SEARCH_SECONDS = 6.0  # for a member, before a watch is given up
 RECONNECT_SECONDS = 0.2
 
@@ -80,7 +83,8 @@ class FaultyStore:
         await self._travel()
         if self._world.random.random() < self._world.late_writes:
             seconds = self._world.random.uniform(*LANDS_LATE_SECONDS) + ATTEMPT_SECONDS
-            self._world.later(seconds, self._land, when, then, otherwise)
+            if self._world.random.random() >= NEVER_LANDS_CHANCE:
+                self._world.later(seconds, self._land, when, then, otherwise)
             await asyncio.sleep(ATTEMPT_SECONDS)
             raise OutcomeUnknown("simulated: answer lost, and the write is still on its way")
         result = await self._world.store.txn(when, then, otherwise)
@@ -132,6 +136,8 @@ class FaultyStore:
 
     async def _travel(self) -> None:
         await asyncio.sleep(self._way_seconds(SLOW_SECONDS))
+        if self._node.name in self._world.uneven and self._world.random.random() < UNEVEN_CHANCE:
+            await asyncio.sleep(self._world.random.uniform(*UNEVEN_SECONDS))
         if not self._reachable():
             await asyncio.sleep(ATTEMPT_SECONDS)
             raise StoreUnavailable("simulated: no member answers")

@@ -7,7 +7,7 @@ has the document in force and says so, everyone has its share of the limits, and
 import asyncio
 import contextlib
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tests.simulation import faults
@@ -23,6 +23,7 @@ from meridian.store import documents
 
 BACK_SECONDS = 8.0
 WELL_SECONDS = 16.0  # after a storm: waits of seconds that began in it, and a penalty of two falls
+BACK = (Standing.SERVING, Standing.DRAINING)
 LOOK_SECONDS = 0.1  # between two looks at everything
 WATCHES_MAX = 7  # of a node: leader, members, verdict, document, rollout, drains, limits
 
@@ -72,7 +73,7 @@ async def _tell(world: World, plan: Plan) -> None:
     if plan.storm:
         await _storm(world, weather, plan.faults)
     else:
-        await _one_after_the_other(world, weather, plan.faults)
+        await _one_after_the_other(world, weather, plan)
     world.note("* all faults have ended")
     await world.until("all is well in the end", lambda: well(world), WELL_SECONDS, LOOK_SECONDS)
     if not well(world):
@@ -92,17 +93,32 @@ async def _storm(world: World, weather: Weather, planned: Sequence[Fault]) -> No
             happening.create_task(happen(fault))
 
 
-async def _one_after_the_other(world: World, weather: Weather, planned: Sequence[Fault]) -> None:
-    began = world.loop.now
-    for planned_fault in planned:
-        await asyncio.sleep(max(0.0, began + planned_fault.at - world.loop.now))
-        fault = await weather.begin(planned_fault)
-        lasting = fault.seconds - await _promised(world, fault)
+async def _one_after_the_other(world: World, weather: Weather, plan: Plan) -> None:
+    """While one node limps nobody can demand its votes: only that the others come back."""
+    began, limps = world.loop.now, plan.lasting
+    for planned in plan.faults:
+        await asyncio.sleep(max(0.0, began + planned.at - world.loop.now))
+        fault = await weather.begin(planned)
+        lasting = fault.seconds
+        if limps is not None and planned is plan.faults[0]:
+            await asyncio.sleep(limps.at - planned.at)
+            limps, lasting = await weather.begin(limps), lasting - (limps.at - planned.at)
+        elif limps is None:
+            lasting -= await _promised(world, fault)
         await asyncio.sleep(max(0.0, lasting))
         await weather.end(fault)
-        await world.until(
-            f"all is well after {fault.kind} {fault.target}", lambda: well(world), BACK_SECONDS, LOOK_SECONDS
-        )
+        what = f"all is well after {fault.kind} {fault.target}"
+        await world.until(what, _ends_well(world, limps), BACK_SECONDS, LOOK_SECONDS)
+    if limps is not None and plan.faults:
+        await weather.end(limps)
+
+
+def _ends_well(world: World, limps: Fault | None) -> Callable[[], bool]:
+    """What must hold soon after a fault: that all is well; or that all run, and all but the limping one serve."""
+    if limps is None:
+        return lambda: well(world)
+    names = [name for name in world.names if name != limps.target]
+    return lambda: len(world.running()) == len(world.names) and all(world.agreed(n, *BACK) for n in names)
 
 
 async def _promised(world: World, fault: Fault) -> float:

@@ -53,6 +53,7 @@ def told(found: Outcome) -> str:
     regions = sorted(set(plan.names.values()))
     lines = [f"seed {plan.seed}: {len(plan.names)} nodes in {len(regions)} regions; {len(plan.faults)} faults"]
     lines += [f"  {fault}" for fault in plan.faults]
+    lines += [f"  {plan.lasting}, as long as they last"] if plan.lasting is not None else []
     lines += ["violated:", *(f"  {violation}" for violation in found.violations[:8])]
     lines += ["what was seen (seconds since the start):", *(f"  {line}" for line in found.transcript)]
     return "\n".join(lines)

@@ -20,7 +20,7 @@ from meridian.control.messages import decode_verdict
 from meridian.core.draining import LEAVE_SECONDS
 from meridian.core.granting.spender import Allowance
 from meridian.core.invariants import Tenure, judgement_violations, leadership_violations, sequence_violations
-from meridian.core.verdicts import NodeVerdict, RegionVerdict, Standing, Verdict
+from meridian.core.verdicts import REPORT_PERIOD_SECONDS, NodeVerdict, RegionVerdict, Standing, Verdict
 from meridian.store.port import Delete, Op, Put
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ CALM_SECONDS = 8.0  # after a fault, so long may a verdict be about it
 COLD_START_SECONDS = 0.1
 KNOWS_SECONDS = 1.0  # before a start an order was given, and the store well: so the node knows it
 CLOCKS_DIFFER = 0.98  # of a node's seconds, at least so many pass by true time
+LOOKS_SECONDS = 0.05  # who begins to lead is seen so much later at the most
 
 Content = tuple[Mapping[str, NodeVerdict], Mapping[str, RegionVerdict]]
 
@@ -82,8 +83,26 @@ class Witness:
         if numbers[1] <= numbers[0]:
             self._world.violate(f"{node.name} wrote verdict {numbers[1]} over {numbers[0]}")
         self.check_withdrawn(self._written, written)
+        self._check_listened(node, written)
         self._check_orders(written)
         self._written = written
+
+    def _check_listened(self, node: "Node", written: Verdict) -> None:
+        """A new leader listens for a period before it judges; so does one that stood still, for silence was its own."""
+        listens = REPORT_PERIOD_SECONDS * CLOCKS_DIFFER - LOOKS_SECONDS
+        began = self._acting.began if self._acting and self._acting.fence == written.fence else self._world.loop.now
+        if self._world.loop.now - began < listens:
+            self._world.violate(f"{node.name} judged {self._world.loop.now - began:.2f} s after it began to lead")
+        silenced = [
+            name
+            for name, judged in written.nodes.items()
+            if judged.standing is Standing.WITHDRAWN
+            and "silent" in judged.reason
+            and name in self._written.nodes
+            and self._written.nodes[name].standing is not Standing.WITHDRAWN
+        ]
+        if silenced and 0.0 <= node.judged_at - node.resumed_at < listens:
+            self._world.violate(f"{node.name} stood still, and held the silence of {silenced} for theirs")
 
     def _check_orders(self, written: Verdict) -> None:
         """A node that was drained and restarts must not say for a moment that it is not; if it can know, that is."""
@@ -216,6 +235,7 @@ def watched(plane: type[ControlPlane], witness: Witness, node: "Node") -> type[C
             super().__init__(previous, evidence, now, judge)
 
         def verdicts(self) -> Any:
+            node.judged_at = witness._world.loop.now
             nodes, regions = super().verdicts()
             if nodes != self.previous.nodes:
                 after = Verdict(self.previous.fence, self.previous.version + 1, nodes, regions, self.judge)

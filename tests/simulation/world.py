@@ -17,7 +17,7 @@ from tests.simulation.keys import KEYS
 from tests.simulation.network import MemoryPeers
 from tests.simulation.rollouts import Trying
 from tests.simulation.virtual import NODE, Clock, VirtualLoop
-from tests.simulation.witness import Witness, watched
+from tests.simulation.witness import CLOCKS_DIFFER, Witness, watched
 
 from meridian.control.driver import ControlPlane
 from meridian.control.handlers import Handlers
@@ -27,7 +27,7 @@ from meridian.control.prober import Subject
 from meridian.core.granting.seats import Tell
 from meridian.core.granting.shares import Cut
 from meridian.core.granting.spender import Allowance
-from meridian.core.verdicts import Standing, Verdict
+from meridian.core.verdicts import REPORT_PERIOD_SECONDS, Standing, Verdict
 from meridian.store.port import Compare, Item, Op
 
 WITNESS = "witness"  # the region of a node that serves nobody
@@ -63,6 +63,9 @@ class Node:
     versions: list[int] = field(default_factory=list)
     allowance: Allowance = NO_SEATS  # what the workers keep to
     disturbed_at: float = 0.0
+    paused_at: float = 0.0
+    resumed_at: float = float("-inf")  # after it stood still for longer than a report's period
+    judged_at: float = 0.0
     leaving_since: float | None = None
 
     def __post_init__(self) -> None:
@@ -187,6 +190,7 @@ class World:
         self.cut_from_store: set[str] = set()
         self.unanswered: set[str] = set()  # whose requests reach the store, but no answer comes back
         self.slow: set[str] = set()  # whose requests to the store take seconds to arrive
+        self.uneven: set[str] = set()  # of whose requests to the store some take most of a second
         self.lagging: set[str] = set()  # whose watches hear nothing, while requests are answered
         self.islands: set[str] = set()  # each cut off from all other nodes
         self.sides: dict[str, int] = {}  # a split: who stands on which side; 0 if not named
@@ -245,7 +249,10 @@ class World:
         self.note(f"VIOLATION {what}")
 
     def later(self, seconds: float, call: Callable[..., None], *arguments: Any) -> None:
-        """Calls it whatever becomes of the node whose code asks for it."""
+        """Calls it so much later by true time, whatever becomes of the node whose code asks for it."""
+        self._context.run(self._call_later, seconds, call, *arguments)
+
+    def _call_later(self, seconds: float, call: Callable[..., None], *arguments: Any) -> None:
         self.loop.call_at(self.loop.now + seconds, call, *arguments, context=self._context)
 
     def peek(self, key: str) -> Item | None:
@@ -298,18 +305,24 @@ class World:
         self._tasks.append(task)
         return task
 
+    def work(self, work: Coroutine[Any, Any, None]) -> None:
+        """Begins work of nobody: it goes on whatever becomes of any node."""
+        self._tasks.append(self.loop.create_task(work, context=self._context.copy()))
+
     def kill(self, name: str) -> None:
         node = self.nodes[name]
         node.state = "killed"
         self.loop.freeze(node)
 
     def pause(self, name: str) -> None:
-        self.nodes[name].state = "paused"
+        self.nodes[name].state, self.nodes[name].paused_at = "paused", self.loop.now
         self.loop.freeze(self.nodes[name])
 
     def resume(self, name: str) -> None:
         node = self.nodes[name]
         node.state, node.disturbed_at = "running", self.loop.now
+        if self.loop.now - node.paused_at > REPORT_PERIOD_SECONDS / CLOCKS_DIFFER:
+            node.resumed_at = self.loop.now
         self.loop.thaw(node)
 
     def running(self) -> list[Node]:
@@ -392,6 +405,7 @@ class World:
         self.lead_store(True)
         self.store_down, self.loss, self.lost_answers, self.late_writes, self.doubling = False, 0.0, 0.0, 0.0, 0.0
         self.cut_from_store, self.unanswered, self.slow, self.lagging = set(), set(), set(), set()
+        self.uneven = set()
         self.islands, self.sides, self.dark, self.mute = set(), {}, set(), set()
         self.blind, self.deaf, self.late_seconds, self.unwell = set(), set(), {}, set()
 

@@ -193,6 +193,7 @@ class Status(_Frozen):
     """Everything at a glance. `leader` is a node's name or empty; `config_version` is the current one, 0 if none.
 
     `config_from_disk`: the node that answers serves its own copy, since it has not reached the store yet.
+    `store_writes_per_second` are that node's, of all stores, keep-alives of leases too; 0 of a store in memory.
     """
 
     cluster: str
@@ -207,6 +208,7 @@ class Status(_Frozen):
     regions: tuple[RegionStatus, ...] = ()
     workers: tuple[WorkerStatus, ...] = ()
     regional_store: StoreStatus | None = None  # of members, where that is another one
+    store_writes_per_second: float = 0.0
     warnings: tuple[str, ...] = ()  # each with its remedy
     speaks: tuple[str, ...] = ()  # the capabilities that every node has
     seats: SeatStatus = SeatStatus()

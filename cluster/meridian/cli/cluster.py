@@ -87,7 +87,8 @@ def render(found: "Status") -> Any:
     if found.verdict.fallback:
         verdict += f" [yellow]and {found.verdict.fallback} merged here, as no leader is heard[/]"
     head = (
-        f"cluster [bold]{escape(found.cluster)}[/], asked {escape(found.node)}; store {store}; "
+        f"cluster [bold]{escape(found.cluster)}[/], asked {escape(found.node)}; "
+        f"store {store}, {found.store_writes_per_second:.1f} writes/s by {escape(found.node)}; "
         f"leader {escape(found.leader) or '[yellow]none[/]'}; verdict {verdict}; version {found.config_version}"
     )
     if found.config_from_disk:

@@ -44,7 +44,7 @@ from meridian.core.granting.shares import Cut, Rule
 from meridian.core.health import Sight
 from meridian.core.snapshot import Upstream
 from meridian.core.speech import SHARES
-from meridian.core.verdicts import DARK_SECONDS, Case, Evidence, Report, Verdict, merge
+from meridian.core.verdicts import DARK_SECONDS, Case, Evidence, Report, Standing, Verdict, merge
 from meridian.store.keys import Keys
 from meridian.store.mirror import mirror
 from meridian.store.port import Store
@@ -194,6 +194,7 @@ class ControlPlane:
             leads=self.leadership.fence() is not None,
             verdict=self._board.verdict,
             store=self._stores.health,
+            store_writes_per_second=self._stores.writes_per_second,
             config_current=self._config.wanted,
             config_version=record.config_version,
             config_refused=record.config_refused,
@@ -364,6 +365,8 @@ class ControlPlane:
         self._handlers.on_verdict(verdict)
         if verdict.fallback:
             self._reporter.hurry()  # the next leader must know of it
+            # Who merges itself does not let itself go: others may merge otherwise.
+            self._drains.judged(Standing.SERVING)
         else:
             self._fallback.beat(verdict.fence)
             self._peers.publish(verdict)

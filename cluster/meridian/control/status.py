@@ -55,6 +55,7 @@ class ControlStatus:
     heard: tuple[tuple[str, float], ...]  # observer and age in seconds of its latest report
     in_force: Mapping[str, int]  # by observer, the version of the fenced verdict that it said it serves
     regional: StoreHealth | None  # of members, where that is another store
+    store_writes_per_second: float  # of this node to all its stores
     upkeep: tuple[str, ...]  # what the stores' files need, each with the remedy
     speaks: Speaker  # what all members can
     join_refused: str  # why this node's version has no place among the members; "" if it has

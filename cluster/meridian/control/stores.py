@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from meridian.control.upkeep import Defragmented, Upkeep
+from meridian.core.capacity import smoothed
 from meridian.store.keys import Keys
 from meridian.store.port import Store, StoreHealth
 
@@ -16,8 +17,9 @@ _UNKNOWN = StoreHealth(False, False, "", "not asked yet")
 class Stores:
     """`health` of the global store; `regional_health` of this region's, None where one store serves all.
 
-    `lost` is true after LOST_SECONDS without a store that can be written to; `turned()` is called when that changes.
-    `leads()` and `is_oldest()` say whose turn the upkeep of the global and of the regional store is.
+    `writes_per_second` is what this node makes the stores write, smoothed. `lost` is true after LOST_SECONDS without a
+    store that can be written to; `turned()` is called when that changes. `leads()` and `is_oldest()` say whose turn the
+    upkeep of the global and of the regional store is.
     """
 
     def __init__(
@@ -34,9 +36,11 @@ class Stores:
     ) -> None:
         self.health = _UNKNOWN
         self.regional_health = _UNKNOWN if regional is not store else None
+        self.writes_per_second = 0.0
         self.lost = False
         self._store, self._regional, self._clock, self._turned = store, regional, clock, turned
-        self._reached_at = clock()
+        self._reached_at = self._looked_at = clock()
+        self._writes = 0
         self._upkeep = Upkeep(store, keys, clock, leads, quota_bytes=quota_bytes)
         self._regional_upkeep = (
             Upkeep(regional, keys, clock, is_oldest, quota_bytes=quota_bytes) if regional is not store else None
@@ -68,6 +72,7 @@ class Stores:
             if self.regional_health is not None:
                 self.regional_health = await self._regional.health()
             self._look(self._clock())
+            self._measure(self._clock())
             await asyncio.sleep(HEALTH_SECONDS)
 
     def _look(self, now: float) -> None:
@@ -77,3 +82,10 @@ class Stores:
         if lost != self.lost:
             self.lost = lost
             self._turned()
+
+    def _measure(self, now: float) -> None:
+        writes = self.health.writes + (self.regional_health.writes if self.regional_health is not None else 0)
+        seconds = now - self._looked_at
+        if seconds > 0.0:
+            self.writes_per_second = smoothed(self.writes_per_second, (writes - self._writes) / seconds, seconds)
+        self._looked_at, self._writes = now, writes

@@ -120,8 +120,11 @@ class Hearing:
         return len(looking) >= VOTES_MIN and all(name in report.dark for report in looking)
 
     def _says_draining(self, name: str) -> bool:
+        """What it said last, as long as that is fresh; after that it drains as long as the verdict says so."""
         heard = self.evidence.heard.get(name)
-        return heard.report.draining if heard is not None else self._was(name, Standing.DRAINING)
+        if heard is None or self.now - heard.made > STALE_SECONDS:
+            return self._was(name, Standing.DRAINING)
+        return heard.report.draining
 
     def _abstains(self, report: Report) -> bool:
         """Whether an observer of several nodes holds every one of them down: then it is he who is cut off, unless he

@@ -24,6 +24,7 @@ def control_series(status: ControlStatus, export: SpanExport) -> list[Series]:
         _gauge("meridian_store_reachable", "Whether etcd answers.", status.store.reachable and status.store.leader),
         _gauge("meridian_store_warnings", "What the store's files need; status says what.", len(status.upkeep)),
         *_store_sizes(status),
+        *_store_writes(status),
         _gauge("meridian_leader", "Whether this node leads.", status.leads),
         _gauge("meridian_verdict_version", IN_FORCE, status.verdict.version),
         _gauge("meridian_verdict_fallback", MERGED, status.verdict.fallback),
@@ -50,6 +51,15 @@ def _store_sizes(status: ControlStatus) -> list[Series]:
         for store in stores
         for member in store.members
         if member.reachable
+    ]
+
+
+def _store_writes(status: ControlStatus) -> list[Series]:
+    help = "What this node asked a store to write, keep-alives of leases too."
+    stores = {"global": status.store} | ({"regional": status.regional} if status.regional is not None else {})
+    return [
+        Series("meridian_store_writes_total", "counter", help, {"store": name}, float(store.writes))
+        for name, store in stores.items()
     ]
 
 

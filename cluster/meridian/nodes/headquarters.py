@@ -57,6 +57,7 @@ from meridian.nodes.config_flow import ConfigFlow, Listen, Reading
 from meridian.nodes.control_metrics import control_series
 from meridian.nodes.crew import Crew, drain_frame, health_frame, proofs_held, serves, tried, verdict_frame
 from meridian.nodes.dns_explainer import DnsExplainer, Sources
+from meridian.nodes.joining import Joining
 from meridian.nodes.load import LoadMeter
 from meridian.nodes.node_status import build_status
 from meridian.nodes.reached import endpoints_of
@@ -76,9 +77,6 @@ from meridian.telemetry.spans import SpanRecord
 from meridian_dns.signing import generate_der
 from meridian_proto.v1.channel_pb2 import CookieSecrets, Explained, Frame, TicketSecrets
 from meridian_proto.v1.spending_pb2 import Letter, Letters
-
-SEATS_SECONDS = 10.0
-"""How long a node that starts stays out of DNS for want of seats: a lease, an answer of the store and some retries."""
 
 _log = structlog.get_logger("meridian.node")
 
@@ -187,7 +185,9 @@ class Headquarters:
         self._own_series: Callable[[], Iterable[Series]] = lambda: ()
         self._draining = False
         self._leaving = False
-        self._seated = False  # or waited long enough for that
+        self._joining = Joining(
+            others_serve=self._others_serve, fill_seconds=self._fill_seconds, turned=self.on_crew_changed
+        )
         self._drift = Drift(*clock.rates())
 
     def employ(self, crew: Crew, own_series: Callable[[], Iterable[Series]]) -> None:
@@ -222,7 +222,7 @@ class Headquarters:
             tasks.create_task(self.export.run())
             tasks.create_task(self.control.run())
             tasks.create_task(self._watch_clock())
-            tasks.create_task(self._wait_for_seats())
+            tasks.create_task(self._joining.run())
 
     async def serve_admin(self, sock: socket.socket, token: str, hosts: Sequence[str]) -> None:
         """Serves the admin API on a listening socket until cancelled."""
@@ -238,8 +238,7 @@ class Headquarters:
         if self._settings.witness:
             return 0.0
         reading = self._flow.current
-        nodes = self.control.status().verdict.nodes.values()
-        if reading is None or not any(n.name != self._settings.name and n.standing in PUBLISHED for n in nodes):
+        if reading is None or not self._others_serve():
             return 0.0
         records = [record for zone in reading.document.zones for record in zone.records if record.steer is not None]
         return max((float(record.ttl_seconds) for record in records), default=0.0)
@@ -250,7 +249,7 @@ class Headquarters:
         """A worker came, went, or answered to a document."""
         self._flow.look()
         self.control.hold_proofs(proofs_held(self._crew.workers, self._proofs))
-        self.control.set_serving(self._settings.witness or (self._seated and serves(self._crew.workers)))
+        self.control.set_serving(self._settings.witness or (self._joining.joined and serves(self._crew.workers)))
 
     def on_spans(self, spans: Iterable[SpanRecord]) -> None:
         """Spans that have ended."""
@@ -264,9 +263,8 @@ class Headquarters:
         """What a gateway worker says of limits."""
         if frame.WhichOneof("body") == "confirmed":
             self.control.worker_confirmed(slot, frame.confirmed.agent, frame.confirmed.sequence)
-            if not self._seated and self.control.holds_seats:
-                self._seated = True
-                self.on_crew_changed()
+            if self.control.holds_seats:
+                self._joining.seated()
         else:
             for letter in frame.letters.letters:
                 self.control.post(letter)
@@ -379,14 +377,14 @@ class Headquarters:
         else:
             self._crew.send_to("gateway", tell.slot, Frame(allowance=told))
 
-    async def _wait_for_seats(self) -> None:
-        """Clients sent to a node that has no part of any limit yet would be told that they ask too often. But what has
-        no limit is served without, so this is not waited for long."""
-        await asyncio.sleep(SEATS_SECONDS)
-        if not self._seated:
-            _log.warning("no seats of limits yet: routes with limits admit nothing here", seconds=SEATS_SECONDS)
-            self._seated = True
-            self.on_crew_changed()
+    def _others_serve(self) -> bool:
+        nodes = self.control.status().verdict.nodes.values()
+        return any(node.name != self._settings.name and node.standing in PUBLISHED for node in nodes)
+
+    def _fill_seconds(self) -> float:
+        limits = self._flow.current.snapshot.limits.values() if self._flow.current is not None else ()
+        fills = (one.burst / one.rate_per_second for one in limits if one.kind == "rate")
+        return max(fills, default=0.0) * (1 + CLOCK_DRIFT_MAX)
 
     async def _watch_clock(self) -> None:
         while True:

@@ -45,6 +45,7 @@ def build_status(
         node=control.node,
         store=_store(control.store),
         regional_store=_store(control.regional) if control.regional is not None else None,
+        store_writes_per_second=control.store_writes_per_second,
         warnings=((control.join_refused,) if control.join_refused else ()) + control.upkeep,
         speaks=tuple(sorted(control.speaks.capabilities)),
         leader=control.leader,

@@ -75,6 +75,7 @@ class EtcdStore:
         self._token_lock = asyncio.Lock()
         self._attempt_seconds = attempt_seconds
         self._deadline_seconds = deadline_seconds
+        self._writes = 0
 
     async def get(self, key: str) -> Item | None:
         answer: pb.RangeResponse = await self._call(
@@ -91,6 +92,7 @@ class EtcdStore:
 
     async def txn(self, when: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op] = ()) -> TxnResult:
         check_txn(when, then, otherwise)
+        self._writes += 1
         answer: pb.TxnResponse = await self._call(
             lambda member: member.kv.Txn, messages.txn_request(when, then, otherwise), repeatable=False
         )
@@ -104,6 +106,7 @@ class EtcdStore:
 
     async def grant_lease(self, ttl_seconds: int) -> Lease:
         check_lease(ttl_seconds)
+        self._writes += 1
         # Done twice, it leaves a lease that nobody prolongs and that ends by itself.
         answer: pb.LeaseGrantResponse = await self._call(
             lambda member: member.lease.LeaseGrant, pb.LeaseGrantRequest(TTL=ttl_seconds)
@@ -111,6 +114,7 @@ class EtcdStore:
         return Lease(answer.ID, answer.TTL)
 
     async def keep_alive(self, lease_id: int) -> float:
+        self._writes += 1
         answer: pb.LeaseKeepAliveResponse = await self._call(
             lambda member: member.keep_alive, pb.LeaseKeepAliveRequest(ID=lease_id)
         )
@@ -119,6 +123,7 @@ class EtcdStore:
         return float(answer.TTL)
 
     async def revoke_lease(self, lease_id: int) -> None:
+        self._writes += 1
         try:
             await self._call(lambda member: member.lease.LeaseRevoke, pb.LeaseRevokeRequest(ID=lease_id))
         except LeaseLost:
@@ -134,15 +139,16 @@ class EtcdStore:
     async def health(self) -> StoreHealth:
         members = tuple(self._members)
         if self._members.closed:
-            return StoreHealth(False, False, members[0].endpoint, CLOSED.reason)
+            return StoreHealth(False, False, members[0].endpoint, CLOSED.reason, writes=self._writes)
         found = await asyncio.gather(*(self._status(member) for member in members))
-        detail = "; ".join(f"{told.endpoint}: {told.detail}" for told in found)
+        detail = "; ".join(f"{one.endpoint}: {one.detail}" for one in found)
         # The healthiest first; among equals the one that we talk to.
         best = max(
             range(len(members)),
             key=lambda i: (found[i].reachable, found[i].knows_leader, members[i] is self._members.current),
         )
-        return StoreHealth(found[best].reachable, found[best].knows_leader, found[best].endpoint, detail, tuple(found))
+        told = found[best]
+        return StoreHealth(told.reachable, told.knows_leader, told.endpoint, detail, tuple(found), writes=self._writes)
 
     async def defragment(self, endpoint: str) -> None:
         member = next((member for member in self._members if member.endpoint == endpoint), None)

@@ -165,13 +165,18 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class StoreHealth:
-    """`reachable`: some member answers. `leader`: some answering member knows a leader, so that writes can succeed."""
+    """`reachable`: some member answers. `leader`: some answering member knows a leader, so that writes can succeed.
+
+    `writes` counts what this client asked that a store must write: transactions and leases, keep-alives too. A store in
+    memory counts none.
+    """
 
     reachable: bool
     leader: bool
     endpoint: str
     detail: str
     members: tuple[MemberHealth, ...] = ()
+    writes: int = 0
 
 
 class Store(Protocol):
