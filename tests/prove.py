@@ -103,6 +103,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/prove")
     parser.add_argument("--times", type=int, default=20, help="how many times more seeds and examples than in CI")
     parser.add_argument("--kills", type=int, default=20, help="how many nodes are killed")
+    parser.add_argument("--applies", type=int, default=1000, help="documents, and twenty upgrades, under load")
     parser.add_argument("--region-kills", type=int, default=67, help="of each of three cases")
     parser.add_argument("--no-commit", action="store_true")
     options = parser.parse_args()
@@ -123,6 +124,12 @@ def main() -> int:
             hours,
         ),
         run("install.sh in a fresh Debian", ["scripts/prove-install"], {}, 1800),
+        run(
+            "Applies and upgrades under load",
+            [sys.executable, "-m", "tests.nodes.upgrading", "--applies", str(options.applies), "--upgrades", "20"],
+            {},
+            hours,
+        ),
         kills(options.kills),
         run(
             "Whole regions die",

@@ -10,6 +10,7 @@ import uvicorn
 from tests.nodes.explained import desk, request_desk
 
 from meridian.admin.app import build_app
+from meridian.admin.panel import UpgradeDesk
 from meridian.admin.status import KeyStatus, NodeStatus, RegionStatus, Status, StoreStatus, ZoneKeysStatus
 from meridian.control import seat_orders
 from meridian.control.backup import Made, Restored, Seen, back_up, restore
@@ -21,6 +22,7 @@ from meridian.control.zone_keys import KeysRefused, NotSigned
 from meridian.core.purging import Purge
 from meridian.nodes.dns_explainer import DnsExplainer
 from meridian.nodes.request_explainer import RequestExplainer
+from meridian.nodes.upgrade_desk import NoUpgrades
 from meridian.store.documents import Beside
 from meridian.store.embedded import EmbeddedStore
 from meridian.store.keys import Keys
@@ -75,6 +77,7 @@ class ClusterPanel:
     told: list[str] = field(default_factory=list)
     zones: DnsExplainer = field(default_factory=desk)
     requests: RequestExplainer = field(default_factory=request_desk)
+    upgrades: UpgradeDesk = field(default_factory=NoUpgrades)
 
     def status(self) -> Status:
         away = getattr(self.store, "away", False)

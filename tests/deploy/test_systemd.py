@@ -66,7 +66,7 @@ def test_the_node_s_unit_names_flags_that_exist(tmp_path: Path) -> None:
     flags = []
     for word in words[2:-1]:
         name, _, value = word.partition("=")
-        if "." in value:  # a file: it must be there
+        if "." in value or name == "--python":  # a file: it must be there
             value = str(tmp_path / Path(value).name)
             Path(value).touch()
         flags.append(f"{name}={value}")

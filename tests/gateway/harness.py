@@ -15,6 +15,7 @@ from tests.gateway.echoing import authority, certificate
 from meridian.core import model
 from meridian.core.snapshot import Snapshot, compile_snapshot
 from meridian.gateway.gateway import Gateway
+from meridian.gateway.handing import Neighbours
 from meridian.gateway.limits import Limits
 from meridian.gateway.outcome import Outcome
 from meridian.gateway.quic import QuicListener
@@ -141,8 +142,9 @@ async def secure(
     gateway = Gateway(snapshot, region="here", worker=0, loop=loop, report=seen, clock=clock, node="n1")
     await gateway.attach(web, [tcp])
     quic = QuicListener(
-        name="web", sockets=[udp], certificates=gateway.tls, begin=gateway.begin, slot=0, key=b"k" * 16, loop=loop,
-        port=port, client_auth=web.client_auth, early_data=web.early_data, guarding=gateway.guarding,
+        name="web", sockets=[udp], certificates=gateway.tls, begin=gateway.begin, neighbours=Neighbours(0, 0),
+        key=b"k" * 16, loop=loop, port=port, client_auth=web.client_auth, early_data=web.early_data,
+        guarding=gateway.guarding,
     )  # fmt: skip
     quic.start()
     gateway.attach_datagrams(web, quic)

@@ -21,6 +21,7 @@ from tests.support import wait_until
 
 from meridian.gateway import early_data
 from meridian.gateway.early_data import SpentTickets
+from meridian.gateway.handing import Neighbours
 
 
 @contextlib.asynccontextmanager
@@ -111,7 +112,7 @@ async def test_a_first_flight_that_is_played_again_asks_for_nothing() -> None:
 async def test_early_data_is_of_the_worker_that_gave_the_ticket() -> None:
     async with (
         listening(shared(OLD), early_data=True) as (_, one, _),
-        listening(shared(NEW, OLD), early_data=True, slot=2) as (_, two, exchanges),
+        listening(shared(NEW, OLD), early_data=True, neighbours=Neighbours(2, 0)) as (_, two, exchanges),
         listening(shared(OLD)) as (_, plain, _),
     ):
         ticket = await ticket_of(one)

@@ -31,6 +31,7 @@ from meridian.core.guards import USUAL
 from meridian.gateway import quic
 from meridian.gateway.forwarding import ListenerFacts
 from meridian.gateway.guarding import Guarding
+from meridian.gateway.handing import Neighbours
 from meridian.gateway.quic import QuicListener
 from meridian.gateway.stream import DownstreamStream, Peer
 from meridian.gateway.tls import TlsContexts
@@ -67,7 +68,7 @@ async def listening(
         certificates=contexts or TlsContexts([certificate("localhost", "127.0.0.1", "127.0.0.2", "::1")]),
         begin=exchanges.begin,
         loop=asyncio.get_running_loop(),
-        **{"slot": 1, "key": b"k" * 32, **options},
+        **{"neighbours": Neighbours(1, 0), "key": b"k" * 32, **options},
     )
     listener.start()
     try:
@@ -281,7 +282,7 @@ async def test_a_bad_token_is_refused_when_tokens_are_asked_for() -> None:
 
 
 async def test_unknown_connections_are_reset_only_by_their_own_slot() -> None:
-    async with listening(slot=9) as (_, port, _):
+    async with listening(neighbours=Neighbours(9, 0)) as (_, port, _):
         ours = b"\x40" + b"\x09" + bytes(50)
         answer = await ask(port, ours)
         assert answer is not None
@@ -404,7 +405,7 @@ async def test_a_restarted_worker_tells_its_old_clients() -> None:
             sockets=[sock],
             certificates=contexts,
             begin=exchanges.begin,
-            slot=1,
+            neighbours=Neighbours(1, 0),
             key=b"k" * 32,
             loop=loop,
         )

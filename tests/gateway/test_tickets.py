@@ -14,6 +14,7 @@ from tests.gateway.echoing import authority, certificate
 from tests.gateway.test_quic import client, listening
 
 from meridian.core.snapshot import Certificate, ClientAuth
+from meridian.gateway.handing import Neighbours
 from meridian.gateway.tickets import TicketBox
 from meridian.gateway.tls import TlsContexts
 
@@ -129,7 +130,7 @@ def shared(*secrets: bytes, hosts: tuple[str, ...] = ("localhost",)) -> TlsConte
 async def test_a_quic_session_resumes_on_another_worker_and_over_a_change_of_the_secret() -> None:
     async with (
         listening(shared(OLD)) as (_, one, _),
-        listening(shared(NEW, OLD), slot=2, key=b"q" * 32) as (_, two, _),
+        listening(shared(NEW, OLD), neighbours=Neighbours(2, 0), key=b"q" * 32) as (_, two, _),
         listening(shared(NEW)) as (_, three, _),
     ):
         kept: list[SessionTicket] = []

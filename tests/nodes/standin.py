@@ -2,6 +2,8 @@
 
 The gateway answers every line `NAME` with `LABEL PID NAME`; the agent asks for the sockets in STANDIN_LISTEN (JSON)
 and sends a verdict whose version is its pid over every channel; the dns worker answers datagrams with its pid.
+
+A successor is prepared at once, unless the file in STANDIN_UPGRADE says `failed` (it says so), `dies` or `silent`.
 """
 
 import asyncio
@@ -35,7 +37,9 @@ class Standin:
 
     async def run(self) -> None:
         async with self.tasks:
-            self.post.say("ready")
+            self.post.say("ready", version="1")
+            if self.birth.succeeds:
+                self.prepare()
             if self.birth.role == "agent":
                 self.ask()
             await self.ended.wait()
@@ -46,6 +50,28 @@ class Standin:
                     await self.idle.wait()
             for channel in self.channels.values():
                 channel.close()
+
+    def prepare(self) -> None:
+        order = os.environ.get("STANDIN_UPGRADE")
+        match Path(order).read_text() if order is not None else "":
+            case "failed":
+                self.post.say("failed", reason="it was told to fail")
+            case "dies":
+                os._exit(3)
+            case "silent":
+                pass
+            case _:
+                self.post.say("prepared", version="2")
+
+    async def retire(self, seconds: float) -> None:
+        for server in self.servers:
+            server.close()
+        found = self.open
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.idle.wait()
+        self.post.say("finished", connections=found, cut=self.open)
+        self.ended.set()
 
     def ask(self) -> None:
         self.post.say("listen", sockets=json.loads(Path(os.environ["STANDIN_LISTEN"]).read_text()))
@@ -62,6 +88,12 @@ class Standin:
                 self.tasks.create_task(channel.attach(sockets[0]))
             case "drain" if self.birth.role == "agent":
                 self.post.say("left", linger_seconds=float(os.environ.get("STANDIN_LINGER", "0")))
+            case "succeed":
+                self.post.say("inherited", limits=True)
+            case "retire":
+                self.tasks.create_task(self.retire(message["seconds"]))
+            case "upgrade" if message["number"]:
+                logs.log("info", "standin upgrade", state=message["state"], refused=message.get("refused", ""))
             case "refused":
                 logs.log("error", "standin refused", problems=message["problems"])
 

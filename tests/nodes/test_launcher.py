@@ -287,3 +287,80 @@ async def test_a_reader_that_stops_reading_the_log_blocks_nobody(lab: Lab) -> No
         finally:
             transport.resume_reading()
         await node.logged("lines dropped")
+
+
+async def test_hangup_replaces_workers_and_open_connections_are_finished_by_the_old_ones(lab: Lab) -> None:
+    async with running(lab.flags(), lab.environment) as node:
+        await serving(node)
+        clients = [await Client(lab.web).open() for _ in range(10)]
+        for client in clients:
+            await client.ask("x")
+        before = {worker: node.pid(worker) for worker in ("agent", "gateway-0", "gateway-1", "dns-0")}
+        node.process.send_signal(signal.SIGHUP)
+        handed = await node.logged("upgrade", state="draining", agent="kept: it holds the store in its memory")
+        assert (handed["old_version"], handed["new_version"], handed["workers"]) == ("1", "2", 3)
+        assert int((await ask(lab.web))[1]) not in before.values()
+        assert {int((await client.ask("still"))[1]) for client in clients} <= set(before.values())
+        node.process.send_signal(signal.SIGHUP)  # while the first ones still finish
+        await node.logged("upgrade", number=2, state="over")
+        for client in clients:
+            assert (await client.ask("hang up"))[2] == "hang up\n"
+            await client.close()
+        await until(lambda: not any(alive(pid) for worker, pid in before.items() if worker != "agent"), "they leave")
+        assert alive(before["agent"]) and (await ask(lab.web))[2] == "x\n"
+
+
+@pytest.mark.parametrize(
+    ("order", "reason"),
+    [("failed", "it was told to fail"), ("dies", "of the new version ended")],
+)
+async def test_successors_that_cannot_serve_change_nothing(lab: Lab, order: str, reason: str) -> None:
+    orders = lab.folder / "upgrade"
+    orders.write_text(order)
+    async with running(lab.flags(), lab.environment | {"STANDIN_UPGRADE": str(orders)}) as node:
+        await serving(node)
+        client = await Client(lab.web).open()
+        before = await client.ask("before")
+        node.process.send_signal(signal.SIGHUP)
+        failed = await node.logged("upgrade", state="failed")
+        assert reason in failed["reason"]
+        assert (await client.ask("after"))[:2] == before[:2]
+        orders.write_text("")
+        node.process.send_signal(signal.SIGHUP)
+        await node.logged("upgrade", number=2, state="draining")
+        assert (await client.ask("again"))[:2] == before[:2]
+        await client.close()
+        over = await node.logged("upgrade", number=2, state="over")
+        assert (over["connections"], over["cut"], over["lost"]) == (1, 0, 0)
+
+
+async def test_one_upgrade_at_a_time_and_a_node_that_leaves_begins_none(lab: Lab) -> None:
+    orders = lab.folder / "upgrade"
+    orders.write_text("silent")
+    async with running(lab.flags(), lab.environment | {"STANDIN_UPGRADE": str(orders)}) as node:
+        await serving(node)
+        node.process.send_signal(signal.SIGHUP)
+        await node.logged("upgrade", state="preparing")
+        node.process.send_signal(signal.SIGHUP)
+        await node.logged("no upgrade", reason="an upgrade is under way already")
+        node.process.send_signal(signal.SIGTERM)
+        await node.logged("node leaves")
+        node.process.send_signal(signal.SIGHUP)
+        await node.logged("no upgrade", reason="the node leaves")
+        assert await node.ended() == 0
+
+
+async def test_an_old_worker_that_dies_is_counted_and_a_new_one_is_started_again(lab: Lab) -> None:
+    async with running(lab.flags("--workers=1"), lab.environment) as node:
+        await node.logged("standin serves", worker="gateway-0", count=2)
+        client = await Client(lab.web).open()
+        old = int((await client.ask("x"))[1])
+        node.process.send_signal(signal.SIGHUP)
+        await node.logged("upgrade", state="draining", agent="kept: it holds the store in its memory")
+        os.kill(old, signal.SIGKILL)
+        assert (await node.logged("upgrade", state="over"))["lost"] == 1
+        new = node.pid("gateway-0")
+        os.kill(new, signal.SIGKILL)
+        await node.logged("child started", worker="gateway-0", restarts=1)
+        assert int((await ask(lab.web))[1]) not in (old, new)
+        await client.close()

@@ -1,5 +1,6 @@
 """The launcher's sockets: whole sets, kept while they are wanted."""
 
+import select
 import socket
 from pathlib import Path
 
@@ -38,6 +39,25 @@ def test_udp_has_a_socket_for_each_slot_and_tcp_one_for_all() -> None:
     sockets.want("gateway", [])
 
 
+def test_datagrams_of_quic_go_to_the_slot_in_their_connection_id_and_others_do_not() -> None:
+    sockets = Sockets({"gateway": 3})
+    ports = {"quic": free_port(), "udp": free_port()}
+    assert sockets.want("gateway", [Wanted("gateway", kind, "127.0.0.1", port) for kind, port in ports.items()]) == []
+    assert sockets.unsteered == ""
+    arrived: dict[str, set[int]] = {"quic": set(), "udp": set()}
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        for kind, port in ports.items():
+            for slot in range(3):
+                client.sendto(bytes([0x40, slot]) + bytes(20), ("127.0.0.1", port))
+            for slot in range(3):
+                (sock,) = [sock for wanted, sock in sockets.of("gateway", slot) if wanted.kind == kind]
+                while select.select([sock], [], [], 0.05)[0]:
+                    arrived[kind].add(slot if sock.recv(100)[1] == slot else -1)
+    assert arrived["quic"] == {0, 1, 2}
+    assert arrived["udp"] != {0, 1, 2}, "the kernel's hash of one client leads to one socket"
+    sockets.want("gateway", [])
+
+
 def test_one_bad_address_leaves_all_as_it_was() -> None:
     sockets = Sockets({"gateway": 1})
     good, new = free_port(), free_port()
@@ -61,8 +81,9 @@ def test_a_listener_wants_tcp_for_h1_and_h2_and_udp_for_h3() -> None:
         listener = Listener("web", host, 8443, protocols, True, ())
         return [(wanted.kind, wanted.host) for wanted in sockets_of_listener(listener, settings)]
 
-    assert kinds("h1", "h2", "h3") == [("tcp", "127.0.0.7"), ("udp", "127.0.0.7")]
-    assert kinds("h3") == [("udp", "127.0.0.7")]
+    assert kinds("h1", "h2", "h3") == [("tcp", "127.0.0.7"), ("quic", "127.0.0.7")]
+    assert kinds("h3") == [("quic", "127.0.0.7")]
+    assert kinds("udp") == [("udp", "127.0.0.7")]
     assert kinds("h1", host="127.0.0.9") == [("tcp", "127.0.0.9")]
 
 

@@ -86,8 +86,8 @@ def test_the_source_is_the_one_that_was_read(function: Callable[..., Any], name:
 
 
 def test_reset_tokens_are_computed_and_resets_shrink() -> None:
-    connection_id = hooks.new_connection_id(3)
-    assert connection_id[0] == 3
+    connection_id = hooks.new_connection_id((3, 7))
+    assert hooks.place_of(connection_id) == (3, 7)
     assert len(connection_id) == CONNECTION_ID_BYTES
     token = hooks.stateless_reset_token(b"k" * 32, connection_id)
     assert token == hooks.stateless_reset_token(b"k" * 32, connection_id)

@@ -25,6 +25,7 @@ from meridian.wire.aioquic_hooks import (
     STREAM_WINDOW_BYTES,
     UNIDIRECTIONAL_WINDOW_BYTES,
     ServerQuic,
+    place_of,
     unsent_bytes,
 )
 from meridian.wire.events import ConnectionEnded, Data, End, Event, Headers, RequestHead, Reset, Trailers, Writable
@@ -71,7 +72,7 @@ class Pair:
             original_destination_connection_id=self.client.original_destination_connection_id,
             retry_source_connection_id=None,
             choose_certificates=certificates().quic_certificates,
-            slot=7,
+            place=(7, 3),
             key=b"k" * 32,
         )
         self.server = Http3Server(self.quic)
@@ -581,12 +582,12 @@ def test_drain_says_goaway_twice_and_loses_no_request() -> None:
     assert pair.closed() == [ErrorCode.H3_NO_ERROR]
 
 
-def test_connection_ids_carry_the_slot() -> None:
+def test_connection_ids_carry_slot_and_generation() -> None:
     pair = Pair()
     pair.run()
     issued = [connection_id for connection_id, is_new in pair.server.connection_ids if is_new]
     assert len(issued) >= 7
-    assert {connection_id[0] for connection_id in (*issued, pair.quic.host_cid)} == {7}
+    assert {place_of(connection_id) for connection_id in (*issued, pair.quic.host_cid)} == {(7, 3)}
     assert len(set(issued)) == len(issued)
     stream_id = pair.request()
     Echo(pair)

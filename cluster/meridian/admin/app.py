@@ -19,6 +19,7 @@ from meridian.admin.gate import Gate
 from meridian.admin.panel import Panel
 from meridian.admin.status import Status, laggards, why_not_ready
 from meridian.admin.store_routes import store_router
+from meridian.admin.upgrades import upgrade_router
 from meridian.admin.zone_keys import zone_keys_router
 from meridian.admin.zones import zones_router
 
@@ -49,6 +50,7 @@ def build_app(panel: Panel, token: str, hosts: Collection[str] = ("localhost",))
     app.include_router(zone_keys_router(panel))
     app.include_router(zones_router(panel))
     app.include_router(explain_router(panel))
+    app.include_router(upgrade_router(panel))
 
     @app.get("/v1/status", tags=["cluster"])
     async def status(

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse
 
 from meridian.admin.explained import CannotExplain, UnknownZone
 from meridian.admin.gate import error_body
+from meridian.admin.panel import CannotUpgrade
 from meridian.control.backup import BackupError, NotEmpty
 from meridian.control.bundle import BundleError
 from meridian.control.configuration import ChangedMeanwhile, NoRollout, NoSuchVersion, PlanRefused, RolloutRunning
@@ -36,6 +37,7 @@ _MAPPING: tuple[tuple[type[Exception], int, str], ...] = (
     (NoSuchVersion, 404, "the history lists the versions that exist"),
     (UnknownTarget, 404, "the status lists nodes and regions"),
     (DrainRefused, 409, "bring another node back first; --force gives the order all the same"),
+    (CannotUpgrade, 409, "meridian upgrade --status shows how the last one stands"),
     (SeatsRefused, 409, "meridian status shows who sits where and what limits wait for"),
     (NotEmpty, 409, "if that is meant, restore again with force (--force); back up what is there first"),
     (BackupError, 422, "nothing was changed"),

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
+from pydantic import BaseModel
+
 from meridian.admin.explained import DnsExplanation, RequestExplanation, RequestQuestion, ZoneCheck
 from meridian.admin.status import Status, ZoneKeysStatus
 from meridian.control.backup import Made, Restored
@@ -40,6 +42,38 @@ class RequestDesk(Protocol):
         ...
 
 
+class CannotUpgrade(Exception):
+    """Why this node does not begin an upgrade now."""
+
+
+class UpgradeReport(BaseModel):
+    """How the last upgrade of a node stands."""
+
+    number: int = 0  # since the node started
+    state: Literal["none", "preparing", "draining", "over", "failed"] = "none"
+    reason: str = ""  # why it failed
+    old_version: str = ""
+    new_version: str = ""
+    agent: str = ""
+    workers: int = 0
+    draining: int = 0  # old workers that still finish
+    connections: int = 0  # that they had when the new ones took over, of those that have finished
+    cut: int = 0  # of them
+    lost: int = 0  # old workers that ended without a word
+
+
+class UpgradeDesk(Protocol):
+    """Upgrades of one node. Implemented by nodes/upgrade_desk."""
+
+    async def begin(self, seconds: float) -> UpgradeReport:
+        """Starts one; connections have `seconds` to end. Raises CannotUpgrade."""
+        ...
+
+    def report(self) -> UpgradeReport:
+        """How the last one stands."""
+        ...
+
+
 class Panel(Protocol):
     """Implemented by nodes/. Nothing here may wait for the store except where it says so."""
 
@@ -56,6 +90,11 @@ class Panel(Protocol):
     @property
     def requests(self) -> RequestDesk:
         """What the node says of requests."""
+        ...
+
+    @property
+    def upgrades(self) -> UpgradeDesk:
+        """New code for this node's processes."""
         ...
 
     def status(self) -> Status:

@@ -18,6 +18,7 @@ from meridian.cli.local import local
 from meridian.cli.output import show_error
 from meridian.cli.pki import pki
 from meridian.cli.rollout import rollout
+from meridian.cli.upgrade import upgrade
 
 app = typer.Typer(
     name="meridian",
@@ -45,6 +46,7 @@ app.add_typer(explain, name="explain")
 app.command()(cluster.drain)
 app.command()(cluster.undrain)
 app.command()(await_end)
+app.command()(upgrade)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(doctor)
 app.command()(store.backup)
 app.command()(store.restore)

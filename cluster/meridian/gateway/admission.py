@@ -5,15 +5,17 @@ Invariants:
 - A limit in dry run refuses nobody and is told to nobody. It takes only when the request is admitted, so that it counts
   what it would count; `refused` are those that it would have refused.
 - What a concurrency limit admitted is released exactly once, when the exchange ends.
+- After `retire` the successor decides on what is still asked here, and hears of what is released.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from meridian.core.snapshot import Limit
 from meridian.gateway import limit_fields
-from meridian.gateway.limits import Decision, Limits, Standing, counter
+from meridian.gateway.limits import AGAIN_SECONDS, Decision, Limits, Standing, counter
 from meridian.gateway.meters import Meters
 from meridian.telemetry.metrics import Counter, Metrics
 from meridian.wire.events import Headers
@@ -33,6 +35,16 @@ class Verdict:
     held: tuple[tuple[Limit, str], ...] = ()
 
 
+class Successor(Protocol):
+    """The worker that took over from a retired one, and has all its parts of limits."""
+
+    def ask(self, asked: Asked, then: Callable[[Verdict | None], None]) -> None:
+        """Calls `then` once, within limits.CONSULT_SECONDS; with None if there is no answer."""
+
+    def release(self, limit: Limit, key: str) -> None:
+        """An exchange has ended."""
+
+
 class Admission:
     """All limits of one worker: token buckets in `limits`, whatever counts in `meters`."""
 
@@ -46,6 +58,11 @@ class Admission:
         self._clock = clock
         self._unix_seconds = unix
         self._counters: dict[tuple[str, bool], Counter] = {}
+        self._successor: Successor | None = None
+
+    def retire(self, successor: Successor) -> None:
+        """From now on `successor` decides."""
+        self._successor = successor
 
     def limits_of(self, limits: Sequence[Limit]) -> tuple[Limit, ...]:
         """What is to be asked for an exchange under `limits`: no others (see trial_limits)."""
@@ -77,11 +94,14 @@ class Admission:
     def consults(self, asked: Asked) -> bool:
         """Whether owners of keys must be asked: then call `consult`, else `decide`."""
         rates = _rates(asked)
-        return bool(rates) and self._limits.consults(rates)
+        return self._successor is not None or (bool(rates) and self._limits.consults(rates))
 
     def consult(self, asked: Asked, then: Callable[[Verdict], None]) -> None:
         """As `decide`, but `then` is called with the verdict, once and within limits.CONSULT_SECONDS. Meters are looked
         at before, so that no owner is asked in vain, and again when tokens are taken."""
+        if self._successor is not None:
+            self._successor.ask(asked, lambda verdict: then(verdict or _unreachable(asked)))
+            return
         at = self._at()
         counts, standings, refusal = self._look(asked, at)
         if refusal is not None:
@@ -99,7 +119,10 @@ class Admission:
     def release(self, held: Asked) -> None:
         """The exchange has ended."""
         for limit, key in held:
-            self._meters.release(limit, key)
+            if self._successor is not None:
+                self._successor.release(limit, key)
+            else:
+                self._meters.release(limit, key)
 
     def peek(self, limit: Limit, key: str) -> tuple[str, bool]:
         """What a limit would say of a key now, in words, and whether it would refuse. Takes nothing."""
@@ -189,6 +212,12 @@ class Admission:
 
 def _rates(asked: Asked) -> Asked:
     return [one for one in asked if one[0].kind == "rate" and not one[0].dry_run]
+
+
+def _unreachable(asked: Asked) -> Verdict:
+    """By what the limits say of an owner that cannot be asked."""
+    refused = [limit for limit, _ in asked if limit.when_unreachable != "allow" and not limit.dry_run]
+    return Verdict(refused[0], limit_fields.retry_after(AGAIN_SECONDS)) if refused else Verdict(None, [])
 
 
 def _forget(decision: Decision) -> None:

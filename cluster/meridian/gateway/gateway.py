@@ -12,6 +12,7 @@ import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Protocol, cast
 
 from meridian.core.judging import HANDSHAKES, Arms
@@ -19,12 +20,14 @@ from meridian.core.purging import Purges
 from meridian.core.snapshot import Listener, Snapshot
 from meridian.core.tiers import ALL
 from meridian.gateway import answers, headless, mirroring
+from meridian.gateway.admission import Admission
 from meridian.gateway.cache import Cache
 from meridian.gateway.connection import DownstreamConnection
 from meridian.gateway.exchange import Exchange
 from meridian.gateway.explaining import Explanation, Question, explain
 from meridian.gateway.forwarding import GONE, ListenerFacts
 from meridian.gateway.guarding import Guarding
+from meridian.gateway.handing import Client, Neighbours, Place
 from meridian.gateway.handshakes import HandshakeTrial
 from meridian.gateway.l4 import L4Connection
 from meridian.gateway.l4_datagrams import L4Datagrams
@@ -53,6 +56,9 @@ BACKLOG = 4096
 """The launcher has chosen the real backlog; listen() is repeated by the loop and must not make it smaller."""
 
 
+SETTLE_SECONDS = 1.0
+"""A gateway that retires stays so long at least: for connections that were accepted and are in their TLS handshake."""
+
 FAREWELL_SECONDS = 0.5
 """So long before the grace of `close` is over, what has no end of its own (WebSocket) is told to go: a round trip and
 more, for the good-bye to arrive."""
@@ -63,6 +69,13 @@ class DatagramListener(Protocol):
 
     def drain(self) -> None:
         """GOAWAY on every connection."""
+
+    def retire(self) -> None:
+        """Another worker reads the sockets from now on."""
+
+    @property
+    def connections(self) -> int:
+        """That are open."""
 
     async def close(self, grace_seconds: float) -> None:
         """Ends all connections, those in use when the grace is over."""
@@ -234,9 +247,13 @@ class Gateway:
             listener=listener, why=why,
         ).value += 1  # fmt: skip
 
-    def attach_l4_datagrams(self, listener: Listener, sockets: Sequence[socket.socket]) -> L4Datagrams:
-        """Passes UDP of bound sockets through; they are the gateway's from here on."""
-        served = L4Datagrams(self._worker, listener.name, sockets)
+    def attach_l4_datagrams(
+        self, listener: Listener, sockets: Sequence[socket.socket], neighbours: Neighbours | None = None,
+        elsewhere: Mapping[Client, Place] = MappingProxyType({}),
+    ) -> L4Datagrams:  # fmt: skip
+        """Passes UDP of bound sockets through; they are the gateway's from here on. `elsewhere` are clients whose flows
+        another worker has."""
+        served = L4Datagrams(self._worker, listener.name, sockets, neighbours or Neighbours(0, 0), elsewhere)
         served.start()
         self.attach_datagrams(listener, served)
         return served
@@ -266,13 +283,45 @@ class Gateway:
         if on:
             for connection in tuple(self._connections):
                 connection.shut_down()
-            for served in [one for several in self._datagrams.values() for one in several]:
+            for served in self._all_datagrams():
                 served.drain()
+
+    def retire(self) -> None:
+        """Another worker has the sockets now: accepts nothing more, and tells clients to go. Then `finish`."""
+        for server in [one for several in self._servers.values() for one in several]:
+            server.close()
+        self._servers.clear()
+        for served in self._all_datagrams():
+            served.retire()
+        self.drain(True)
+
+    async def finish(self, seconds: float) -> tuple[int, int]:
+        """Waits until all connections have ended, for `seconds` at most, then closes. Returns how many there were, and
+        how many exchanges had not ended."""
+        datagrams, deadline = self._all_datagrams(), self.clock() + seconds
+
+        def still_open() -> int:
+            return self.connections + sum(served.connections for served in datagrams)
+
+        found = still_open()
+        await asyncio.sleep(min(SETTLE_SECONDS, seconds))
+        await self._until(lambda: not still_open(), deadline)
+        cut = len(self._worker.exchanges)
+        await self.close(2 * FAREWELL_SECONDS)
+        return found, cut
+
+    def flows(self) -> dict[str, list[Client]]:
+        """Clients of UDP that passes through, by socket (see handing)."""
+        served = [one for one in self._all_datagrams() if isinstance(one, L4Datagrams)]
+        return {where: clients for one in served for where, clients in one.clients().items()}
+
+    def _all_datagrams(self) -> list[DatagramListener]:
+        return [one for several in self._datagrams.values() for one in several]
 
     async def close(self, grace_seconds: float) -> None:
         """Accepts nothing more, lets exchanges end within the grace, then ends what is left: WebSockets by 1001."""
         deadline = self.clock() + grace_seconds
-        datagrams = [one for several in self._datagrams.values() for one in several]
+        datagrams = self._all_datagrams()
         for name in {*self._servers, *self._datagrams}:
             self.detach(name)
         self.drain(True)
@@ -302,6 +351,11 @@ class Gateway:
             await asyncio.sleep(SWEEP_SECONDS / 10)
 
     # What it tells
+
+    @property
+    def admission(self) -> Admission:
+        """What decides on limits."""
+        return self._worker.admission
 
     @property
     def active(self) -> int:

@@ -3,17 +3,22 @@
 A **flow** is one client address and port. It keeps its endpoint until it has been silent for the route's idle time, or
 the endpoint's kernel says that nobody listens there; its next datagram then finds another one.
 
+A worker that retires keeps its flows; the one that reads the socket then hands their clients' datagrams on to it.
+
 Invariants: flows are at most `FLOWS_MAX`, datagrams that wait for a flow's socket at most `WAITING_MAX`; beyond that
 they are dropped and counted, as a network would.
 """
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
 
 from meridian.core.balancing import Ask, choose
 from meridian.core.l4 import NOTHING, L4Route
 from meridian.gateway import affinity
+from meridian.gateway.handing import Client, Neighbours, Place, where_of
 from meridian.gateway.state import LiveUpstream
 from meridian.gateway.worker import Worker
 
@@ -23,18 +28,23 @@ FLOWS_MAX = 4096
 WAITING_MAX = 16
 DATAGRAM_BYTES_MAX = 65_535
 DATAGRAMS_PER_TURN = 64
-ADDRESS = tuple[str, int]
 
 
 class L4Datagrams:
     """The UDP side of one listener; see gateway.DatagramListener."""
 
-    def __init__(self, worker: Worker, listener: str, sockets: Sequence[socket.socket]) -> None:
-        """`sockets` are bound and become ours: `close` closes them."""
+    def __init__(
+        self, worker: Worker, listener: str, sockets: Sequence[socket.socket], neighbours: Neighbours,
+        elsewhere: Mapping[Client, Place] = MappingProxyType({}),
+    ) -> None:  # fmt: skip
+        """`sockets` are bound and become ours: `close` closes them. `elsewhere`: clients whose flows others have."""
         self._worker = worker
         self._listener = listener
         self._sockets = list(sockets)
-        self._flows: dict[tuple[int, ADDRESS], Flow] = {}
+        self._flows: dict[tuple[int, Client], Flow] = {}
+        self._neighbours = neighbours
+        self._elsewhere = dict(elsewhere)
+        self._where = [where_of(sock) for sock in sockets]
         self._dropped = worker.metrics.counter(
             "meridian_l4_datagrams_dropped_total", "Datagrams that found no room or no endpoint.", listener=listener
         )
@@ -44,6 +54,24 @@ class L4Datagrams:
         for number, sock in enumerate(self._sockets):
             sock.setblocking(False)
             self._worker.loop.add_reader(sock.fileno(), self._receive, sock, number)
+            self._neighbours.join(self._where[number], partial(self._take, number))
+
+    @property
+    def connections(self) -> int:
+        """Flows."""
+        return len(self._flows)
+
+    def clients(self) -> dict[str, list[Client]]:
+        """Whose flows are here, by socket."""
+        found: dict[str, list[Client]] = {where: [] for where in self._where}
+        for number, client in self._flows:
+            found[self._where[number]].append(client)
+        return found
+
+    def retire(self) -> None:
+        """Another worker reads the sockets, and hands on what is of flows here."""
+        for sock in self._sockets:
+            self._worker.loop.remove_reader(sock.fileno())
 
     def drain(self) -> None:
         """Nothing: a UDP client cannot be told."""
@@ -55,18 +83,19 @@ class L4Datagrams:
                 self._worker.loop.remove_reader(sock.fileno())
         for flow in tuple(self._flows.values()):
             flow.end()
-        for sock in self._sockets:
+        for sock, where in zip(self._sockets, self._where, strict=True):
+            self._neighbours.leave(where)
             sock.close()
 
     def drop(self) -> None:
         """Counts a datagram that goes nowhere."""
         self._dropped.value += 1
 
-    def forget(self, key: tuple[int, ADDRESS]) -> None:
+    def forget(self, key: tuple[int, Client]) -> None:
         """A flow is over."""
         self._flows.pop(key, None)
 
-    def answer(self, key: tuple[int, ADDRESS], data: bytes) -> None:
+    def answer(self, key: tuple[int, Client], data: bytes) -> None:
         """From the socket that was spoken to."""
         try:
             self._sockets[key[0]].sendto(data, key[1])
@@ -81,14 +110,22 @@ class L4Datagrams:
                 return
             except OSError:
                 continue  # an earlier answer did not arrive
-            key = (number, client)
-            flow = self._flows.get(key) or self._begin(key)
-            if flow is None:
-                self.drop()
-            else:
-                flow.send(data)
+            if self._elsewhere and (place := self._elsewhere.get(client)) is not None:
+                if self._neighbours.knows(place):
+                    self._neighbours.hand_on(place, self._where[number], data, client)
+                    continue
+                del self._elsewhere[client]
+            self._take(number, data, client)
 
-    def _begin(self, key: tuple[int, ADDRESS]) -> "Flow | None":
+    def _take(self, number: int, data: bytes, client: Client) -> None:
+        key = (number, client)
+        flow = self._flows.get(key) or self._begin(key)
+        if flow is None:
+            self.drop()
+        else:
+            flow.send(data)
+
+    def _begin(self, key: tuple[int, Client]) -> "Flow | None":
         installed = self._worker.installed
         route = installed.snapshot.l4.get(self._listener, NOTHING).fallback
         if route is None or len(self._flows) >= FLOWS_MAX:
@@ -125,7 +162,7 @@ class Flow(asyncio.DatagramProtocol):
         self,
         owner: L4Datagrams,
         worker: Worker,
-        key: tuple[int, ADDRESS],
+        key: tuple[int, Client],
         route: L4Route,
         live: LiveUpstream,
         index: int,

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from meridian.core.granting.account import NEVER, ONE
 from meridian.core.granting.messages import Ask, Back, Consult, Consulted, Grant, Message
 from meridian.core.granting.shares import Cut, Rule, Value
-from meridian.core.granting.spender import Allowance, Spender
+from meridian.core.granting.spender import Allowance, Handover, Spender
 from meridian.core.snapshot import Limit
 from meridian.telemetry.metrics import Counter, Metrics
 
@@ -85,6 +85,7 @@ class Limits:
         self._sitting: Mapping[int, str] = {}
         self._limits: Mapping[str, Limit] = {}
         self._buckets: dict[str, _Bucket] = {}
+        self._given: dict[str, Handover] = {}  # of a predecessor
         self._left: dict[str, float] = {}  # limits that went, and until when what they lent may be out
         self._number = secrets.randbits(63)  # of consultations: no answer to a predecessor may ever fit
         self._consults: dict[int, tuple[_Consultation, Limit]] = {}
@@ -186,6 +187,22 @@ class Limits:
             self._told = Told(ALONE, _ALL, values)
         self._apply(now)
 
+    # Upgrades
+
+    @property
+    def told(self) -> Told | None:
+        """What the agent has said last."""
+        return self._told
+
+    def hand_over(self, now: float) -> tuple[float, Mapping[str, float], tuple[Handover, ...]]:
+        """Gives all tokens and loans to a successor: see `resume`. From now on nothing is admitted here."""
+        return self._started, self._left, tuple(bucket.spender.handover(now) for bucket in self._buckets.values())
+
+    def resume(self, told: Told, started: float, left: Mapping[str, float], given: Iterable[Handover]) -> None:
+        """Takes what a predecessor handed over. Before any limit is known and anything is told."""
+        self._told, self._started, self._left = told, started, dict(left)
+        self._given = {one.limit: one for one in given}
+
     # What the agent says
 
     def join(self, address: str, slot: int) -> None:
@@ -202,6 +219,7 @@ class Limits:
                 self._left.clear()
             else:  # but what was lent may be out
                 self._left |= dict.fromkeys(self._buckets, now + before.cut.withheld_seconds)
+            self._given.clear()
             self._buckets = {name: self._begin(name, now) for name in self._limits}
         self._apply(now)
 
@@ -330,8 +348,12 @@ class Limits:
     def _begin(self, name: str, now: float) -> "_Bucket":
         """Of a limit that is new here. What the process before this one lent, or this one under the same name, may
         still be out; else there is nothing to wait for."""
-        since = now if name in self._left else self._started
-        spender = Spender(self._cut, name, self._address, self._slot, secrets.randbits(63), since)
+        given = self._given.pop(name, None)
+        if given is not None:
+            spender = Spender.resumed(self._cut, given, now)
+        else:
+            since = now if name in self._left else self._started
+            spender = Spender(self._cut, name, self._address, self._slot, secrets.randbits(63), since)
         spender.peers = self._peers
         return _Bucket(name, spender, self._metrics)
 

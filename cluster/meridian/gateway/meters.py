@@ -163,6 +163,21 @@ class Meters:
         else:
             meter.take(self._portion, {index: unix for index, (_, unix) in since.items()})
 
+    # Upgrades
+
+    def under_way(self) -> tuple[tuple[str, str, int], ...]:
+        """Limit, key and number of the exchanges that concurrency limits have admitted and that have not ended."""
+        found = [(name, meter) for name, meter in self._meters.items() if isinstance(meter, Concurrency)]
+        return tuple((name, key, count) for name, meter in found for key, count in meter.under_way().items())
+
+    def carry(self, limit: str, key: str, count: int) -> bool:
+        """Counts exchanges of a predecessor as this worker's. False: there is no such limit here."""
+        meter = self._meters.get(limit)
+        if not isinstance(meter, Concurrency):
+            return False
+        meter.carry(key, count)
+        return True
+
     # The disk
 
     def lines(self) -> list[Line]:

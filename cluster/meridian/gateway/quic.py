@@ -7,9 +7,9 @@ Invariants:
   threshold each must first prove its address by Retry), and a time limit on handshakes.
 - Nobody is asked to wait: all calls come from the loop and none awaits, but for `close`.
 
-Several workers share a port by SO_REUSEPORT: the kernel gives all datagrams of one client address to one of them.
-The first byte of every connection id that we issue is the worker's slot, so that a later version can hand on what
-reaches the wrong worker after a client has moved; now it is dropped, and never answered by a reset.
+Several workers share a port by SO_REUSEPORT. Every connection id that we issue begins with the worker's slot and its
+generation: what reaches another worker, for a client has moved or an upgrade is under way, is handed on (see handing),
+and never answered by a reset while its own worker lives.
 """
 
 import asyncio
@@ -32,6 +32,7 @@ from meridian.core.snapshot import ClientAuth
 from meridian.gateway.early_data import SpentTickets
 from meridian.gateway.forwarding import GONE
 from meridian.gateway.guarding import Guarding, bounds_of
+from meridian.gateway.handing import Client, Neighbours, where_of
 from meridian.gateway.quic_connection import Address, QuicDownstream, QuicStream
 from meridian.gateway.stream import Begin, Exchange, Peer
 from meridian.gateway.tls import TlsContexts
@@ -76,16 +77,16 @@ class QuicListener:
     """See the module's head. `start` before use; `close` at the end."""
 
     def __init__(
-        self, *, name: str, sockets: Sequence[socket.socket], certificates: TlsContexts, begin: Begin, slot: int,
-        key: bytes, loop: asyncio.AbstractEventLoop, retry_above: int = HALF_OPEN_BEFORE_RETRY, port: int | None = None,
-        client_auth: ClientAuth | None = None, early_data: bool = False, guarding: Guarding | None = None,
+        self, *, name: str, sockets: Sequence[socket.socket], certificates: TlsContexts, begin: Begin,
+        neighbours: Neighbours, key: bytes, loop: asyncio.AbstractEventLoop, retry_above: int = HALF_OPEN_BEFORE_RETRY,
+        port: int | None = None, client_auth: ClientAuth | None = None, early_data: bool = False,
+        guarding: Guarding | None = None,
     ) -> None:  # fmt: skip
-        """`sockets` are bound and become ours: `close` closes them. `slot` is the worker's number (0 to 255). `key`
-        is a secret that all workers of the node share: Retry tokens and reset tokens are made with it. `port` is the
+        """`sockets` are bound and become ours: `close` closes them. `neighbours` are the other workers. `key` is a
+        secret that all workers of the node share: Retry tokens and reset tokens are made with it. `port` is the
         listener's port as clients dial it, where that is not the socket's own. `client_auth` says what is asked of
         clients' certificates; it can be used (see tls.check_client_auth). `early_data` may come with tickets.
         `guarding` is the worker's (default: as for a listener that says nothing)."""
-        assert 0 <= slot < 256
         assert len(key) >= 16
         self.stats = QuicStats()
         self._name = name
@@ -96,7 +97,10 @@ class QuicListener:
         self._chains = None if client_auth is None else ClientChains(client_auth.ca_pem, client_auth.crl_pem)
         self._spent = SpentTickets(loop.time) if early_data else None
         self._begin = begin
-        self._slot = slot
+        self._neighbours = neighbours
+        self._place = neighbours.place
+        self._where = [where_of(sock) for sock in sockets]
+        self._retired = False
         self._key = key
         self._loop = loop
         self._retry_above = retry_above
@@ -114,6 +118,19 @@ class QuicListener:
             sock.setblocking(False)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
             self._loop.add_reader(sock.fileno(), self._read, sock, number)
+            self._neighbours.join(self._where[number], partial(self._take, number))
+
+    @property
+    def connections(self) -> int:
+        """That are open."""
+        return len(self._connections)
+
+    def retire(self) -> None:
+        """Another worker reads the sockets from now on, and hands on what belongs here. Clients are told to go."""
+        self._retired = True
+        for sock in self._sockets:
+            self._loop.remove_reader(sock.fileno())
+        self.drain()
 
     def drain(self) -> None:
         """Clients are told to go elsewhere; requests go on. New connections are still served, and told the same."""
@@ -138,9 +155,10 @@ class QuicListener:
                 pass
         for connection in list(self._connections):
             connection.abandon()
-        for sock in self._sockets:
+        for sock, where in zip(self._sockets, self._where, strict=True):
             if sock.fileno() >= 0:
                 self._loop.remove_reader(sock.fileno())
+                self._neighbours.leave(where)
                 sock.close()
 
     # Reading
@@ -157,7 +175,7 @@ class QuicListener:
                     break
                 except OSError:  # an ICMP error of an earlier datagram, reported here
                     continue
-                connection = self._find(data, (client, number), now)
+                connection = self._find(data, (client, number), now, handed=False)
                 if connection is not None:
                     touched[connection] = None
                     connection.received(data, (client, number), now)
@@ -165,12 +183,25 @@ class QuicListener:
             for connection in touched:
                 connection.flush()
 
-    def _find(self, data: bytes, address: Address, now: float) -> QuicDownstream | None:
-        """The connection that a datagram belongs to, a new one, or None and what has to be said has been sent."""
+    def _take(self, number: int, data: bytes, client: Client) -> None:
+        """A datagram that another worker has read of the same port."""
+        now = self._loop.time()
+        address = (client, number)
+        connection = self._find(data, address, now, handed=True)
+        if connection is not None:
+            try:
+                connection.received(data, address, now)
+            finally:
+                connection.flush()
+
+    def _find(self, data: bytes, address: Address, now: float, *, handed: bool) -> QuicDownstream | None:
+        """The connection that a datagram belongs to, a new one, or None and what has to be said has been sent. What
+        was `handed` on to us is not handed on again."""
         # Short headers (RFC 9000 section 17.3) are the common case and need no parsing.
         if data and not data[0] & 0x80:
-            connection = self._by_id.get(data[1 : 1 + hooks.CONNECTION_ID_BYTES])
-            if connection is None:
+            connection_id = data[1 : 1 + hooks.CONNECTION_ID_BYTES]
+            connection = self._by_id.get(connection_id)
+            if connection is None and (handed or not self._hand_on(connection_id, data, address)):
                 self._say_unknown(data, address)
             return connection
         try:
@@ -178,8 +209,10 @@ class QuicListener:
         except ValueError:
             return None
         connection = self._by_id.get(header.destination_cid)
-        if connection is not None or len(data) < SMALLEST_MAX_DATAGRAM_SIZE:
+        if connection is not None or (not handed and self._hand_on(header.destination_cid, data, address)):
             return connection
+        if len(data) < SMALLEST_MAX_DATAGRAM_SIZE:
+            return None
         if header.version is None or header.packet_type is QuicPacketType.VERSION_NEGOTIATION:
             return None
         if header.version not in _VERSIONS:
@@ -225,7 +258,7 @@ class QuicListener:
             tickets=self._certificates.tickets,
             early=self._spent.of_client(address[0][0]) if self._spent is not None else None,
             clients_required=self._auth is not None and self._auth.required,
-            slot=self._slot,
+            place=self._place,
             key=self._key,
             bounds=bounds,
         )
@@ -243,7 +276,7 @@ class QuicListener:
 
     def _say_retry(self, header: QuicHeader, version: int, address: Address, now: float) -> None:
         """Asks the client to come again with a token that only reaches it where it says it is (section 8.1.2)."""
-        retry_id = hooks.new_connection_id(self._slot)
+        retry_id = hooks.new_connection_id(self._place)
         token = self._tokens.create_token(
             address=address[0],
             original_destination_connection_id=header.destination_cid,
@@ -260,9 +293,20 @@ class QuicListener:
         self.stats.retried += 1
         self.send(retry, address)
 
+    def _hand_on(self, connection_id: bytes, data: bytes, address: Address) -> bool:
+        """Whether the datagram belongs to another worker that lives, which has got it now."""
+        if len(connection_id) != hooks.CONNECTION_ID_BYTES:
+            return False
+        place = hooks.place_of(connection_id)
+        if not self._neighbours.knows(place):
+            return False
+        self._neighbours.hand_on(place, self._where[address[1]], data, address[0])
+        return True
+
     def _say_unknown(self, data: bytes, address: Address) -> None:
-        """A connection of this slot's that is not known: this worker was restarted. The client should not wait."""
-        if data[1:2] == bytes((self._slot,)):
+        """A connection of this slot's that is not known: the worker was restarted, or one before it has finished. The
+        client should not wait."""
+        if data[1:2] == bytes(self._place[:1]):
             connection_id = data[1 : 1 + hooks.CONNECTION_ID_BYTES]
             reset = hooks.stateless_reset(self._key, connection_id, len(data))
             if reset is not None:

@@ -25,6 +25,7 @@ from meridian.nodes.secret_files import read_secret, token_of
 from meridian.nodes.settings import Settings
 from meridian.nodes.snapshot_disk import FolderDisk
 from meridian.nodes.sockets import Wanted
+from meridian.nodes.upgrade_desk import UpgradeDesk
 from meridian.store.embedded import EmbeddedStore
 from meridian.store.port import Store, StoreError
 from meridian.telemetry.logs import configure
@@ -47,6 +48,7 @@ class Agent:
         cluster_key = _cluster_key(settings)
         self._store = _store(settings, settings.etcd)
         self._regional = _store(settings, settings.etcd_regional) if settings.etcd_regional else None
+        self._upgrades = UpgradeDesk(lambda seconds: self._post.say("upgrade", seconds=seconds))
         self._headquarters = Headquarters(
             settings,
             self._store,
@@ -55,6 +57,7 @@ class Agent:
             disk=_disk(settings, cluster_key),
             listen=self._listen,
             regional=self._regional,
+            upgrades=self._upgrades,
         )
         kinds = {"gateway": settings.workers, "dns": 1 if settings.dns_port else 0}
         self._crew = ProcessCrew(kinds, self._headquarters)
@@ -121,7 +124,13 @@ class Agent:
                     serving = self._headquarters.serve_admin(sockets[0], self._token, hosts)
                     self._admin_task = self._tasks.create_task(serving)
             case "channel":
-                self._tasks.create_task(self._crew.attach(message["kind"], message["slot"], sockets[0]))
+                place = (message["kind"], message["slot"])
+                generation, serves = message["generation"], message["serves"]
+                self._tasks.create_task(self._crew.attach(*place, sockets[0], generation, serves))
+            case "succeeded":
+                self._crew.succeeded(message["kind"], message["slot"], message["generation"])
+            case "upgrade":
+                self._upgrades.hear(message)
             case "children":
                 self._children = message["children"]
             case "listening" | "refused":

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Protocol, cast
 
 from google.protobuf.message import DecodeError
@@ -60,6 +60,16 @@ class Outbox:
             self._report_bytes -= self._reports.popleft()[1]
             self._sequence += 1  # the gap tells the other side
             self.dropped += 1
+
+    def state(self, kinds: Container[str]) -> list[Frame]:
+        """Copies of the latest frames of these kinds, for another channel."""
+        found = []
+        for kind, frame in self._state.items():
+            if kind in kinds:
+                copy = Frame()
+                copy.CopyFrom(frame)
+                found.append(copy)
+        return found
 
     def begin_anew(self) -> None:
         """A new stream: all state is to be sent again."""

@@ -37,6 +37,8 @@ class Birth:
     settings: Settings
     line: Line
     secret: bytes = field(repr=False)
+    generation: int = 0
+    succeeds: bool = False  # another process serves in its place until `succeed`
 
     @property
     def label(self) -> str:
@@ -49,8 +51,10 @@ def born() -> Birth:
     certificate = json.loads(os.environ.pop("MERIDIAN_CHILD"))
     line = Line(socket.socket(fileno=certificate["line"]))
     settings, secret = Settings.from_json(certificate["settings"]), bytes.fromhex(certificate["secret"])
-    birth = Birth(certificate["role"], certificate["slot"], settings, line, secret)
+    generation, succeeds = certificate["generation"], certificate["succeeds"]
+    birth = Birth(certificate["role"], certificate["slot"], settings, line, secret, generation, succeeds)
     Path("/proc/self/comm").write_text(f"mrd-{birth.label}"[:15])
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closed terminal is no reason to stop serving
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the launcher decides what it means
     return birth
 
@@ -88,6 +92,8 @@ class Post:
             while (received := self._line.receive()) is not None:
                 message, descriptors = received
                 sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+                for sock in sockets:  # it is so already, but `dup` of a socket that does not know would change that,
+                    sock.setblocking(False)  # and for all processes that share it
                 if message["say"] == "leave":
                     self._leave(GRACE_SECONDS)
                 else:

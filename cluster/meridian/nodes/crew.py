@@ -2,6 +2,9 @@
 
 Invariant: every worker that is connected holds, or is about to get, the latest of each kind of state; a worker that
 comes (again) gets all of it anew. Nothing here waits for a worker.
+
+In an upgrade there are workers beside those in their places: such as will take over, and such as finish. They get all
+state but what limits are spent by; nobody waits for their answers, and what they say of limits is not heard.
 """
 
 import math
@@ -18,7 +21,7 @@ from meridian.core.judging import Arms, merged
 from meridian.core.rollout import Part
 from meridian.core.verdicts import Verdict
 from meridian.nodes import clock
-from meridian.nodes.channel import Channel
+from meridian.nodes.channel import STATE, Channel
 from meridian.nodes.reports import metrics_from_proto, spans_from_proto
 from meridian.nodes.trials import arms_from_proto
 from meridian.telemetry.metrics import Series
@@ -35,6 +38,8 @@ from meridian_proto.v1.channel_pb2 import (
     Tallies,
     Trial,
 )
+
+SPENDING = ("allowance", "spenders", "letters")  # only for who serves in its place: two may not spend one part
 
 _log = structlog.get_logger("meridian.crew")
 
@@ -114,11 +119,13 @@ class ProcessCrew:
 
     def __init__(self, kinds: Mapping[str, int], reporting: Reporting) -> None:
         """`kinds`: how many workers of each kind this node has."""
+        self._reporting = reporting
         self._links = {
             (kind, slot): _Link(WorkerState(kind, slot), reporting)
             for kind, count in kinds.items()
             for slot in range(count)
         }
+        self._beside: dict[tuple[str, int, int], _Link] = {}  # by kind, slot and generation
 
     @property
     def workers(self) -> Sequence[WorkerState]:
@@ -130,16 +137,49 @@ class ProcessCrew:
         """Reports to workers that were dropped because they did not read them."""
         return sum(link.channel.outbox.dropped for link in self._links.values())
 
-    async def attach(self, kind: str, slot: int, sock: socket.socket) -> None:
-        """Takes a fresh channel to a worker."""
+    async def attach(self, kind: str, slot: int, sock: socket.socket, generation: int = 0, serves: bool = True) -> None:
+        """Takes a fresh channel to a worker: the one that `serves` in its place, or one beside it."""
+        if serves:
+            self.succeeded(kind, slot, generation)
+            link = self._links[kind, slot]
+        else:
+            link = self._beside_of(kind, slot, generation)
         try:
-            await self._links[kind, slot].channel.attach(sock)
+            await link.channel.attach(sock)
         except OSError as error:  # it died meanwhile: the launcher makes another channel
             _log.info("channel not opened", kind=kind, slot=slot, reason=str(error))
 
+    def succeeded(self, kind: str, slot: int, generation: int) -> None:
+        """The worker of this generation serves in its place from now on; the one before finishes."""
+        old = self._links[kind, slot]
+        if old.generation == generation:
+            return
+        new = self._beside_of(kind, slot, generation)
+        del self._beside[kind, slot, generation]
+        self._links[kind, slot], self._beside[kind, slot, old.generation] = new, old
+        old.beside, new.beside = True, False
+        for frame in old.channel.outbox.state(SPENDING):
+            new.channel.send(frame)
+        if kind == "gateway" and new.state.connected:
+            self._reporting.on_spender(slot)
+        self._reporting.on_crew_changed()
+
+    def _beside_of(self, kind: str, slot: int, generation: int) -> "_Link":
+        """A link beside the place, with the state that all get; those whose worker has gone are forgotten."""
+        self._beside = {key: link for key, link in self._beside.items() if not link.over}
+        link = self._beside.get((kind, slot, generation))
+        if link is None:
+            link = _Link(WorkerState(kind, slot), self._reporting, generation, beside=True)
+            self._beside[kind, slot, generation] = link
+            serving = self._links[kind, slot].channel.outbox
+            for frame in serving.state([one for one in STATE if one not in SPENDING]):
+                link.channel.send(frame)
+        return link
+
     def send(self, frame: Frame, kind: str | None = None) -> None:
         """Gives state to all workers, or to those of one kind. The frame is the channels' afterwards."""
-        for link in self._links.values():
+        spending = frame.WhichOneof("body") in SPENDING
+        for link in [*self._links.values(), *(() if spending else self._beside.values())]:
             if kind in (None, link.state.kind):
                 own = Frame()
                 own.CopyFrom(frame)  # each channel writes its own number into it
@@ -152,15 +192,20 @@ class ProcessCrew:
 
     def close(self) -> None:
         """Ends all channels."""
-        for link in self._links.values():
+        for link in [*self._links.values(), *self._beside.values()]:
             link.channel.close()
 
 
 class _Link:
     """One worker and its channel; the channel's listener."""
 
-    def __init__(self, state: WorkerState, reporting: Reporting) -> None:
+    def __init__(
+        self, state: WorkerState, reporting: Reporting, generation: int = 0, *, beside: bool = False
+    ) -> None:  # fmt: skip
         self.state = state
+        self.generation = generation
+        self.beside = beside  # it does not serve yet, or not any more
+        self.over = False
         self.channel = Channel(_hello, self)
         self._reporting = reporting
 
@@ -168,15 +213,17 @@ class _Link:
         self.state.connected, self.state.pid, self.state.heard = True, hello.pid, clock.now()
         # What it serves now; it will answer to the document that is sent anew, and only then counts as having it.
         self.state.config_version, self.state.answered, self.state.refused = hello.config_version, 0, ""
-        if self.state.kind == "gateway":
+        self.over = False
+        if self.state.kind == "gateway" and not self.beside:
             self._reporting.on_spender(self.state.slot)
         self.state.candidate, self.state.candidate_refused, self.state.tallies = 0, "", Tallies()
         self.state.proofs_held = 0
         self._reporting.on_crew_changed()
 
     def on_lost(self, reason: str) -> None:
-        _log.warning("worker lost", lost=self.state.label, pid=self.state.pid, reason=reason)
-        self.state.connected = False
+        log = _log.info if self.beside else _log.warning
+        log("worker lost", lost=self.state.label, pid=self.state.pid, reason=reason)
+        self.state.connected, self.over = False, True
         self._reporting.on_crew_changed()
 
     def on_frame(self, frame: Frame) -> None:
@@ -197,7 +244,7 @@ class _Link:
                 self.state.series = metrics_from_proto(frame.metrics)
             case "spans":
                 self._reporting.on_spans(spans_from_proto(frame.spans))
-            case "confirmed" | "letters":
+            case "confirmed" | "letters" if not self.beside:
                 self._reporting.on_spending(self.state.slot, frame)
             case "explained":
                 self._reporting.on_explained(frame.explained)

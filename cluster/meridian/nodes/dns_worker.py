@@ -46,6 +46,7 @@ from meridian_proto.v1.channel_pb2 import Trial as ProtoTrial
 
 Candidate = tuple[int, model.Document, ZoneSet]
 
+RETIRE_SECONDS = 1.0  # for a successor to begin to read, which takes it some milliseconds
 KEYS_SECONDS = 5.0  # an agent with a store or a disk sends the keys at once, many times quicker than this
 
 
@@ -277,6 +278,21 @@ class DnsDuties:
         help = "Signatures made; those that are asked for again are kept."
         made = Series("meridian_dns_signatures_total", "counter", help, {}, float(self._signatures.made))
         return [*series_of(self._server), *self._watcher.series(), made, *gauges]
+
+    async def succeed(self, predecessor: socket.socket) -> bool:
+        """There is nothing to take over but the sockets, which come from the launcher."""
+        predecessor.close()
+        return True
+
+    async def retire(self, successor: socket.socket, seconds: float) -> tuple[int, int]:
+        """Both may read for a moment: every datagram is answered by who read it. Those who ask by connections (TLS,
+        QUIC) open new ones, as they do when a server restarts."""
+        successor.close()
+        await asyncio.sleep(RETIRE_SECONDS)
+        return 0, 0
+
+    def meet(self, inbox: socket.socket, others: Mapping[tuple[int, int], socket.socket]) -> None:
+        """Only gateway workers have something to say to each other."""
 
     async def close(self, grace_seconds: float) -> None:
         """Nothing is under way for long; a resolver that finds nobody here asks another server."""

@@ -5,22 +5,21 @@ Before its first document it accepts nothing and connections queue. Without an a
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+import socket
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from random import random
 
 from meridian.control.messages import verdict_from_proto
 from meridian.core.metering.ledgers import Ledgers
 from meridian.core.snapshot import Listener, Snapshot, SnapshotError, compile_snapshot
 from meridian.core.verdicts import PUBLISHED, Standing, Verdict
 from meridian.gateway.gateway import Gateway
+from meridian.gateway.handing import Client, Neighbours, Place, where_of
 from meridian.gateway.l4_datagrams import L4Datagrams
 from meridian.gateway.limits import Limits
 from meridian.gateway.meters import Meters
-from meridian.gateway.outcome import Outcome
 from meridian.gateway.quic import QuicListener
 from meridian.gateway.tls import CertificateError, check_tls
 from meridian.gateway.upstream_tls import UpstreamContexts, UpstreamTlsError
@@ -28,22 +27,21 @@ from meridian.nodes import clock, logs
 from meridian.nodes.acme import held_frame, pairs_of
 from meridian.nodes.child import Birth, run_child
 from meridian.nodes.compiling import Unfit, read_document
+from meridian.nodes.inheriting import Heir, Predecessor, estate_of, told_in
 from meridian.nodes.ledger_file import LedgerBusy, LedgerFile
 from meridian.nodes.reports import spans_to_proto
 from meridian.nodes.request_telling import explained_frame, purges_from_proto
 from meridian.nodes.settings import Settings
+from meridian.nodes.sinks import Sinks
 from meridian.nodes.sockets import sockets_of_listener
 from meridian.nodes.spending import Postbox, portion_of, told_from_proto
+from meridian.nodes.succession import Estate, Line, inherit
 from meridian.nodes.trials import arms_to_proto
 from meridian.nodes.worker import BoundSockets, run_worker
-from meridian.telemetry.access_log import AccessLog, AccessRecord, path_of
-from meridian.telemetry.line_log import write_without_waiting
 from meridian.telemetry.metrics import Metrics, Series
-from meridian.telemetry.spans import SpanRecord
 from meridian_proto.v1.channel_pb2 import Config, Frame
 from meridian_proto.v1.channel_pb2 import Trial as ProtoTrial
 
-SPANS_MAX = 4096  # between two ticks; 20,000 a second
 SPANS_PER_FRAME = 512  # some 200 KiB
 POST_SECONDS = 0.05  # between looks at limits: half of what core/granting waits before it asks again
 LIMITS_SECONDS = 5.0  # for seats to come, and for what a predecessor lent to end, which takes some 2 s
@@ -74,36 +72,16 @@ def _as_served(listener: Listener) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-class Sinks:
-    """Where a gateway's reports go: spans wait for the next tick, the access log for its own."""
-
-    def __init__(self, ratio: float) -> None:
-        """`ratio` of the exchanges that went well is logged; the others always are."""
-        self.spans: list[SpanRecord] = []
-        self.spans_dropped = 0
-        self.access = AccessLog(write_without_waiting(2), sample_ratio=ratio, draw=random)
-        self._quiet = ratio == 0.0
-
-    def on_outcome(self, outcome: Outcome) -> None:
-        """Logs an exchange, if it is to be logged."""
-        if self._quiet and 0 < outcome.status < 500 and outcome.tries <= 1:
-            return
-        self.access.log(access_record(outcome, datetime.now(UTC)))
-
-    def on_span(self, span: SpanRecord) -> None:
-        """Keeps a span for the next tick."""
-        if len(self.spans) < SPANS_MAX:
-            self.spans.append(span)
-        else:
-            self.spans_dropped += 1
-
-
 class GatewayDuties:
     """One gateway, made with the first document, and its listeners."""
 
-    def __init__(self, settings: Settings, slot: int, secret: bytes, state: Path | None = None) -> None:
+    def __init__(
+        self, settings: Settings, slot: int, secret: bytes, state: Path | None = None, *, generation: int = 0,
+        succeeds: bool = False,
+    ) -> None:  # fmt: skip
         """Of limits it spends nothing until it is told what: of two workers that start, neither may take all. `state`:
-        the folder where quotas survive a restart; without it they do not."""
+        the folder where quotas survive a restart; without it they do not. One that `succeeds` another has no gateway
+        and no ledger before `succeed`."""
         self._settings = settings
         self._slot = slot
         self._secret = secret
@@ -113,13 +91,20 @@ class GatewayDuties:
         self._limits = Limits(clock.now, self._metrics, alone=False)
         self._limits.later = loop.call_later
         self._limits.join(f"{settings.name}/{slot}", slot)
+        self._state_folder = state
         self._ledger: LedgerFile | None = None
-        ledgers: Ledgers | None = None
-        if state is not None:
-            self._ledger, ledgers = _open_ledger(state, slot)
-        self._meters = Meters(f"{settings.name}/{slot}", secrets.randbits(63), ledgers)
-        self._meters.write_soon = partial(loop.call_soon, self._write_ledger)
+        self._meters = Meters()
         self._postbox = Postbox(self._limits, self._meters, loop.call_soon)
+        self._neighbours = Neighbours(slot, generation)
+        self._awaits: Snapshot | None = None  # what a successor will serve
+        self._succeeds = succeeds
+        self._began = asyncio.Event()  # with its own part of limits, be it nothing
+        self._tasks: asyncio.TaskGroup | None = None
+        self._retired = False
+        self._elsewhere: dict[str, dict[Client, Place]] = {}  # flows of the predecessor, by socket
+        if not succeeds:
+            self._open_meters()
+            self._began.set()
         self._spans_dropped = self._metrics.counter("meridian_spans_dropped_total", "Spans beyond what a tick takes.")
         self._contexts = UpstreamContexts()
         self._gateway: Gateway | None = None
@@ -131,6 +116,18 @@ class GatewayDuties:
         self._draining = False
         self._candidate: Snapshot | None = None
         self._trial = ProtoTrial()
+
+    def _open_meters(self) -> None:
+        """Reads what the disk says of quotas: once no other process has the ledger open."""
+        loop = asyncio.get_running_loop()
+        ledgers: Ledgers | None = None
+        if self._state_folder is not None:
+            self._ledger, ledgers = _open_ledger(self._state_folder, self._slot)
+        self._meters = Meters(f"{self._settings.name}/{self._slot}", secrets.randbits(63), ledgers)
+        self._meters.write_soon = partial(loop.call_soon, self._write_ledger)
+        send = self._postbox.send
+        self._postbox = Postbox(self._limits, self._meters, loop.call_soon)
+        self._postbox.send = send
 
     def join(self, send: Callable[[Frame], None]) -> None:
         """Takes the way to the agent."""
@@ -179,6 +176,9 @@ class GatewayDuties:
         """Verdict, endpoint health, limits, drain or trial."""
         kind = frame.WhichOneof("body")
         assert kind is not None
+        if self._succeeds:  # what is spent comes with the estate first
+            self._state[kind] = frame
+            return
         match kind:
             case "allowance":
                 told = told_from_proto(frame.allowance)
@@ -241,6 +241,8 @@ class GatewayDuties:
 
     def drain(self, on: bool) -> None:
         """Serve on, but tell clients to go elsewhere."""
+        if self._retired:  # for good
+            return
         self._draining = on
         if self._gateway is not None:
             self._gateway.drain(on)
@@ -260,7 +262,8 @@ class GatewayDuties:
 
     def series(self) -> Sequence[Series]:
         """All metrics as they stand."""
-        self._limits.measure()
+        if not self._retired:
+            self._limits.measure()
         return self._gateway.series() if self._gateway is not None else self._metrics.series()
 
     async def close(self, grace_seconds: float) -> None:
@@ -271,17 +274,67 @@ class GatewayDuties:
             self._ledger.close(self._meters.close())
             self._ledger = None
 
+    # Upgrades
+
+    def meet(self, inbox: socket.socket, others: Mapping[Place, socket.socket]) -> None:
+        """The other workers of this node."""
+        self._neighbours.meet(inbox, others, asyncio.get_running_loop())
+
+    async def succeed(self, predecessor: socket.socket) -> bool:
+        """Takes over limits, ledger and flows; then the gateway is made, and serves when its sockets are there."""
+        line = await Line.open(predecessor)
+        estate = await inherit(line)
+        self._open_meters()
+        if estate is not None:
+            self._take_estate(estate)
+        self._succeeds = False
+        assert self._awaits is not None and self._tasks is not None, "it has said that it is prepared"
+        self._put_in_force(self._awaits)
+        assert self._gateway is not None
+        if estate is not None:
+            self._tasks.create_task(Predecessor(line, self._gateway, estate.under_way).run())
+        self._began.set()
+        return estate is not None
+
+    def _take_estate(self, estate: Estate) -> None:
+        if (told := told_in(estate)) is not None:
+            self._limits.resume(told, estate.started, estate.left, estate.spenders)
+            portion, fresh = portion_of(told, self._slot)
+            self._meters.take(portion, clock.now(), clock.unix_nanoseconds() / 1e9, fresh)
+        before = (self._slot, estate.generation)
+        self._elsewhere = {where: dict.fromkeys(clients, before) for where, clients in estate.flows.items()}
+
+    async def retire(self, successor: socket.socket, seconds: float) -> tuple[int, int]:
+        """Gives sockets, limits and ledger away, and finishes what is under way."""
+        line = await Line.open(successor)
+        gateway = self._gateway
+        assert gateway is not None and self._tasks is not None, "it serves"
+        self.drain(True)
+        self._retired = True
+        gateway.retire()
+        estate = estate_of(gateway, self._neighbours.place[1], clock.now())
+        heir = Heir(line, asyncio.get_running_loop())
+        gateway.admission.retire(heir)
+        if self._ledger is not None:
+            self._ledger.close(self._meters.close())
+            self._ledger = None
+        line.say(estate)
+        self._tasks.create_task(heir.run())
+        return await gateway.finish(seconds)
+
     # Listeners follow the snapshot and the sockets, whichever comes first
 
     async def run(self) -> None:
         """Serves until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
+        async with asyncio.TaskGroup() as self._tasks:
+            tasks = self._tasks
             tasks.create_task(self._post_for_ever())
+            await self._began.wait()
             await self._wait_for_limits()
             while True:
                 await self._changed.wait()
                 self._changed.clear()
-                if self._gateway is not None:
+                if self._gateway is not None and not self._retired:
                     for listener in self._gateway.snapshot.listeners:
                         await self._attach(self._gateway, listener)
                     self._retire_unserved(tasks)
@@ -300,8 +353,9 @@ class GatewayDuties:
     async def _post_for_ever(self) -> None:
         while True:
             await asyncio.sleep(POST_SECONDS)
-            self._postbox.tick(clock.now())
-            self._write_ledger()
+            if self._began.is_set() and not self._retired:
+                self._postbox.tick(clock.now())
+                self._write_ledger()
 
     def _write_ledger(self) -> None:
         lines = self._meters.lines()
@@ -310,6 +364,9 @@ class GatewayDuties:
             self._ledger.write(lines, partial(loop.call_soon_threadsafe, self._meters.written, lines))
 
     def _put_in_force(self, snapshot: Snapshot) -> None:
+        if self._succeeds:
+            self._awaits = snapshot
+            return
         if self._gateway is None:
             self._gateway = Gateway(
                 snapshot, region=self._settings.region, worker=self._slot, loop=asyncio.get_running_loop(),
@@ -349,7 +406,7 @@ class GatewayDuties:
         self._gateway.detach(name)
         del self._attached[name]
         served: list[QuicListener | L4Datagrams] = [*attached.quic, *attached.l4]
-        for key, one in zip(sorted(key for key in attached.keys if key[0] == "udp"), served, strict=True):
+        for key, one in zip(sorted(key for key in attached.keys if key[0] != "tcp"), served, strict=True):
             self._retiring[key] = tasks.create_task(one.close(RETIRE_SECONDS))
 
     async def _attach(self, gateway: Gateway, listener: Listener) -> None:
@@ -366,11 +423,12 @@ class GatewayDuties:
             if (retiring := self._retiring.pop(key, None)) is not None:
                 await retiring  # two readers of one socket would each get half of every connection
             if "udp" in listener.protocols:
-                attached.l4.append(gateway.attach_l4_datagrams(listener, [sock]))
+                elsewhere = self._elsewhere.pop(where_of(sock), {})
+                attached.l4.append(gateway.attach_l4_datagrams(listener, [sock], self._neighbours, elsewhere))
                 continue
             quic = QuicListener(
-                name=listener.name, sockets=[sock], certificates=gateway.tls, begin=gateway.begin, slot=self._slot,
-                key=self._secret, loop=asyncio.get_running_loop(), port=listener.port,
+                name=listener.name, sockets=[sock], certificates=gateway.tls, begin=gateway.begin,
+                neighbours=self._neighbours, key=self._secret, loop=asyncio.get_running_loop(), port=listener.port,
                 client_auth=listener.client_auth, early_data=listener.early_data, guarding=gateway.guarding,
             )  # fmt: skip
             quic.start()
@@ -398,37 +456,15 @@ def spill_of(verdict: Verdict) -> tuple[frozenset[str], frozenset[str], dict[str
     return left, doubted, shares
 
 
-def access_record(outcome: Outcome, ended: datetime) -> AccessRecord:
-    """The line of an exchange that ended at `ended`."""
-    return AccessRecord(
-        time=ended.isoformat(timespec="milliseconds"),
-        request_id=outcome.request_id.decode("latin-1"),
-        client=outcome.client,
-        protocol=outcome.version.decode("latin-1"),
-        method=outcome.method.decode("latin-1"),
-        host=outcome.authority.decode("latin-1"),
-        path=path_of(outcome.target),
-        status=outcome.status,
-        duration_seconds=round(outcome.duration_seconds, 6),
-        request_body_bytes=outcome.request_body_bytes,
-        response_body_bytes=outcome.response_body_bytes,
-        route=outcome.route,
-        upstream=outcome.upstream,
-        endpoint=outcome.endpoint,
-        tries=outcome.tries,
-        why=outcome.why,
-        trace_id=outcome.trace_id.hex(),
-        config_version=outcome.config_version,
-        verdict_version=outcome.verdict_version,
-        verdict_fallback=outcome.verdict_fallback,
-    )
-
-
 def main(birth: Birth) -> int:
     """Runs the worker."""
     return run_worker(
-        birth, lambda: GatewayDuties(birth.settings, birth.slot, birth.secret, Path(birth.settings.state))
-    )
+        birth,
+        lambda: GatewayDuties(
+            birth.settings, birth.slot, birth.secret, Path(birth.settings.state), generation=birth.generation,
+            succeeds=birth.succeeds,
+        ),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import Literal
 
 import structlog
 
-from meridian.admin.panel import RoleName
+from meridian.admin.panel import RoleName, UpgradeDesk
 from meridian.admin.status import Status, ZoneKeysStatus
 from meridian.control import seat_orders
 from meridian.control.acme.keeper import CertificateKeeper
@@ -94,9 +94,11 @@ class Headquarters:
         disk: SnapshotDisk,
         listen: Listen,
         regional: Store | None = None,
+        upgrades: UpgradeDesk,
     ) -> None:
         """`listen` makes a set of sockets the ones of the gateway workers, and returns why it cannot."""
         self._settings = settings
+        self.upgrades = upgrades
         keys = Keys(settings.cluster)
         # A store in memory ends with its process; what workers and the disk still have of it must count as older.
         generation = 0 if settings.etcd else clock.unix_nanoseconds() // 1_000_000_000

@@ -8,7 +8,8 @@ Life: the DNS and admin ports are bound from the flags, all children are started
 document wants (`listen`), the workers get them, privileges are dropped. SIGTERM: `drain` to all (DNS leaves this node
 out, clients are told to leave); when the agent has `left` and old answers of DNS have aged, or after a while, `leave`
 to the gateway workers, and when they are gone to the others; then exit 0. A second SIGTERM kills. Children end by
-themselves when their line closes, so that a killed launcher leaves no orphan behind.
+themselves when their line closes, so that a killed launcher leaves no orphan behind. SIGHUP, or the agent's `upgrade`:
+new workers take over from those that run, see nodes/upgrading.
 """
 
 import contextlib
@@ -22,6 +23,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from meridian.nodes import clock, logs
 from meridian.nodes.line import DESCRIPTORS_MAX, LineClosed, Message
@@ -30,6 +32,7 @@ from meridian.nodes.relay import Writer
 from meridian.nodes.settings import ROLES, Settings, SettingsError, parse_settings
 from meridian.nodes.sockets import Sockets, Wanted, sockets_of_dns
 from meridian.nodes.supervision import Child, restart_delay
+from meridian.nodes.upgrading import RETIRE_SECONDS, Upgrading
 
 ANNOUNCE_SECONDS = 4.0  # how long the agent may take until the cluster knows that this node leaves
 LINGER_SECONDS_MAX = 10.0  # how long clients may still come by an answer of DNS from before
@@ -55,6 +58,9 @@ class Launcher:
         self._sockets = Sockets(slots)
         self._children = [Child(role, slot) for role, count in slots.items() for slot in range(count)]
         self._agent = self._children[0]
+        self._upgrading = Upgrading(self)
+        self._python = _followed(settings.python)
+        self._upgrade_asked: float | None = None  # and how many seconds connections may take
         self._stderr = Writer(2)
         self._systemd = Notifier(os.environ)
         self._unready = {child.label for child in self._children}  # who has not said yet that it runs
@@ -72,7 +78,7 @@ class Launcher:
         Raises CannotStart for what the operator has to repair.
         """
         self._bind_fixed()
-        wake = _catch_signals(self._count_stop)
+        wake = _catch_signals(self._count_stop, self._note_hangup)
         self._selector.register(wake, selectors.EVENT_READ, lambda: _empty(wake))
         self._log("info", "node starts", pid=os.getpid(), region=self._settings.region, workers=self._settings.workers)
         try:
@@ -96,15 +102,18 @@ class Launcher:
             self._systemd.tell("STOPPING=1", "STATUS=leaves the cluster, ends its exchanges")
             self._log("info", "node leaves")
             self._tell("drain", *ROLES)
-        for child in self._children:
+        if self._upgrade_asked is not None:
+            self._upgrade(self._upgrade_asked, now)
+        self._upgrading.step(now)
+        for child in self._everyone():
             self._reap(child, now)
             if child.start_at is not None and child.start_at <= now and self._leaving is None:
-                self._start(child, now)
+                self.start(child, now)
             if child.line is not None:
                 child.line.flush()
         if self._leaving is not None:
             self._step_leaving(now)
-        if self._stderr.waiting or any(child.line is not None and child.line.waiting for child in self._children):
+        if self._stderr.waiting or any(child.line is not None and child.line.waiting for child in self._everyone()):
             return 0.05
         # Half a second is a safety net: signals, lines and output wake the selector by themselves.
         due = [child.start_at for child in self._children if child.start_at is not None and self._leaving is None]
@@ -112,25 +121,34 @@ class Launcher:
 
     # Children
 
-    def _start(self, child: Child, now: float) -> None:
+    def _everyone(self) -> list[Child]:
+        """Those in their places, those that may follow them, and those that finish."""
+        return [*self._children, *self._upgrading.heirs, *self._upgrading.retired]
+
+    def start(self, child: Child, now: float) -> bool:
+        """Starts a process in a place. False: the machine will not, now."""
         try:
-            child.start(self._settings, self._secret, now)
+            child.start(self._settings, self._secret, self._python, now)
         except OSError as error:
             child.delay_seconds = restart_delay(child.delay_seconds, 0.0)
             child.start_at = now + child.delay_seconds
             self._log("error", "child cannot start", worker=child.label, reason=str(error))
-            return
+            return False
         assert child.line is not None and child.process is not None
         self._selector.register(child.line.socket, selectors.EVENT_READ, lambda: self._on_line(child))
         self._selector.register(child.output, selectors.EVENT_READ, lambda: self._on_output(child))
         self._log("info", "child started", worker=child.label, pid=child.process.pid, restarts=child.restarts)
-        self._hand_sockets(child)
+        if child in self._children:
+            self._hand_sockets(child)
+            self._introduce()
         if child is self._agent:
-            for worker in self._children[1:]:
+            for worker in self._everyone()[1:]:
                 self._connect(worker)
+            child.line.send({"say": "upgrade", **self._upgrading.report.to_message()})
         else:
             self._connect(child)
         self._tell_children()
+        return True
 
     def _reap(self, child: Child, now: float) -> None:
         if child.process is None or child.process.poll() is None:
@@ -143,8 +161,9 @@ class Launcher:
                 self._selector.unregister(sock)
         for text in child.bury():
             self._stderr.write(text)
-        if self._leaving is not None:
+        if self._upgrading.ended(child) or self._leaving is not None:
             self._log("info", "child ended", worker=child.label, pid=pid, exit=code)
+            self._introduce()
             return
         if code == OPERATOR_MISTAKE and not self._listening:
             raise CannotStart(child.reason or f"{child.label} cannot start; the log says why")
@@ -165,7 +184,63 @@ class Launcher:
             self._log("error", "no channel", worker=worker.label, reason=str(error))
             return
         worker.line.send({"say": "channel", "kind": "agent", "slot": 0}, [one])
-        self._agent.line.send({"say": "channel", "kind": worker.role, "slot": worker.slot}, [other])
+        place = {"kind": worker.role, "slot": worker.slot, "generation": worker.generation}
+        self._agent.line.send({"say": "channel", **place, "serves": worker in self._children}, [other])
+
+    def _introduce(self) -> None:
+        """Gives every gateway worker the others' inboxes, for datagrams that reach the wrong one (gateway/handing)."""
+        workers = [one for one in self._everyone() if one.role == "gateway" and one.inbox is not None]
+        for worker in workers:
+            if worker.line is not None and worker.inbox is not None:
+                others = [other for other in workers if other is not worker][: DESCRIPTORS_MAX - 1]
+                places = [[other.slot, other.generation] for other in others]
+                inboxes = [other.inbox[1] for other in others if other.inbox is not None]
+                worker.line.send({"say": "neighbours", "neighbours": places}, [worker.inbox[0], *inboxes])
+
+    # Upgrades
+
+    def _note_hangup(self) -> None:
+        """Runs inside a signal handler."""
+        self._upgrade_asked = RETIRE_SECONDS
+
+    def _upgrade(self, seconds: float, now: float) -> None:
+        self._upgrade_asked = None
+        places = [child for child in self._children if child is not self._agent]
+        if self._leaving is not None:
+            why = "the node leaves"
+        elif places and not self._listening:
+            why = "the node does not serve yet"
+        else:
+            before, self._python = self._python, _followed(self._settings.python)
+            why = self._upgrading.begin(places, now, seconds)
+            if why:
+                self._python = before
+        if why:
+            self._log("error", "no upgrade", reason=why)
+            if self._agent.line is not None:
+                self._agent.line.send({"say": "upgrade", **self._upgrading.report.to_message(), "refused": why})
+
+    def replace(self, child: Child, successor: Child) -> None:
+        """From now on `successor` is the one in the place of `child`."""
+        self._children[self._children.index(child)] = successor
+        self._hand_sockets(successor)
+        self._introduce()
+        if self._agent.line is not None:
+            place = {"kind": successor.role, "slot": successor.slot, "generation": successor.generation}
+            self._agent.line.send({"say": "succeeded", **place})
+        self._tell_children()
+
+    def tell(self, report: dict[str, Any]) -> None:
+        """Says how an upgrade stands."""
+        self._log("error" if report["state"] == "failed" else "info", "upgrade", **report)
+        if self._agent.line is not None:
+            self._agent.line.send({"say": "upgrade", **report})
+
+    def agent_may_go(self) -> bool:
+        """The agent ends and is started again with the new code, unless the cluster's state is in its memory."""
+        if self._settings.etcd and self._agent.line is not None:
+            self._agent.line.send({"say": "leave"})
+        return bool(self._settings.etcd)
 
     def _tell_children(self) -> None:
         if self._agent.line is not None:
@@ -224,6 +299,9 @@ class Launcher:
                 raise CannotStart("; ".join(problems))
             self._agent.line.send({"say": "refused", "problems": problems})
             return
+        if self._sockets.unsteered:
+            self._log("warning", "workers hand on datagrams of HTTP/3 themselves", reason=self._sockets.unsteered)
+            self._sockets.unsteered = ""
         self._listening = True
         for child in self._children:
             if child.role == "gateway":
@@ -268,6 +346,11 @@ class Launcher:
             if self._unready == {child.label}:
                 self._systemd.tell("READY=1", f"STATUS={self._settings.name} in {self._settings.region} runs")
             self._unready.discard(child.label)
+            child.version = str(message.get("version", ""))
+        elif say == "upgrade" and child is self._agent:
+            self._upgrade_asked = float(message["seconds"])
+        elif self._upgrading.hear(child, message, clock.now()):
+            pass
         elif say == "left" and child is self._agent and self._leaving is not None:
             self._leave_at = clock.now() + min(float(message["linger_seconds"]), LINGER_SECONDS_MAX)
             self._log("info", "node lingers", seconds=message["linger_seconds"])
@@ -291,7 +374,7 @@ class Launcher:
                 self._tell("leave", "gateway")
                 self._sockets.want("gateway", [])  # who comes now is refused at once, and goes elsewhere
             return
-        if not self._rest_told and not any(c.process for c in self._children if c.role == "gateway"):
+        if not self._rest_told and not any(c.process for c in self._everyone() if c.role == "gateway"):
             # DNS answers and the agent reports until the last exchange is over.
             self._rest_told = True
             self._tell("leave", "dns", "agent")
@@ -299,19 +382,19 @@ class Launcher:
             self._killed = True
 
     def _tell(self, say: str, *roles: str) -> None:
-        for child in self._children:
+        for child in self._everyone():
             if child.line is not None and child.role in roles:
                 child.line.send({"say": say})
 
     def _finished(self) -> bool:
-        gone = all(child.process is None for child in self._children)
+        gone = all(child.process is None for child in self._everyone())
         return self._killed or (self._leaving is not None and gone)
 
     def _kill_all(self) -> None:
-        for child in self._children:
+        for child in self._everyone():
             if child.process is not None:
                 child.process.kill()
-        for child in self._children:
+        for child in self._everyone():
             if child.process is not None:
                 child.process.wait()
                 for text in child.bury():
@@ -321,7 +404,7 @@ class Launcher:
         self._stderr.write(logs.line(level, event, node=self._settings.name, **{"worker": "launcher", **fields}))
 
 
-def _catch_signals(on_stop: Callable[[], None]) -> socket.socket:
+def _catch_signals(on_stop: Callable[[], None], on_hangup: Callable[[], None]) -> socket.socket:
     """Returns a socket that is readable after each signal."""
     wake, waker = socket.socketpair()
     wake.setblocking(False)
@@ -334,7 +417,7 @@ def _catch_signals(on_stop: Callable[[], None]) -> socket.socket:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     signal.signal(signal.SIGCHLD, lambda number, frame: None)  # it only has to wake the selector
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closed terminal is no reason to stop serving
+    signal.signal(signal.SIGHUP, lambda number, frame: on_hangup())
     return wake
 
 
@@ -342,6 +425,12 @@ def _empty(sock: socket.socket) -> None:
     with contextlib.suppress(BlockingIOError):
         while sock.recv(4096):
             pass
+
+
+def _followed(python: str) -> str:
+    """The interpreter in the folder that it is in now: a link to that folder may be set anew at any time."""
+    path = Path(python)
+    return str(path.parent.resolve() / path.name)
 
 
 def _prepare(settings: Settings) -> None:

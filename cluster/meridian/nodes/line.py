@@ -5,12 +5,22 @@ Invariant: the launcher never waits for a child. What a child does not take is k
 the latest, because each one carries the whole of what it speaks about; so what is kept is bounded by the kinds.
 
 launcher -> child   sockets {sockets: [taker, kind, host, port, name]} + descriptors in that order: the full set
-                    channel {kind, slot} + one descriptor: a stream to the agent, or from the agent's side to a worker
+                    channel {kind, slot, generation} + one descriptor: a stream to the agent, or from the agent's side
+                    to a worker
                     children {children: [role, slot, pid, restarts]}: to the agent
                     listening {} or refused {problems}: answer to listen
+                    neighbours {neighbours: [slot, generation]} + descriptors: a gateway worker's own inbox, then
+                    theirs in that order: the full set
+                    succeed {} + one descriptor: take over from the predecessor at its other end
+                    retire {seconds} + one descriptor: hand over to the successor at its other end, finish, exit
+                    succeeded {kind, slot, generation}: to the agent: that worker serves the place now
+                    upgrade {...}: to the agent, the report of the last upgrade
                     drain {}: serve on, but tell clients to leave;   leave {}: finish and exit
 child -> launcher   listen {sockets}: the agent wants exactly these sockets for the gateway workers, idempotent
-                    ready {};   left {linger_seconds}: the agent has announced that this node leaves
+                    ready {version};   left {linger_seconds}: the agent has announced that this node leaves
+                    prepared {version}: a successor could serve;   inherited {limits}: it serves, with what the other
+                    knew of limits or without;   finished {connections, cut}: a retired worker is about to exit
+                    upgrade {seconds}: the operator wants new workers
                     failed {reason}: the child gives up, and why
 """
 
@@ -49,7 +59,7 @@ class Line:
         """
         packet = json.dumps(message, separators=(",", ":")).encode()
         assert len(packet) <= PACKET_BYTES_MAX and len(sockets) <= DESCRIPTORS_MAX
-        key = (message["say"], message.get("kind"), message.get("slot"))
+        key = (message["say"], message.get("kind"), message.get("slot"), message.get("generation"))
         self._kept.pop(key, None)
         self._kept[key] = (packet, tuple(sockets))
         self.flush()

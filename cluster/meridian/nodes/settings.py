@@ -9,6 +9,7 @@ import ipaddress
 import json
 import os
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,7 @@ class Settings:
     witness: bool = False
     user: str | None = None
     speak: str | None = None
+    python: str = sys.executable
     agent_module: str = "meridian.nodes.agent"
     gateway_module: str = "meridian.nodes.gateway_worker"
     dns_module: str = "meridian.nodes.dns_worker"
@@ -137,6 +139,8 @@ def _parser() -> argparse.ArgumentParser:
     flag("--access-log", type=float, metavar="RATIO", help="how many of the requests that went well are logged, 0 to 1")
     flag("--capacity", type=_rate, metavar="RATE", help="requests that this node carries, such as 2000/s")
     flag("--user", help="who to become after binding ports")
+    flag("--python", metavar="FILE", help="what runs agent and workers (default: what runs this); a link in its path is"
+         " followed at the start and at each upgrade")  # fmt: skip
     for role in ROLES:
         flag(f"--{role}-module", help=argparse.SUPPRESS)
     return parser
@@ -206,7 +210,7 @@ def _check(settings: Settings) -> None:
         raise SettingsError(f"--state {settings.state}: too long a path for the Unix socket in it, name a shorter one")
     for file_flag in (
         "etcd_ca", "etcd_cert", "etcd_key", "etcd_password_file", "peer_ca", "peer_cert", "peer_key",
-        "cluster_key_file", "token_file", "geo_file",
+        "cluster_key_file", "token_file", "geo_file", "python",
     ):  # fmt: skip
         path = getattr(settings, file_flag)
         if path is not None and not Path(path).is_file():

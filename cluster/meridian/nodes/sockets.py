@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from meridian.nodes.reuseport import steer_by_slot
 from meridian.nodes.settings import Settings
 
 if TYPE_CHECKING:  # it would bring pydantic into the launcher
@@ -29,7 +30,7 @@ class Wanted:
     """One socket address. `taker` is the role that serves it; `name` is for messages and no part of its identity."""
 
     taker: str
-    kind: str  # "tcp", "udp", "unix"
+    kind: str  # "tcp", "udp", "quic" (UDP whose datagrams go to a worker by connection id), "unix"
     host: str  # of "unix" the path, and port is 0
     port: int
     name: str = field(default="", compare=False)
@@ -46,9 +47,13 @@ class Wanted:
 
 
 class Sockets:
-    """Everything bound, by what was wanted. TCP: one listening socket; UDP: one socket for each slot of its taker."""
+    """Everything bound, by what was wanted. TCP: one listening socket; UDP: one socket for each slot of its taker.
+
+    `unsteered` says why the kernel does not give datagrams of QUIC to the right worker by itself; "" if it does.
+    """
 
     def __init__(self, slots: Mapping[str, int]) -> None:
+        self.unsteered = ""
         self._slots = slots
         self._held: dict[Wanted, list[socket.socket]] = {}
 
@@ -64,6 +69,8 @@ class Sockets:
                 bound[entry] = _bind(entry, self._slots[taker])
             except OSError as error:
                 problems.append(_explain(entry, error))
+            if entry.kind == "quic" and entry in bound:
+                self._steer(bound[entry])
         if problems:
             _close(bound)
             return problems
@@ -75,20 +82,26 @@ class Sockets:
         self._held = kept | bound
         return []
 
+    def _steer(self, group: list[socket.socket]) -> None:
+        try:
+            steer_by_slot(group[0], len(group))
+        except OSError as error:
+            self.unsteered = str(error)
+
     def of(self, taker: str, slot: int) -> list[tuple[Wanted, socket.socket]]:
         """What the child `slot` of `taker` serves."""
         return [
-            (entry, sockets[slot if entry.kind == "udp" else 0])
+            (entry, sockets[slot if entry.kind in ("udp", "quic") else 0])
             for entry, sockets in sorted(self._held.items())
             if entry.taker == taker
         ]
 
 
 def sockets_of_listener(listener: "Listener", settings: Settings) -> list[Wanted]:
-    """TCP for h1, h2 and tcp, UDP for h3 and udp, on the address that this node binds."""
+    """TCP for h1, h2 and tcp, QUIC for h3, UDP for udp, on the address that this node binds."""
     host = settings.bound_host(listener.host)
     kinds = ["tcp"] if {"h1", "h2", "tcp"} & set(listener.protocols) else []
-    kinds += ["udp"] if {"h3", "udp"} & set(listener.protocols) else []
+    kinds += ["quic"] if "h3" in listener.protocols else ["udp"] if "udp" in listener.protocols else []
     return [Wanted("gateway", kind, host, listener.port, listener.name) for kind in kinds]
 
 
@@ -178,9 +191,10 @@ def _explain(wanted: Wanted, error: OSError) -> str:
         what = "another node uses it" if error.errno == errno.EADDRINUSE else error.strerror
         return f"{wanted.name or wanted.taker}: the socket {wanted.host} cannot be made: {what}"
     host = f"[{wanted.host}]" if ":" in wanted.host else wanted.host
-    where = f"{wanted.name or wanted.taker}: {wanted.kind} port {wanted.port} on {host}"
+    kind = "tcp" if wanted.kind == "tcp" else "udp"
+    where = f"{wanted.name or wanted.taker}: {kind} port {wanted.port} on {host}"
     if error.errno == errno.EADDRINUSE:
-        flag = "t" if wanted.kind == "tcp" else "u"
+        flag = kind[0]
         return f"{where} is taken by another program; see which with: ss -l{flag}np 'sport = :{wanted.port}'"
     if error.errno == errno.EACCES:
         return f"{where} needs privileges: start the node as root with --user, or give it CAP_NET_BIND_SERVICE"

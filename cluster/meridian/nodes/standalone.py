@@ -42,6 +42,7 @@ from meridian.nodes.reports import spans_from_proto
 from meridian.nodes.secret_files import token_of
 from meridian.nodes.settings import Settings
 from meridian.nodes.sockets import Sockets, Wanted, sockets_of_dns
+from meridian.nodes.upgrade_desk import NoUpgrades
 from meridian.nodes.worker import TICK_SECONDS, Duties
 from meridian.store.embedded import EmbeddedStore
 from meridian.telemetry.logs import configure
@@ -130,6 +131,7 @@ class Standalone:
             peers=NoPeers(),
             disk=NoDisk(),
             listen=self._listen,
+            upgrades=NoUpgrades(),
         )
         self._gateway = GatewayDuties(settings, 0, secrets.token_bytes(32))
         self._duties: dict[str, Duties] = {"gateway": self._gateway}

@@ -9,7 +9,6 @@ import os
 import pwd
 import socket
 import subprocess
-import sys
 from dataclasses import dataclass
 
 from meridian.nodes.line import Line, pair
@@ -18,6 +17,7 @@ from meridian.nodes.settings import Settings
 
 DELAY_SECONDS = 0.1
 DELAY_SECONDS_MAX = 5.0  # a child that cannot live must not eat the machine
+INBOX_BYTES = 4 * 1024 * 1024  # as of UDP; the kernel cuts it to net.core.wmem_max, which gives some 180 packets
 STABLE_SECONDS = 10.0  # who lived so long has earned a quick restart
 
 
@@ -28,12 +28,14 @@ def restart_delay(previous_seconds: float, lived_seconds: float) -> float:
     return min(previous_seconds * 2, DELAY_SECONDS_MAX)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Child:
     """One child: its place (role, slot) stays, the process in it changes. `process` is None while it is not running."""
 
     role: str
     slot: int
+    generation: int = 0  # rises with every upgrade
+    succeeds: bool = False  # it takes over from one that serves
     process: "subprocess.Popen[bytes] | None" = None
     line: Line | None = None
     output: int = -1  # our end of its stderr
@@ -43,14 +45,16 @@ class Child:
     delay_seconds: float = 0.0
     restarts: int = 0
     reason: str = ""  # what it said when it gave up
+    version: str = ""  # of the software that it runs, as it says
+    inbox: tuple[socket.socket, socket.socket] | None = None  # of a gateway worker: to read from, and to write to
 
     @property
     def label(self) -> str:
         """For logs and for ps: agent, dns-0, gateway-1."""
         return self.role if self.role == "agent" else f"{self.role}-{self.slot}"
 
-    def start(self, settings: Settings, secret: str, now: float) -> None:
-        """Starts the process. `secret` is what all workers of this node share.
+    def start(self, settings: Settings, secret: str, python: str, now: float) -> None:
+        """Starts the process. `secret` is what all workers of this node share, `python` the interpreter.
 
         Raises OSError if the machine will not (no memory, too many processes).
         """
@@ -58,9 +62,13 @@ class Child:
         read, write = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(read, False)
         birth = {"role": self.role, "slot": self.slot, "line": theirs.fileno(), "settings": settings.to_json(),
-                 "secret": secret}  # fmt: skip
+                 "secret": secret, "generation": self.generation, "succeeds": self.succeeds}  # fmt: skip
         try:
-            self.process = _execute(settings, self.role, self.label, theirs, write, birth)
+            if self.role == "gateway" and self.inbox is None:
+                # Not SOCK_DGRAM: of that ten packets may wait (net.unix.max_dgram_qlen), here as many as have room.
+                self.inbox = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                self.inbox[1].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, INBOX_BYTES)
+            self.process = _execute(settings, python, self.role, self.label, theirs, write, birth)
         except OSError:
             ours.close()
             os.close(read)
@@ -92,9 +100,20 @@ class Child:
         self.process, self.line, self.output = None, None, -1
         return lines
 
+    def forget(self) -> None:
+        """Nobody will be in this place again."""
+        for sock in self.inbox or ():
+            sock.close()
+
 
 def _execute(
-    settings: Settings, role: str, label: str, theirs: socket.socket, stderr: int, birth: dict[str, object]
+    settings: Settings,
+    python: str,
+    role: str,
+    label: str,
+    theirs: socket.socket,
+    stderr: int,
+    birth: dict[str, object],
 ) -> "subprocess.Popen[bytes]":
     identity: dict[str, object] = {}
     if settings.user is not None and os.geteuid() == 0:
@@ -103,7 +122,7 @@ def _execute(
         identity = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": groups}
     return subprocess.Popen(  # type: ignore[call-overload, no-any-return]  # identity is not typed key by key
         # -P: modules come from where Meridian is installed, not from the folder the operator happens to stand in.
-        [sys.executable, "-P", "-m", settings.module(role), f"{settings.name}/{label}"],
+        [python, "-P", "-m", settings.module(role), f"{settings.name}/{label}"],
         stdin=subprocess.DEVNULL,
         stdout=stderr,
         stderr=stderr,

@@ -7,7 +7,7 @@ compiled whole, in one call on the loop. Without an agent a worker goes on with 
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from meridian.nodes.child import Birth, Post, sockets_of
 from meridian.nodes.compiling import Unfit
 from meridian.nodes.line import Message
 from meridian.nodes.reports import metrics_to_proto
+from meridian.nodes.software import software
 from meridian.telemetry.metrics import Series
 from meridian_proto.v1.channel_pb2 import Config, ConfigAck, Frame, Hello
 
@@ -61,6 +62,19 @@ class Duties(Protocol):
     async def close(self, grace_seconds: float) -> None:
         """Finish what is under way within this time, then end it."""
 
+    # Upgrades
+
+    async def succeed(self, predecessor: socket.socket) -> bool:
+        """Takes over from the process at the other end of a stream; until then only documents and state come. Returns
+        whether all that it knew of limits came over."""
+
+    async def retire(self, successor: socket.socket, seconds: float) -> tuple[int, int]:
+        """Accepts no more, hands over to the process at the other end, and finishes within this time what is under way.
+        Returns how many connections there were, and how many of them did not end in time."""
+
+    def meet(self, inbox: socket.socket, others: Mapping[tuple[int, int], socket.socket]) -> None:
+        """The other workers, by slot and generation, as datagram sockets; `inbox` is where they write to."""
+
 
 class Worker:
     """The parts around `Duties` on one loop; a listener of its channel."""
@@ -78,6 +92,8 @@ class Worker:
         self._candidate: Config | None = None
         self._changed = asyncio.Event()
         self._served: tuple[int, int] | None = None  # version, and hash of the document: a restarted embedded store
+        self._prepares = birth.succeeds  # another process serves in this place
+        self._retirement: asyncio.Task[None] | None = None
         self._leave: asyncio.Future[float] = asyncio.get_running_loop().create_future()  # may give a number twice
 
     async def run(self) -> None:
@@ -85,8 +101,10 @@ class Worker:
         async with self._tasks:
             works = (self._duties.run(), self._compile_for_ever(), self._report_for_ever())
             own = [self._tasks.create_task(work) for work in works]
-            self._post.say("ready")
+            self._post.say("ready", version=software())
             grace_seconds = await self._leave
+            if self._retirement is not None:
+                self._retirement.cancel()  # unless it is what ends this worker
             await self._duties.close(grace_seconds)
             for task in own:
                 task.cancel()
@@ -104,6 +122,27 @@ class Worker:
                 self._tasks.create_task(self._attach(sockets[0]))
             case "drain":
                 self._duties.drain(True)
+            case "neighbours":
+                others = {(slot, generation): sock for (slot, generation), sock
+                          in zip(message["neighbours"], sockets[1:], strict=True)}  # fmt: skip
+                self._duties.meet(sockets[0], others)
+            case "succeed":
+                self._tasks.create_task(self._succeed(sockets[0]))
+            case "retire":
+                self._retirement = self._tasks.create_task(self._retire(sockets[0], message["seconds"]))
+
+    async def _succeed(self, predecessor: socket.socket) -> None:
+        self._prepares = False
+        limits = await self._duties.succeed(predecessor)
+        self._post.say("inherited", limits=limits)
+        logs.log("info", "took over", limits=limits)
+
+    async def _retire(self, successor: socket.socket, seconds: float) -> None:
+        connections, cut = await self._duties.retire(successor, seconds)
+        logs.log("info", "retired", connections=connections, cut=cut)
+        self._post.say("finished", connections=connections, cut=cut)
+        if not self._leave.done():
+            self._leave.set_result(0.0)
 
     async def _attach(self, sock: socket.socket) -> None:
         try:
@@ -112,7 +151,8 @@ class Worker:
             logs.log("info", "channel not opened", reason=str(error))
 
     def _on_leave(self, grace_seconds: float) -> None:
-        self._leave.set_result(grace_seconds)
+        if not self._leave.done():
+            self._leave.set_result(grace_seconds)
 
     # From the agent
 
@@ -164,6 +204,8 @@ class Worker:
             apply()
         except Unfit as error:
             logs.log("error", "document refused", version=config.version, reason=str(error))
+            if self._prepares:
+                self._post.say("failed", reason=f"refuses version {config.version} of the document: {error}")
             return ConfigAck(version=config.version, refused=str(error))
         swapped = loop.time()
         self._served = identity
@@ -171,6 +213,8 @@ class Worker:
         logs.log("info", "document in force", version=config.version,
                  compile_seconds=round(swap_began - began, 4), swap_seconds=round(swapped - swap_began, 4),
                  settle_seconds=round(loop.time() - swapped, 4))  # fmt: skip
+        if self._prepares:
+            self._post.say("prepared", version=software())
         return ConfigAck(version=config.version)
 
     async def _check(self, candidate: Config) -> ConfigAck:

@@ -53,7 +53,7 @@ from meridian.wire.client_chains import ChainError, ClientChains
 AIOQUIC_VERSION = "1.7.2"
 
 CONNECTION_ID_BYTES = 8
-"""The first byte is the worker's slot, the rest is random."""
+"""The first byte is the worker's slot, the second its generation; the rest is random."""
 
 STREAM_WINDOW_BYTES = 256 * 1024
 """As in HTTP/2: what one request body may have in our memory."""
@@ -221,7 +221,7 @@ class _ServerTls(tls.Context):
 
 
 class ServerQuic(QuicConnection):
-    """A server's QUIC connection with credit by consumption, certificates by host, and the slot in its ids.
+    """A server's QUIC connection with credit by consumption, certificates by host, and the worker's place in its ids.
 
     `unconsumed` is kept by the codec: bytes of request bodies that it has handed on and that are not consumed.
     `clients`: their certificates are asked for, and judged by these. `tickets` let sessions be resumed, `early` with
@@ -239,7 +239,7 @@ class ServerQuic(QuicConnection):
         clients_required: bool = False,
         tickets: Tickets | None = None,
         early: Early | None = None,
-        slot: int,
+        place: tuple[int, int],
         key: bytes,
         bounds: Bounds = USUAL,
     ) -> None:
@@ -261,7 +261,7 @@ class ServerQuic(QuicConnection):
         self._choose_certificates = choose_certificates
         self._clients, self._clients_required = clients, clients_required
         self._tickets, self._early = tickets, early
-        self._slot = slot
+        self._place = bytes(place)
         self._key = key
         self._local_max_stream_data_uni = UNIDIRECTIONAL_WINDOW_BYTES
         self._stamp_connection_ids()
@@ -344,7 +344,7 @@ class ServerQuic(QuicConnection):
     def _stamp_connection_ids(self) -> None:
         """Runs before an id is announced; doing it again changes nothing."""
         for connection_id in self._host_cids:
-            connection_id.cid = bytes((self._slot,)) + connection_id.cid[1:]
+            connection_id.cid = self._place + connection_id.cid[len(self._place) :]
             connection_id.stateless_reset_token = stateless_reset_token(self._key, connection_id.cid)
 
     def _write_connection_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
@@ -386,9 +386,14 @@ class ServerQuic(QuicConnection):
         return held
 
 
-def new_connection_id(slot: int) -> bytes:
-    """An id that nobody can guess, of the worker in this slot."""
-    return bytes((slot,)) + os.urandom(CONNECTION_ID_BYTES - 1)
+def new_connection_id(place: tuple[int, int]) -> bytes:
+    """An id that nobody can guess, of the worker in this slot and of this generation."""
+    return bytes(place) + os.urandom(CONNECTION_ID_BYTES - len(place))
+
+
+def place_of(connection_id: bytes) -> tuple[int, int]:
+    """Slot and generation of the worker that gave the id, if a worker of ours gave it. It has two bytes or more."""
+    return connection_id[0], connection_id[1]
 
 
 def unsent_bytes(stream: QuicStream) -> int:

@@ -16,7 +16,7 @@ The keys lie in `tables`; one that is short or lent has an `Account`.
 """
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
@@ -66,7 +66,7 @@ class Handover:
     lent_until: float
     lapses_at: float
     epochs: tuple[Epoch, ...]
-    tables: tuple[tuple[float, dict[str, float | Account]], ...]
+    tables: tuple[tuple[float, dict[str, float]], ...]  # without the keys that have accounts
     accounts: dict[str, Account]
 
 
@@ -461,8 +461,10 @@ class Spender:
         spender._epoch = given.epochs[-1]
         for table, (unseen, keys) in zip(spender._tables, given.tables, strict=True):
             table.take(spender._epoch)
-            table.unseen, table.keys = unseen, keys
+            table.unseen, table.keys = unseen, dict(keys)
         spender._accounts = given.accounts
+        for key, account in given.accounts.items():
+            spender._table(key).keys[key] = account
         spender._due = [(now, key) for key in given.accounts]
         return spender
 
@@ -485,7 +487,7 @@ class Spender:
             self._lent_until,
             self._lapses_at,
             tuple(self._epochs),
-            tuple((table.unseen, table.keys) for table in self._tables),
+            tuple((table.unseen, _floats(table.keys)) for table in self._tables),
             self._accounts,
         )
         fresh = Spender(self.cut, self.limit, self.address, self.slot, self.incarnation, now)
@@ -493,3 +495,7 @@ class Spender:
             setattr(self, name, getattr(fresh, name))
         self._usable_from = self._settled_at = NEVER
         return given
+
+
+def _floats(keys: Mapping[str, float | Account]) -> dict[str, float]:
+    return {key: state for key, state in keys.items() if not isinstance(state, Account)}

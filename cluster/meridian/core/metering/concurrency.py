@@ -5,6 +5,8 @@ for as long as an exchange lasts, and when it dies nobody could say when its exc
 with its process, so its slices are free when it is reaped; a slice that is given up is free when `settled`.
 """
 
+from collections.abc import Mapping
+
 from meridian.core.metering.portions import NEVER, NOTHING, Portion, digest
 
 AGAIN_SECONDS = 1.0  # what a client is told to wait: nobody knows when an exchange ends
@@ -40,6 +42,14 @@ class Concurrency:
         if wait == 0.0:
             self._active[key] = self._active.get(key, 0) + 1
         return wait
+
+    def carry(self, key: str, count: int) -> None:
+        """So many are under way that a predecessor admitted and has not ended."""
+        self._active[key] = self._active.get(key, 0) + count
+
+    def under_way(self) -> Mapping[str, int]:
+        """How many, by key."""
+        return self._active
 
     def release(self, key: str) -> None:
         """One of those that were admitted has ended."""
