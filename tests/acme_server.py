@@ -13,7 +13,7 @@ import json
 import secrets
 import ssl
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -64,6 +64,7 @@ class Behaviour:
     external: dict[str, bytes] | None = None  # accounts must be bound to one of these
     window: tuple[float, float] | None = None
     days: float = 90.0
+    spoil: Callable[[str, Any], Any] = lambda path, body: body  # what it answers instead of what is right
     gate: threading.Event = field(default_factory=threading.Event)
     mint: threading.Event = field(default_factory=threading.Event)
 
@@ -434,6 +435,7 @@ class _Handler(BaseHTTPRequestHandler):
             headers = {"Content-Type": "application/problem+json"}
             if problem.retry_after:
                 headers["Retry-After"] = str(problem.retry_after)
+        found = self._acme.behaviour.spoil(self.path, found)
         content = found if isinstance(found, bytes) else b"" if found is None else json.dumps(found).encode()
         self.send_response(status)
         up = f'<{self._acme.base}{self.path.rpartition("/")[0]}>;rel="up"'

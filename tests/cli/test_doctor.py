@@ -7,12 +7,13 @@ import datetime
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from tests.cli.command import run
 from tests.support import child_process, free_port, wait_until
 
-from meridian.admin.status import NodeStatus, Status, StoreMember, StoreStatus
+from meridian.admin.status import CertificateStatus, NodeStatus, Status, StoreMember, StoreStatus
 from meridian.cli.doctor import Finding
 from meridian.cli.doctor_cluster import judged
 from meridian.cli.doctor_dns import delegation
@@ -109,6 +110,11 @@ def changed_node(**values: object) -> Status:
     return status(nodes=(one, two.model_copy(update=values)))
 
 
+def with_certificate(state: Literal["valid", "missing"]) -> Status:
+    one = CertificateStatus(hosts=("shop.example.com",), authority="a", state=state, reason="no proof")
+    return status(certificates=(one,))
+
+
 def changed_member(**values: object) -> Status:
     one, two, three = status().store.members
     return status(store=StoreStatus(reachable=True, members=(one, two, three.model_copy(update=values))))
@@ -128,6 +134,8 @@ def changed_member(**values: object) -> Status:
         (changed_node(software="2.0"), "warning", "versions", "1 of 1.0, 1 of 2.0"),
         (changed_node(region="us"), "warning", "regions", "one node is all of eu, us"),
         (status(warnings=("a limit waits",)), "warning", "cluster", "a limit waits"),
+        (with_certificate("missing"), "error", "certificate shop.example.com", "is missing: no proof"),
+        (with_certificate("valid"), "warning", "certificate shop.example.com", "is not renewed: no proof"),
     ],
 )
 def test_each_thing_that_is_wrong_is_told_once_with_its_remedy(

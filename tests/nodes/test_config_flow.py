@@ -12,7 +12,7 @@ from tests.support import wait_until
 from meridian.control.bundle import Bundle, seal
 from meridian.core.rollout import Part
 from meridian.gateway.upstream_tls import UpstreamContexts
-from meridian.nodes.config_flow import ConfigFlow, Reading
+from meridian.nodes.config_flow import ConfigFlow, Reading, read
 from meridian.nodes.crew import WorkerState
 from meridian.nodes.settings import Settings
 from meridian.nodes.sockets import Wanted
@@ -102,6 +102,19 @@ async def test_a_witness_adopts_a_document_and_gives_its_files_to_nobody() -> No
     async with scene(witness) as s:
         s.flow.arrived(1, payload(81, files={"a.pem": chain, "a.key": key}, certificates=certificates))
         await s.heard("listen []", "adopted 1", "acknowledge 1", "listen []")
+
+
+def test_a_witness_reads_what_it_needs_to_order_certificates_and_no_more() -> None:
+    """It may lead."""
+    chain, key = issue()
+    said: dict[str, object] = {
+        "certificates": [{"hosts": ["a.example"], "cert_file": "a.pem", "key_file": "a.key"}],
+        "acme": [{"name": "own", "directory": "https://acme.example/directory", "ca_file": "ca.pem"}],
+    }
+    witness = Settings("one", "elsewhere", address="127.0.0.1", witness=True, workers=0, dns_port=0)
+    files = {"a.pem": chain, "a.key": key, "ca.pem": chain}
+    reading = read(1, payload(81, files=files, **said), KEY, witness, UpstreamContexts())
+    assert reading.files == {"ca.pem": chain}
 
 
 async def test_each_kind_of_worker_gets_the_files_that_it_works_with() -> None:

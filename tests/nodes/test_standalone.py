@@ -173,6 +173,7 @@ async def test_all_protocols_and_traces(site: Site) -> None:
         ("listeners: [", "not YAML"),
         ('{"listners": []}', "did you mean 'listeners'?"),
         ('{"listeners": [{"name": "a", "bind": "0.0.0.0:1", "protocols": ["h2"]}]}', "there is no certificate"),
+        ("ordered", "meridian serve keeps nothing"),
         ("missing", "shop.pem: No such file or directory"),
         ("taken web", "is taken by another program"),
         ("taken dns", "--dns-port: udp port"),
@@ -185,6 +186,10 @@ async def test_what_is_wrong_at_start_is_one_message(site: Site, change: str, me
         secure = [{"name": "a", "bind": f"127.0.0.1:{site.web}", "protocols": ["h2"]}]
         files = [{"hosts": ["a.example"], "cert_file": "shop.pem", "key_file": "shop.key"}]
         document = site.document(listeners=secure, certificates=files)
+    if change == "ordered":
+        authority = {"name": "a", "directory": "https://acme.example/directory"}
+        wanted = [{"hosts": ["a.example.com"], "acme": "a"}]
+        document = site.document(acme=[authority], certificates=wanted)
     kind = socket.SOCK_DGRAM if change == "taken dns" else socket.SOCK_STREAM
     port = {"taken web": site.web, "taken dns": site.dns, "taken admin": site.admin}.get(change, 0)
     with socket.socket(socket.AF_INET, kind) as other:

@@ -25,6 +25,7 @@ def judged(status: "Status") -> Iterator[Finding]:
         yield Finding("error", "leader", "none is heard; nodes merge reports themselves",
                       "see whether a majority of nodes reaches etcd: journalctl -u meridian")  # fmt: skip
     yield from _nodes(status)
+    yield from _certificates(status)
     yield from (Finding("warning", "cluster", warning, "see docs/deploy.md, runbooks") for warning in status.warnings)
 
 
@@ -76,6 +77,21 @@ def _nodes(status: "Status") -> Iterator[Finding]:
     if alone:
         yield Finding("warning", "regions", f"one node is all of {', '.join(sorted(alone))}",
                       "two nodes in each region, or its clients leave it with each restart")  # fmt: skip
+
+
+def _certificates(status: "Status") -> Iterator[Finding]:
+    """Those that the cluster obtains by itself."""
+    for one in status.certificates:
+        about, remedy = (
+            f"certificate {one.hosts[0]}",
+            "it is tried again by itself; docs/tls.md says what has to be there",
+        )
+        if one.state != "valid":
+            yield Finding("error", about, f"is {one.state}: {one.reason}", remedy)
+        elif one.reason:
+            yield Finding("warning", about, f"is not renewed: {one.reason}", remedy)
+        else:
+            yield Finding("ok", about, f"is valid until {one.not_after}")
 
 
 def clocks(status: "Status") -> Iterator[Finding]:

@@ -132,7 +132,8 @@ class TlsContexts:
         CertificateError and changes nothing."""
         before, self._obtained = self._obtained, obtained
         try:
-            table, tried = self._build(self._wanted), self._build(self._wanted_by_candidate)
+            table = self._build(self._wanted)
+            tried = self._build(self._wanted_by_candidate, table)
         except CertificateError:
             self._obtained = before
             raise
@@ -149,7 +150,7 @@ class TlsContexts:
         """All handshakes from now on are shown what is in force."""
         self.trial, self._tried, self._wanted_by_candidate = None, _Table({}, None), ()
 
-    def _build(self, wanted: Sequence[Certificate | Ordered]) -> _Table:
+    def _build(self, wanted: Sequence[Certificate | Ordered], *others: _Table) -> _Table:
         """A table of what there is, and placeholders for hosts that nothing of it serves. Raises CertificateError."""
         there, missing = list[Certificate](), list[Ordered]()
         for one in wanted:
@@ -159,9 +160,10 @@ class TlsContexts:
                 there.append(Certificate(one.hosts, *pair))
             else:
                 missing.append(one)
-        table = _build(there, self._table, self._tried)
+        known = (*others, self._table, self._tried)
+        table = _build(there, *known)
         bare = [hosts for one in missing if (hosts := tuple(host for host in one.hosts if not table.serves(host)))]
-        return _build([*there, *map(self._placeholder, bare)], table, self._table, self._tried) if bare else table
+        return _build([*there, *map(self._placeholder, bare)], table, *known) if bare else table
 
     def _placeholder(self, hosts: tuple[str, ...]) -> Certificate:
         return self._placeholders.setdefault(hosts, self._placeholders.get(hosts) or make_placeholder(hosts))

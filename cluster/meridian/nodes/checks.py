@@ -8,6 +8,7 @@ from itertools import pairwise
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
+from meridian.control.acme.jws import from_base64url
 from meridian.core.acme_words import is_in_zone
 from meridian.core.document import Place
 from meridian.core.model import Document
@@ -72,6 +73,22 @@ def check_challenges(document: Document, files: Mapping[str, bytes]) -> Iterator
                 yield ("certificates", i, "hosts"), problem
 
 
+def check_authorities(document: Document, files: Mapping[str, bytes]) -> Iterator[tuple[Place, str]]:
+    """Yields each authority that cannot be spoken to with its files. Never shows a key."""
+    for i, authority in enumerate(document.acme):
+        try:
+            if authority.ca_file is not None:
+                x509.load_pem_x509_certificates(files[authority.ca_file])
+        except ValueError:
+            yield ("acme", i, "ca_file"), f"{authority.ca_file} holds no certificate in PEM"
+        external = authority.external_account
+        try:
+            if external is not None:
+                from_base64url(files[external.key_file].decode("ascii").strip())
+        except ValueError:
+            yield ("acme", i, "external_account", "key_file"), "it holds no key in base64url, as the authority gives it"
+
+
 def check_client_certificates(document: Document, files: Mapping[str, bytes]) -> Iterator[tuple[Place, str]]:
     """Yields each listener whose authorities of clients, or their lists, cannot be used."""
     for i, listener in enumerate(document.listeners):
@@ -104,4 +121,12 @@ def _stranger(chain: Sequence[x509.Certificate]) -> str | None:
     return None
 
 
-CHECKS = (check_zones, check_keys, check_certificates, check_challenges, check_client_certificates, check_upstream_tls)
+CHECKS = (
+    check_zones,
+    check_keys,
+    check_certificates,
+    check_challenges,
+    check_authorities,
+    check_client_certificates,
+    check_upstream_tls,
+)

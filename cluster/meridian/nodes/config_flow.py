@@ -222,8 +222,9 @@ def read(version: int, payload: bytes, cluster_key: bytes, settings: Settings, c
         build_transfers(found, bundle.files, zones, Transfers())
     except (BundleError, document.DocumentError, SnapshotError, CertificateError, UpstreamTlsError, ZoneError) as error:
         raise Refused(str(error)) from None
-    if settings.witness:  # it reads the document to know the regions
-        return Reading(version, found, b"", {}, snapshot, (), {})
+    if settings.witness:  # it reads the document to know the regions, and may be the leader who orders certificates
+        files = {name: bundle.files[name] for _, name in found.acme_files()}
+        return Reading(version, found, b"", files, snapshot, (), {})
     sockets = tuple(wanted for listener in snapshot.listeners for wanted in sockets_of_listener(listener, settings))
     json = found.model_dump_json(exclude_unset=True).encode()
     return Reading(version, found, json, bundle.files, snapshot, sockets, zone_ttls(zones))

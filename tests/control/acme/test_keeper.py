@@ -2,11 +2,13 @@
 
 import asyncio
 import datetime
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
+import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from tests import acme_server
@@ -16,6 +18,7 @@ from tests.control.test_zone_keys import CLUSTER_KEY, MemoryDisk
 from tests.gateway.harness import document, serving, upstream
 from tests.support import wait_until
 
+from meridian.control.acme.jws import to_base64url
 from meridian.control.acme.keeper import CertificateKeeper, CertificateStatus
 from meridian.control.acme.records import Authority, External, Obtained, Proofs, Wish
 from meridian.control.members import MemberRecord
@@ -239,8 +242,8 @@ async def test_an_account_is_bound_to_one_that_the_authority_knows(authority: Ac
     authority.behaviour.external = {"customer-7": b"a secret of the authority's"}
     async with desks(authority, 1) as (_, (first,)), running(first.keeper.run()):
         await wait_until(lambda: "(externalAccountRequired)" in first.status.reason, within_seconds=5, what="why not")
-        external = External("customer-7", b"a secret of the authority's")
-        assert "secret of" not in repr(external)
+        external = External("customer-7", to_base64url(b"a secret of the authority's").encode() + b"\n")
+        assert "secret" not in repr(external)
         first.keeper.set_wishes([wish(authority, external=external)])
         first.ahead = 200.0
         await has(first)
@@ -261,3 +264,44 @@ async def test_a_store_that_begins_anew_gets_back_what_nodes_hold(authority: Acm
         async with running(again.keeper.run()):
             await wait_until(lambda: place in (again.keeper._view or {}), within_seconds=5, what="it in the store")
         assert len(authority.orders) == 1 and leaf(again) == leaf(first)
+
+
+def spoilt(part: str, change: Callable[[Any], Any]) -> Callable[[str, Any], Any]:
+    return lambda path, body: change(body) if part in path else body
+
+
+def of_another_key(chain: bytes) -> bytes:
+    return trustme.CA().issue_cert(*HOSTS).cert_chain_pems[0].bytes()
+
+
+SPOILT = {
+    "directory": (spoilt("/directory", lambda body: [body]), "no directory"),
+    "page": (spoilt("/directory", lambda body: b"<html>"), "is `directory` right?"),
+    "look": (spoilt("/order/", lambda body: {**body, "authorizations": 7}), "no order"),
+    "host": (
+        spoilt("/authorization/", lambda body: {**body, "identifier": {"type": "dns", "value": "evil.example.com"}}),
+        "'evil.example.com' to be proven, which nobody asked for",
+    ),
+    "token": (
+        spoilt(
+            "/authorization/",
+            lambda body: {**body, "challenges": [{**body["challenges"][0], "token": "<script>"}]},
+        ),
+        "offers http-01, not http-01",
+    ),
+    "key": (spoilt("/certificate", of_another_key), "for another key"),
+    "chain": (spoilt("/certificate", lambda chain: b"-----BEGIN CERTIFICATE-----"), "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("part", SPOILT)
+async def test_an_authority_that_answers_nonsense_is_told_of_and_nothing_else_suffers(
+    authority: AcmeServer, part: str
+) -> None:
+    authority.behaviour.spoil, message = SPOILT[part]
+    async with desks(authority, 1) as (_, (first,)), running(first.keeper.run()) as tasks:
+        await wait_until(lambda: first.status.try_at, within_seconds=5, what="a failure")
+        assert message in first.status.reason and not first.obtained and not tasks[0].done()
+        authority.behaviour.spoil = lambda path, body: body
+        first.ahead = 200.0
+        await has(first)

@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -20,6 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from meridian.control.acme import jws
+from meridian.control.acme.messages import Directory, Problem, RenewalInfo
 from meridian.control.acme.records import Authority
 from meridian.core.acme import Window
 
@@ -28,7 +29,11 @@ BODY_BYTES_MAX = 256 * 1024  # a chain has some KiB
 NONCES_MAX = 3  # an authority that likes none of them is asked again later
 AGENT = "meridian"
 _JOSE = "application/jose+json"
-_PROBLEM = "urn:ietf:params:acme:error:"
+# After these the same order may be asked for again; whatever else an authority refuses of it, another one is made.
+_PASSING = frozenset({"badNonce", "rateLimited", "serverInternal", "userActionRequired"})
+
+Read = TypeVar("Read")
+Extension = TypeVar("Extension", bound=x509.ExtensionType)
 
 
 class AcmeError(Exception):
@@ -48,35 +53,36 @@ class Answer:
     body: bytes
     headers: Mapping[str, str]
 
-    def json(self) -> dict[str, Any]:
+    def read(self, kind: type[Read]) -> Read:
         """Raises AcmeError."""
         try:
-            found: dict[str, Any] = msgspec.json.decode(self.body, type=dict[str, Any])
-        except msgspec.DecodeError:
-            raise AcmeError("the authority answered something that is no JSON; is `directory` right?") from None
-        return found
+            return msgspec.json.decode(self.body, type=kind)
+        except msgspec.DecodeError as error:
+            what = kind.__name__.lower()
+            raise AcmeError(f"the authority answered no {what} ({error}); is `directory` right?", final=True) from None
 
     @property
     def wait_seconds(self) -> float | None:
         """What Retry-After says (RFC 9110 section 10.2.3); None if nothing."""
         said = self.headers.get("retry-after", "")
-        if said.isdigit():
+        if said.isascii() and said.isdecimal():
             return float(said)
         try:
-            then = email.utils.parsedate_to_datetime(said)
-        except ValueError:
+            then = email.utils.parsedate_to_datetime(said).timestamp()
+        except (ValueError, OverflowError):
             return None
-        return max(0.0, (then - datetime.datetime.now(datetime.UTC)).total_seconds())
+        return max(0.0, then - datetime.datetime.now(datetime.UTC).timestamp())
 
 
 class Client:
     """The cluster's account at one authority. `open` it first; one request at a time. All methods raise AcmeError."""
 
     def __init__(self, authority: Authority, key: ec.EllipticCurvePrivateKey) -> None:
-        """Raises AcmeError for a `ca_file` that holds none."""
+        """Reads the system's authorities, some hundred milliseconds: not for a loop. Raises AcmeError for a `ca_file`
+        that holds none."""
         self._authority, self._key = authority, key
         self.thumbprint = jws.thumbprint(key)
-        self._directory: dict[str, Any] = {}
+        self._directory = Directory("", "", "")
         self._account = ""
         self._nonce = ""
         self._tls = ssl.create_default_context()
@@ -89,36 +95,41 @@ class Client:
 
     async def open(self) -> None:
         """Learns the authority's addresses, and the account's own: with a key that it knows none is made."""
-        self._directory = (await self._send("GET", self._authority.directory)).json()
-        url = self._resource("newAccount")
+        self._directory = (await self._send("GET", self._authority.directory)).read(Directory)
+        url = self._directory.new_account
         account: dict[str, Any] = {"termsOfServiceAgreed": True}
         if self._authority.email is not None:
             account["contact"] = [f"mailto:{self._authority.email}"]
         if (external := self._authority.external) is not None:
-            account["externalAccountBinding"] = jws.bind(external.secret, external.key_id, url, self._key)
+            try:
+                secret = jws.from_base64url(external.secret.decode("ascii").strip())
+            except ValueError:
+                raise AcmeError("external_account: key_file holds no key in base64url") from None
+            account["externalAccountBinding"] = jws.bind(secret, external.key_id, url, self._key)
         answer = await self._post(url, account)
         self._account = _location(answer)
 
     @property
     def suggests(self) -> bool:
         """Whether the authority says when to renew (RFC 9773)."""
-        return "renewalInfo" in self._directory
+        return bool(self._directory.renewal_info)
 
     async def new_order(self, hosts: Sequence[str], replaces: str | None = None) -> str:
         """Begins an order and returns its address. `replaces`: the certificate that it renews (`name_of`)."""
+        url = self._directory.new_order
         order: dict[str, Any] = {"identifiers": [{"type": "dns", "value": host.lower().rstrip(".")} for host in hosts]}
         if replaces is not None and self.suggests:
             try:
-                return _location(await self._post(self._resource("newOrder"), {**order, "replaces": replaces}))
+                return _location(await self._post(url, {**order, "replaces": replaces}))
             except AcmeError as error:
                 if error.kind not in ("alreadyReplaced", "malformed"):  # of another account, or not known any more
                     raise
-        return _location(await self._post(self._resource("newOrder"), order))
+        return _location(await self._post(url, order))
 
-    async def look(self, url: str) -> tuple[dict[str, Any], float | None]:
+    async def look(self, url: str, kind: type[Read]) -> tuple[Read, float | None]:
         """The present state of an order or an authorization, and when the authority wants to be asked again."""
         answer = await self._post(url, None)
-        return answer.json(), answer.wait_seconds
+        return answer.read(kind), answer.wait_seconds
 
     async def respond(self, challenge: str) -> None:
         """The proof is there: the authority may look."""
@@ -136,19 +147,10 @@ class Client:
         """When to renew it, and in how many seconds to ask again; None for what the authority does not say."""
         if not self.suggests:
             return None, None
-        answer = await self._send("GET", f"{self._resource('renewalInfo').rstrip('/')}/{name_of(certificate)}")
-        found: Any = answer.json().get("suggestedWindow")
-        try:
-            start, end = (datetime.datetime.fromisoformat(found[word]).timestamp() for word in ("start", "end"))
-        except (TypeError, KeyError, ValueError):
-            raise AcmeError("the authority suggests a time of renewal that cannot be read") from None
-        return (Window(start, end) if start < end else None), answer.wait_seconds
-
-    def _resource(self, name: str) -> str:
-        url = self._directory.get(name)
-        if not isinstance(url, str):
-            raise AcmeError(f"the authority's directory has no {name}; is {self._authority.directory} one?")
-        return url
+        answer = await self._send("GET", f"{self._directory.renewal_info.rstrip('/')}/{name_of(certificate)}")
+        found = answer.read(RenewalInfo).suggested_window
+        window = Window(found.start.timestamp(), found.end.timestamp())
+        return (window if window.start < window.end else None), answer.wait_seconds
 
     async def _post(self, url: str, content: dict[str, Any] | None) -> Answer:
         """`content` None: POST-as-GET (RFC 8555 section 6.3)."""
@@ -165,7 +167,7 @@ class Client:
         raise AssertionError("the last try returns or raises")
 
     async def _new_nonce(self) -> str:
-        await self._send("HEAD", self._resource("newNonce"))
+        await self._send("HEAD", self._directory.new_nonce)
         if not self._nonce:
             raise AcmeError("the authority gave no nonce")
         return self._nonce
@@ -203,33 +205,27 @@ class Client:
 
 def name_of(certificate: x509.Certificate) -> str:
     """What a certificate is called when it is asked for its renewal (RFC 9773 section 4.1). Raises AcmeError."""
-    try:
-        extension = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier)
-        issuer = extension.value.key_identifier or b""
-    except x509.ExtensionNotFound:
-        raise AcmeError("the certificate does not say whose it is (no authority key identifier)") from None
+    issuer = extension_of(certificate, x509.AuthorityKeyIdentifier).key_identifier or b""
     number = certificate.serial_number
     serial = number.to_bytes(number.bit_length() // 8 + 1, "big")  # DER: a leading zero where it would be negative
     return f"{jws.to_base64url(issuer)}.{jws.to_base64url(serial)}"
 
 
-def problem_text(problem: object) -> str:
-    """What an authority says is wrong (RFC 9457), in one line."""
-    if not isinstance(problem, dict):
-        return "the authority does not say why"
-    kind = str(problem.get("type", "")).removeprefix(_PROBLEM)
-    parts = [str(problem.get("detail", "")), *map(problem_text, problem.get("subproblems") or ())]
-    return f"{'; '.join(part for part in parts if part)} ({kind})"[:500]
+def extension_of(certificate: x509.Certificate, kind: type[Extension]) -> Extension:
+    """Raises AcmeError if the certificate has no such extension, or none that can be read."""
+    try:
+        return certificate.extensions.get_extension_for_class(kind).value
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, ValueError) as error:
+        raise AcmeError(f"the authority gave a certificate that cannot be used: {error}", final=True) from None
 
 
 def _refusal(status: int, answer: Answer) -> AcmeError:
     try:
-        problem = answer.json()
+        problem = answer.read(Problem)
     except AcmeError:
-        return AcmeError(f"the authority answered {status}", wait_seconds=answer.wait_seconds or 0.0)
-    kind = str(problem.get("type", "")).removeprefix(_PROBLEM)
-    gone = status == HTTPStatus.NOT_FOUND
-    return AcmeError(problem_text(problem), kind, answer.wait_seconds or 0.0, final=gone)
+        problem = Problem(detail=f"the authority answered {status}")
+    final = status < HTTPStatus.INTERNAL_SERVER_ERROR and problem.kind not in _PASSING
+    return AcmeError(str(problem), problem.kind, answer.wait_seconds or 0.0, final=final)
 
 
 def _location(answer: Answer) -> str:

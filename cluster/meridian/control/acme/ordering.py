@@ -14,9 +14,10 @@ the proof.
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from cryptography import x509
@@ -24,8 +25,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from meridian.control.acme import jws
-from meridian.control.acme.client import AcmeError, Client, name_of, problem_text
+from meridian.control.acme import jws, messages
+from meridian.control.acme.client import AcmeError, Client, extension_of, name_of
+from meridian.control.acme.messages import Authorization, Challenge
 from meridian.control.acme.records import (
     AccountRecord,
     Authority,
@@ -46,6 +48,9 @@ SEEN_EVERY_SECONDS = 0.1
 SETTLED_SECONDS = 120.0  # for an authority to look, from several places of the world, and to sign
 POLL_FIRST_SECONDS, POLL_MAX_SECONDS = 0.2, 10.0
 _UNDER_WAY = frozenset({"pending", "processing"})
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,512}")  # RFC 8555 section 8.1: it becomes a part of what we answer
+
+Settling = TypeVar("Settling", messages.Order, Authorization)
 
 _log = logging.getLogger("meridian.control")
 
@@ -153,16 +158,16 @@ class Orders:
             key_pem = self._sealer.open(wish.id, order.sealed_key)
         except BundleError as error:
             raise AcmeError(str(error), final=True) from None
-        found, _ = await client.look(order.url)
-        if found.get("status") == "pending":
-            await self._prove(client, found, wish, fence)
-            found = await self._settled(client, order.url, fence)
-        if found.get("status") == "ready":
-            await client.finalize(_text(found, "finalize"), _request(key_pem, wish.hosts))
-            found = await self._settled(client, order.url, fence, frozenset({"ready", "processing"}))
-        if found.get("status") != "valid":
-            raise AcmeError(problem_text(found.get("error")), final=True)
-        chain = await client.chain(_text(found, "certificate"))
+        found, _ = await client.look(order.url, messages.Order)
+        if found.status == "pending":
+            await self._prove(client, found.authorizations, wish, fence)
+            found = await self._settled(client, order.url, messages.Order, fence)
+        if found.status == "ready":
+            await client.finalize(found.finalize, _request(key_pem, wish.hosts))
+        found = await self._settled(client, order.url, messages.Order, fence, frozenset({"ready", "processing"}))
+        if found.status != "valid":
+            raise AcmeError(str(found.error or "the authority gives up this order without a reason"), final=True)
+        chain = await client.chain(found.certificate)
         leaf = _checked(chain, key_pem, wish.hosts)
         since, until = leaf.not_valid_before_utc.timestamp(), leaf.not_valid_after_utc.timestamp()
         await self._write(
@@ -172,23 +177,22 @@ class Orders:
         )  # fmt: skip
         _log.info("certificate for %s: obtained, valid until %s", title(wish.hosts), leaf.not_valid_after_utc)
 
-    async def _prove(self, client: Client, order: dict[str, Any], wish: Wish, fence: int) -> None:
+    async def _prove(self, client: Client, authorizations: Sequence[str], wish: Wish, fence: int) -> None:
         """Puts the proofs where the authority will look, has it look, and waits for what it found."""
         http: dict[str, str] = {}
         texts: dict[str, tuple[str, ...]] = {}
         challenges: dict[str, str] = {}  # by authorization
-        for url in order.get("authorizations") or ():
-            found, _ = await client.look(url)
-            if found.get("status") != "pending":
+        for url in authorizations:
+            found, _ = await client.look(url, Authorization)
+            if found.status != "pending":
                 continue  # proven for an order before this one
-            challenge = _challenge(found, wish.authority.challenge)
-            challenges[url] = _text(challenge, "url")
-            token = _text(challenge, "token")
-            proof = f"{token}.{client.thumbprint}"
-            if wish.authority.challenge == "http-01":
-                http[token] = proof
+            challenge = _challenge(found, wish)
+            challenges[url] = challenge.url
+            proof = f"{challenge.token}.{client.thumbprint}"
+            if challenge.type == "http-01":
+                http[challenge.token] = proof
             else:
-                name = acme.challenge_name(_text(found.get("identifier"), "value"))
+                name = acme.challenge_name(found.identifier.value)
                 texts[name] = (*texts.get(name, ()), jws.digest(proof))
         if not challenges:
             return
@@ -198,8 +202,8 @@ class Orders:
             self._check_term(fence)
             await client.respond(challenge_url)
         for url in challenges:
-            found = await self._settled(client, url, fence)
-            if found.get("status") != "valid":
+            found = await self._settled(client, url, Authorization, fence)
+            if found.status != "valid":
                 raise AcmeError(_why_not(found), "unauthorized", final=True)
 
     async def _seen(self, revision: int) -> None:
@@ -211,15 +215,15 @@ class Orders:
             await asyncio.sleep(SEEN_EVERY_SECONDS)
 
     async def _settled(
-        self, client: Client, url: str, fence: int, under_way: frozenset[str] = _UNDER_WAY
-    ) -> dict[str, Any]:
+        self, client: Client, url: str, kind: type[Settling], fence: int, under_way: frozenset[str] = _UNDER_WAY
+    ) -> Settling:
         """What an order or an authorization has come to. Raises AcmeError, TermOver."""
         loop = asyncio.get_running_loop()
         deadline, pause = loop.time() + SETTLED_SECONDS, POLL_FIRST_SECONDS
         while True:
             self._check_term(fence)
-            found, wait_seconds = await client.look(url)
-            if found.get("status") not in under_way:
+            found, wait_seconds = await client.look(url, kind)
+            if found.status not in under_way:
                 return found
             if loop.time() > deadline:
                 raise AcmeError(f"the authority is not ready after {SETTLED_SECONDS:g} s")
@@ -243,7 +247,7 @@ class Orders:
         """One that is open. The account's key is in the store before the authority hears of it."""
         client = self._clients.get(authority)
         if client is None:
-            client = Client(authority, await self._account_key(authority, fence))
+            client = await asyncio.to_thread(Client, authority, await self._account_key(authority, fence))
             await client.open()
             self._clients[authority] = client
         return client
@@ -318,10 +322,7 @@ def _checked(chain: str, key_pem: bytes, hosts: Sequence[str]) -> x509.Certifica
     leaf = leaf_of(chain)
     if leaf.public_key() != _key_of(key_pem).public_key():
         raise AcmeError("the authority gave a certificate for another key", final=True)
-    try:
-        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        raise AcmeError("the authority gave a certificate for no host", final=True) from None
+    names = extension_of(leaf, x509.SubjectAlternativeName)
     missing = {host.lower().rstrip(".") for host in hosts} - set(names.get_values_for_type(x509.DNSName))
     if missing:
         raise AcmeError(f"the authority gave a certificate without {', '.join(sorted(missing))}", final=True)
@@ -347,27 +348,20 @@ def _key_of(pem: bytes) -> ec.EllipticCurvePrivateKey:
     return key
 
 
-def _challenge(authorization: dict[str, Any], kind: str) -> dict[str, Any]:
-    """Raises AcmeError."""
-    offered = [one for one in authorization.get("challenges") or () if isinstance(one, dict)]
-    for one in offered:
-        if one.get("type") == kind:
+def _challenge(authorization: Authorization, wish: Wish) -> Challenge:
+    """The one to prove the host by. Raises AcmeError."""
+    host, kind = authorization.identifier.value, wish.authority.challenge
+    if host not in {one.removeprefix("*.").lower().rstrip(".") for one in wish.hosts}:
+        raise AcmeError(f"the authority wants {host!r} to be proven, which nobody asked for", final=True)
+    for one in authorization.challenges:
+        if one.type == kind and _TOKEN.fullmatch(one.token):
             return one
-    host = _text(authorization.get("identifier"), "value")
-    known = ", ".join(str(one.get("type")) for one in offered) or "nothing"
+    known = ", ".join(one.type for one in authorization.challenges) or "nothing"
     raise AcmeError(f"{host}: the authority offers {known}, not {kind}; change `challenge`", final=True)
 
 
-def _why_not(authorization: dict[str, Any]) -> str:
+def _why_not(authorization: Authorization) -> str:
     """What the authority found instead of the proof."""
-    host = (authorization.get("identifier") or {}).get("value", "a host")
-    errors = [one["error"] for one in authorization.get("challenges") or () if one.get("error")]
-    return f"{host}: {problem_text(errors[0]) if errors else 'the authority refused the proof without a reason'}"
-
-
-def _text(found: object, word: str) -> str:
-    """A member that must be there. Raises AcmeError."""
-    value = found.get(word) if isinstance(found, dict) else None
-    if not isinstance(value, str):
-        raise AcmeError(f"the authority's answer has no {word}", final=True)
-    return value
+    errors = [one.error for one in authorization.challenges if one.error is not None]
+    why = errors[0] if errors else "the authority refused the proof without a reason"
+    return f"{authorization.identifier.value}: {why}"

@@ -17,7 +17,7 @@ _log = logging.getLogger("meridian.control")
 
 @dataclass(frozen=True, slots=True)
 class External:
-    """An account to bind ours to (core/acme_words). Its secret is never shown."""
+    """An account to bind ours to (core/acme_words). `secret` is in base64url, and never shown."""
 
     key_id: str
     secret: bytes = field(repr=False)
