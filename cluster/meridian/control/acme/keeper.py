@@ -15,7 +15,8 @@ from functools import partial
 
 import msgspec
 
-from meridian.control.acme.ordering import Orders, TermOver, is_due, title
+from meridian.control.acme.errors import TermOver
+from meridian.control.acme.ordering import Orders, is_due, title
 from meridian.control.acme.records import CertificateRecord, Obtained, Proofs, Wish, read_certificates, read_proofs
 from meridian.control.bundle import BundleError, Sealer
 from meridian.control.disk import SnapshotDisk
