@@ -266,6 +266,28 @@ async def test_a_store_that_begins_anew_gets_back_what_nodes_hold(authority: Acm
         assert len(authority.orders) == 1 and leaf(again) == leaf(first)
 
 
+async def test_what_is_not_wanted_any_more_goes_when_it_has_run_out(authority: AcmeServer) -> None:
+    async with desks(authority, 1) as (store, (first,)), running(first.keeper.run()):
+        await has(first)
+        first.keeper.set_wishes([])
+        await asyncio.sleep(0.3)  # some ticks
+        assert first.obtained, "a rollback would order it anew"
+        first.ahead = 91 * 86_400.0
+        await wait_until(lambda: not first.obtained, within_seconds=5, what="it to be forgotten")
+        assert not (await store.list(KEYS.acme_certificates())).items
+
+
+async def test_a_proof_of_what_is_not_wanted_any_more_is_taken_away(authority: AcmeServer) -> None:
+    authority.behaviour.gate.clear()
+    async with desks(authority, 1) as (store, (first,)):
+        async with running(first.keeper.run()):
+            await wait_until(lambda: authority.looking, within_seconds=5, what="an order under way")
+        first.keeper.set_wishes([])
+        async with running(first.keeper.run()):
+            await wait_until(lambda: not first.held, within_seconds=5, what="the proof to be gone")
+        assert not (await store.list(KEYS.acme_challenges())).items
+
+
 def spoilt(part: str, change: Callable[[Any], Any]) -> Callable[[str, Any], Any]:
     return lambda path, body: change(body) if part in path else body
 

@@ -20,7 +20,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from meridian.control.acme import jws
+from meridian.control.acme.errors import AcmeError
 from meridian.control.acme.messages import Directory, Problem, RenewalInfo
+from meridian.control.acme.pairs import name_of
 from meridian.control.acme.records import Authority
 from meridian.core.acme import Window
 
@@ -33,17 +35,6 @@ _JOSE = "application/jose+json"
 _PASSING = frozenset({"badNonce", "rateLimited", "serverInternal", "userActionRequired"})
 
 Read = TypeVar("Read")
-Extension = TypeVar("Extension", bound=x509.ExtensionType)
-
-
-class AcmeError(Exception):
-    """Why there is no certificate yet, for an operator. `kind` is the authority's own word for it (RFC 8555 section
-    6.7), empty if it was not heard; before `wait_seconds` it does not want to be asked again. `final`: the order is
-    lost, another one has to be made."""
-
-    def __init__(self, message: str, kind: str = "", wait_seconds: float = 0.0, *, final: bool = False) -> None:
-        super().__init__(message)
-        self.kind, self.wait_seconds, self.final = kind, wait_seconds, final
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +105,13 @@ class Client:
         """Whether the authority says when to renew (RFC 9773)."""
         return bool(self._directory.renewal_info)
 
-    async def new_order(self, hosts: Sequence[str], replaces: str | None = None) -> str:
-        """Begins an order and returns its address. `replaces`: the certificate that it renews (`name_of`)."""
+    async def new_order(self, hosts: Sequence[str], replaces: x509.Certificate | None = None) -> str:
+        """Begins an order and returns its address. `replaces`: the certificate that it renews (RFC 9773 section 5)."""
         url = self._directory.new_order
         order: dict[str, Any] = {"identifiers": [{"type": "dns", "value": host.lower().rstrip(".")} for host in hosts]}
         if replaces is not None and self.suggests:
             try:
-                return _location(await self._post(url, {**order, "replaces": replaces}))
+                return _location(await self._post(url, {**order, "replaces": name_of(replaces)}))
             except AcmeError as error:
                 if error.kind not in ("alreadyReplaced", "malformed"):  # of another account, or not known any more
                     raise
@@ -201,22 +192,6 @@ class Client:
             return response.status, {name.lower(): value for name, value in response.getheaders()}, content
         finally:
             connection.close()
-
-
-def name_of(certificate: x509.Certificate) -> str:
-    """What a certificate is called when it is asked for its renewal (RFC 9773 section 4.1). Raises AcmeError."""
-    issuer = extension_of(certificate, x509.AuthorityKeyIdentifier).key_identifier or b""
-    number = certificate.serial_number
-    serial = number.to_bytes(number.bit_length() // 8 + 1, "big")  # DER: a leading zero where it would be negative
-    return f"{jws.to_base64url(issuer)}.{jws.to_base64url(serial)}"
-
-
-def extension_of(certificate: x509.Certificate, kind: type[Extension]) -> Extension:
-    """Raises AcmeError if the certificate has no such extension, or none that can be read."""
-    try:
-        return certificate.extensions.get_extension_for_class(kind).value
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, ValueError) as error:
-        raise AcmeError(f"the authority gave a certificate that cannot be used: {error}", final=True) from None
 
 
 def _refusal(status: int, answer: Answer) -> AcmeError:

@@ -15,7 +15,8 @@ from functools import partial
 
 import msgspec
 
-from meridian.control.acme.ordering import Orders, TermOver, is_due, title
+from meridian.control.acme.errors import TermOver
+from meridian.control.acme.ordering import Orders, is_due, title
 from meridian.control.acme.records import CertificateRecord, Obtained, Proofs, Wish, read_certificates, read_proofs
 from meridian.control.bundle import BundleError, Sealer
 from meridian.control.disk import SnapshotDisk
@@ -154,6 +155,7 @@ class CertificateKeeper:
             await asyncio.sleep(self._tick_seconds)
             for wish in list(self._wishes.values()):
                 await self._as_leader(partial(self._tend, wish))
+            await self._as_leader(self._look)
             await self._as_leader(self._sweep)
 
     async def _as_leader(self, work: Callable[[int], Awaitable[None]]) -> None:
@@ -169,15 +171,22 @@ class CertificateKeeper:
             _log.info("certificates: the store could not be written, trying again: %s", error)
 
     async def _tend(self, wish: Wish, fence: int) -> None:
-        """Orders a certificate that is due, or looks when it will be."""
+        """Orders a certificate that is due."""
         now, held = self._wall_clock(), self._records.get(wish.id)
         if held is not None and self._keys.acme_certificate(wish.id) not in (self._view or {}):
             await self._orders.put_back(held, fence)
         elif held is None or is_due(held, now):
             await self._orders.obtain(wish, fence)
             self._look_at.pop(wish.id, None)
-        elif held.chain and self._look_at.get(wish.id, 0.0) <= now:
-            self._look_at[wish.id] = await self._orders.look(wish, fence)
+
+    async def _look(self, fence: int) -> None:
+        """Asks when one certificate is to be renewed: one a tick, so that no order waits for looks at a thousand."""
+        now = self._wall_clock()
+        for wish in self._wishes.values():
+            held = self._records.get(wish.id)
+            if held is not None and held.chain and self._look_at.get(wish.id, 0.0) <= now:
+                self._look_at[wish.id] = await self._orders.look(wish, fence)
+                return
 
     async def _sweep(self, fence: int) -> None:
         """Removes what nobody needs: certificates that have run out and are not wanted, and proofs without an order."""

@@ -20,14 +20,13 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
 
 from meridian.control.acme import jws, messages
-from meridian.control.acme.client import AcmeError, Client, extension_of, name_of
+from meridian.control.acme.client import Client
+from meridian.control.acme.errors import AcmeError, TermOver
 from meridian.control.acme.messages import Authorization, Challenge
+from meridian.control.acme.pairs import checked, key_of, leaf_of, new_key, pem_of, request_for
 from meridian.control.acme.records import (
     AccountRecord,
     Authority,
@@ -53,10 +52,6 @@ _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,512}")  # RFC 8555 section 8.1: it becomes
 Settling = TypeVar("Settling", messages.Order, Authorization)
 
 _log = logging.getLogger("meridian.control")
-
-
-class TermOver(Exception):
-    """This node leads no more, or another wrote meanwhile: whoever leads goes on."""
 
 
 @dataclass(slots=True)
@@ -138,12 +133,10 @@ class Orders:
         if free_at > now:
             reason = f"{wish.authority.orders_per_hour} orders began within an hour (orders_per_hour); this one waits"
             raise AcmeError(reason, "waits", free_at - now)
-        replaces = None
-        if draft.record.chain:
-            replaces = name_of(leaf_of(draft.record.chain))
+        replaces = leaf_of(draft.record.chain) if draft.record.chain else None
         url = await client.new_order(wish.hosts, replaces)
-        key = ec.generate_private_key(ec.SECP256R1())
-        order = Order(url, self._sealer.seal(wish.id, _pem_of(key)), now)
+        key = new_key()
+        order = Order(url, self._sealer.seal(wish.id, pem_of(key)), now)
         begun = msgspec.structs.replace(account, begun=(*acme.recent(account.begun, now), now))
         await self._write(
             draft, fence, Put(account_key, msgspec.json.encode(begun)),
@@ -163,12 +156,12 @@ class Orders:
             await self._prove(client, found.authorizations, wish, fence)
             found = await self._settled(client, order.url, messages.Order, fence)
         if found.status == "ready":
-            await client.finalize(found.finalize, _request(key_pem, wish.hosts))
+            await client.finalize(found.finalize, request_for(key_pem, wish.hosts))
         found = await self._settled(client, order.url, messages.Order, fence, frozenset({"ready", "processing"}))
         if found.status != "valid":
             raise AcmeError(str(found.error or "the authority gives up this order without a reason"), final=True)
         chain = await client.chain(found.certificate)
-        leaf = _checked(chain, key_pem, wish.hosts)
+        leaf = checked(chain, key_pem, wish.hosts)
         since, until = leaf.not_valid_before_utc.timestamp(), leaf.not_valid_after_utc.timestamp()
         await self._write(
             draft, fence, Delete(self._keys.acme_challenge(wish.id)), hosts=wish.hosts, chain=chain,
@@ -259,11 +252,11 @@ class Orders:
         account = read(item, AccountRecord)
         if account is not None:
             try:
-                return _key_of(self._sealer.open(id_, account.sealed_key))
+                return key_of(self._sealer.open(id_, account.sealed_key))
             except BundleError as error:
                 raise AcmeError(str(error)) from None
-        key = ec.generate_private_key(ec.SECP256R1())
-        record = AccountRecord(authority.directory, self._sealer.seal(id_, _pem_of(key)))
+        key = new_key()
+        record = AccountRecord(authority.directory, self._sealer.seal(id_, pem_of(key)))
         unchanged = Absent(place) if item is None else ModifiedAt(place, item.mod_revision)
         await self._commit(fence, [unchanged], [Put(place, msgspec.json.encode(record))])
         return key
@@ -300,14 +293,6 @@ def is_due(record: CertificateRecord, now: float) -> bool:
     return record.try_at <= now and (record.order is not None or record.renew_at <= now)
 
 
-def leaf_of(chain: str) -> x509.Certificate:
-    """The certificate itself. Raises AcmeError."""
-    try:
-        return x509.load_pem_x509_certificates(chain.encode())[0]
-    except ValueError:
-        raise AcmeError("the authority gave a certificate that cannot be read", final=True) from None
-
-
 def title(hosts: Sequence[str]) -> str:
     """A certificate's name in the log: its first host, and how many follow."""
     return hosts[0] if len(hosts) == 1 else f"{hosts[0]} and {len(hosts) - 1} more"
@@ -315,37 +300,6 @@ def title(hosts: Sequence[str]) -> str:
 
 def _account_id(authority: Authority) -> str:
     return acme.account_id(authority.directory, authority.external.key_id if authority.external is not None else "")
-
-
-def _checked(chain: str, key_pem: bytes, hosts: Sequence[str]) -> x509.Certificate:
-    """The certificate, if it is the one that was asked for. Raises AcmeError."""
-    leaf = leaf_of(chain)
-    if leaf.public_key() != _key_of(key_pem).public_key():
-        raise AcmeError("the authority gave a certificate for another key", final=True)
-    names = extension_of(leaf, x509.SubjectAlternativeName)
-    missing = {host.lower().rstrip(".") for host in hosts} - set(names.get_values_for_type(x509.DNSName))
-    if missing:
-        raise AcmeError(f"the authority gave a certificate without {', '.join(sorted(missing))}", final=True)
-    return leaf
-
-
-def _request(key_pem: bytes, hosts: Sequence[str]) -> bytes:
-    """A PKCS #10 request, DER."""
-    names = x509.SubjectAlternativeName([x509.DNSName(host.lower().rstrip(".")) for host in hosts])
-    builder = x509.CertificateSigningRequestBuilder(x509.Name([])).add_extension(names, critical=True)
-    return builder.sign(_key_of(key_pem), SHA256()).public_bytes(serialization.Encoding.DER)
-
-
-def _pem_of(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-
-
-def _key_of(pem: bytes) -> ec.EllipticCurvePrivateKey:
-    key = serialization.load_pem_private_key(pem, password=None)
-    assert isinstance(key, ec.EllipticCurvePrivateKey), "no other is ever sealed here"
-    return key
 
 
 def _challenge(authorization: Authorization, wish: Wish) -> Challenge:
