@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tests.nodes.node import show
-from tests.nodes.upgrading import run
+from tests.nodes.upgrading import SOCKETS, run
 
 
 async def test_no_request_fails_through_applies_and_upgrades(tmp_path: Path) -> None:
@@ -14,6 +14,7 @@ async def test_no_request_fails_through_applies_and_upgrades(tmp_path: Path) -> 
 
 
 async def test_red_without_the_hand_over(tmp_path: Path) -> None:
-    """Old workers that are killed instead of finishing must be seen, else the test above shows nothing."""
+    """Old workers that are killed instead of finishing must be seen, else the test above shows nothing. Every WebSocket
+    that was open is seen for certain; of requests some, by chance of the moment."""
     seen = await run(tmp_path, applies=1, upgrades=1, kill=True)
-    assert seen.tally.failed > 0 and seen.talk.failures
+    assert len(seen.talk.failures) >= SOCKETS
