@@ -126,3 +126,10 @@ def completed(fields: Headers, peer: Peer, listener: ListenerFacts) -> Headers:
     headers = list(fields)
     forwarding.complete_response(headers, b"now", peer, listener)
     return headers
+
+
+def test_what_some_services_take_for_our_fields_does_not_go_on() -> None:
+    mine = [(b"x_custom", b"1"), (b"x-custom", b"2")]
+    theirs = [(b"x_forwarded_for", b"1"), (b"x-forwarded_for", b"2"), (b"x_consumer", b"3"), (b"content_length", b"4"),
+              (b"transfer_encoding", b"chunked"), (b"client_cert", b"5")]  # fmt: skip
+    assert forwarding.split(mine + theirs) == (mine, {})

@@ -6,8 +6,10 @@ a proxy that the operator trusts, never by a client. Fields of the connection ar
 
 import ipaddress
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain, product
 
 from meridian.core.guards import USUAL, Guards
 from meridian.core.routing import Route
@@ -28,6 +30,22 @@ _OURS = frozenset((
 _SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS"))
 _TO_PROXY = frozenset((b"proxy-authorization", b"proxy-connection", b"content-length"))
 _VIA_LINES = {version: b"via: %b meridian\r\n" % version for version in (b"1.0", b"1.1", b"2", b"3")}
+
+
+def _lookalikes(name: bytes) -> Iterator[bytes]:
+    parts = name.split(b"-")
+    for joints in product((b"-", b"_"), repeat=len(parts) - 1):
+        yield b"".join(chain.from_iterable(zip(parts, (*joints, b""), strict=True)))
+
+
+_NOT_FORWARDED = (
+    frozenset(
+        one for name in _OURS | {b"transfer-encoding", b"content-length"} for one in _lookalikes(name) if b"_" in one
+    )
+    | _OURS
+)
+"""And what CGI, WSGI and PHP take for one of them, or for the length of a body: they write - and _ alike."""
+
 
 # Quoted strings hold commas and semicolons. The first two are for values that the third matches: their quotes are in
 # pairs, so that no search for the end of one is in vain, and all three cost one walk.
@@ -107,7 +125,7 @@ def is_trusted(peer: Peer, listener: ListenerFacts) -> bool:
 
 def split(headers: Headers) -> tuple[Headers, dict[bytes, bytes]]:
     """The fields that go on as they came, and those that are ours to say, joined by name (RFC 9110 section 5.3)."""
-    kept = [field for field in headers if field[0] not in _OURS]
+    kept = [field for field in headers if field[0] not in _NOT_FORWARDED]
     said: dict[bytes, bytes] = {}
     if len(kept) != len(headers):
         for name, value in headers:
