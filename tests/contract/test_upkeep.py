@@ -43,7 +43,7 @@ async def test_a_full_store_says_so_with_the_remedy_which_helps(small: tuple[Etc
     health = await store.health()
     assert health.members[0].alarms == ("NOSPACE",)
     assert health.members[0].leads
-    assert health.members[0].db_bytes >= QUOTA
+    assert health.members[0].db_bytes > QUOTA * 0.9  # a write that would go beyond is refused
     (warning,) = upkeep.warnings(health)
     assert "meridian store defrag" in warning
     running = loop.create_task(upkeep.run())  # which compacts, and of one member does no more by itself

@@ -55,7 +55,10 @@ async def dns_process(config: Frame, environment: dict[str, str] | None = None) 
     """Runs a worker that serves `config` over UDP on a free port of HOST."""
     line, theirs = pair()
     settings = Settings("one", "eu", advertise=(HOST,))
-    birth = {"role": "dns", "slot": 0, "line": theirs.fileno(), "settings": settings.to_json(), "secret": ""}
+    birth = {
+        "role": "dns", "slot": 0, "line": theirs.fileno(), "settings": settings.to_json(), "secret": "",
+        "generation": 0, "succeeds": False,
+    }  # fmt: skip
     agent = _Agent()
     channel = Channel(lambda: Hello(kind="agent", pid=os.getpid()), agent)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
