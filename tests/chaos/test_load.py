@@ -54,7 +54,7 @@ async def offer_to(
             paths=(path,),
             ca_file=authority.ca_file,
             timeout_seconds=timeout_seconds,
-            connect_timeout_seconds=1.0,
+            connect_timeout_seconds=max(1.0, timeout_seconds * 0.8),
             expectation=EXPECTATION,
         )
     )
@@ -65,7 +65,7 @@ async def test_right_answers_count_as_answered(protocol: str, authority: Authori
     async with server(protocol, authority) as target:
         tally = await offer_to(target, authority)
     assert (tally.offered, tally.answered, tally.failed, tally.reasons) == (20, 20, 0, {}), tally.examples
-    assert 0 < tally.p50_seconds <= tally.p99_seconds <= tally.max_seconds < 1
+    assert 0 < tally.p50_seconds <= tally.p99_seconds <= tally.max_seconds < 3
     assert tally.protocols[protocol].answered == 20
     assert tally.connections <= 6
     assert sum(part.offered for part in tally.timeline) == 20
