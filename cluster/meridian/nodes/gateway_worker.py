@@ -451,8 +451,8 @@ def spill_of(verdict: Verdict) -> tuple[frozenset[str], frozenset[str], dict[str
     """Returns which regions traffic leaves alone, which it tries after the others, and what some take of it."""
     regions = verdict.regions.values()
     shares = {region.name: region.share for region in regions if region.share is not None}
-    doubted = frozenset(r.name for r in regions if r.standing is Standing.SUSPECT) - shares.keys()
-    left = frozenset(r.name for r in regions if r.standing not in PUBLISHED) - shares.keys()
+    doubted = frozenset(r.name for r in regions if r.standing is Standing.SUSPECT and r.name not in shares)
+    left = frozenset(r.name for r in regions if r.standing not in PUBLISHED and r.name not in shares)
     return left, doubted, shares
 
 
