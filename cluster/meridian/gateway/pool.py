@@ -56,9 +56,6 @@ C = TypeVar("C", bound=Connection)
 class Pool(Generic[C]):
     """See the module's head."""
 
-    streams_expected = 1
-    """How many exchanges a connection that is being made will serve at once."""
-
     def __init__(
         self, loop: asyncio.AbstractEventLoop, host: str, port: int, settings: Upstream, load: Load, now: float,
         contexts: UpstreamContexts,
@@ -116,6 +113,11 @@ class Pool(Generic[C]):
         raise NotImplementedError
 
     # What all do alike
+
+    @property
+    def streams_expected(self) -> int:
+        """How many exchanges a connection that is being made will serve at once."""
+        return 1
 
     @property
     def connections(self) -> int:

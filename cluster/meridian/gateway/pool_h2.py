@@ -29,7 +29,7 @@ class Http2Pool(Pool[SharedConnection]):
         self._with_room: dict[SharedConnection, None] = {}  # the oldest first
 
     @property
-    def streams_expected(self) -> int:  # type: ignore[override] # of an endpoint that says nothing else
+    def streams_expected(self) -> int:
         """See Pool."""
         return max(1, min(self.settings.streams_max, self._allowed))
 
