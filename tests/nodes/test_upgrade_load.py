@@ -7,10 +7,10 @@ from tests.nodes.upgrading import SOCKETS, run
 
 
 async def test_no_request_fails_through_applies_and_upgrades(tmp_path: Path) -> None:
-    seen = await run(tmp_path, applies=5, upgrades=2, rate=200)
+    seen = await run(tmp_path, applies=5, upgrades=2)
     show(str(seen))
     assert seen.failures == []
-    assert seen.tally.offered > 1_500 and seen.talk.echoed > 100 and seen.talk.told_to_go > 0
+    assert seen.tally.offered > 2_000 and seen.talk.echoed > 100 and seen.talk.told_to_go > 0
 
 
 async def test_red_without_the_hand_over(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from tests.support import wait_until
 
 NAME = "shop.gw.example.com"
 DNS_SECONDS = 5.0  # from SIGKILL until every live server answers without the node
-BACK_SECONDS = 30.0  # from `local start` until it is answered again; most of it is the start of four interpreters
+BACK_SECONDS = 10.0  # from `local start` until it is answered again
 OUTAGE_SECONDS = 60.0
 
 _bursts = itertools.count(10001)
