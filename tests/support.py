@@ -63,3 +63,8 @@ def child_process(*command: str, **options: object) -> Iterator[subprocess.Popen
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(timeout=10)
+
+
+def resident_bytes() -> int:
+    """Memory that this process has (proc(5), statm)."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -3,11 +3,9 @@
 The seeds are fixed, so a failure repeats. `scripts/prove` multiplies the numbers (tests/scale.py): a million datagrams.
 """
 
-import os
 import random
 import socket
 import struct
-from pathlib import Path
 
 import dns.edns
 import dns.exception
@@ -16,7 +14,9 @@ import dns.rcode
 import pytest
 from tests.dns.running import running
 from tests.dns.world import make_view, make_zones
+from tests.mutating import mutated
 from tests.scale import TIMES
+from tests.support import resident_bytes
 
 from meridian_dns.server import DnsServer
 
@@ -36,29 +36,6 @@ SEEDS = [
 ]
 
 
-def mutated(chance: random.Random) -> bytes:
-    """A query with some bytes changed, cut, repeated or added; sometimes nothing of a query at all."""
-    data = bytearray(chance.choice(SEEDS))
-    for _ in range(chance.randrange(4)):
-        at = chance.randrange(len(data))
-        kind = chance.randrange(5)
-        if kind == 0:
-            data[at] = chance.randrange(256)
-        elif kind == 1:
-            data[at] ^= 1 << chance.randrange(8)
-        elif kind == 2:
-            del data[at + 1 :]
-        elif kind == 3:
-            data[at:at] = data[at : at + chance.randrange(40)]
-        else:
-            data[at:at] = chance.randbytes(chance.randrange(1, 20))
-    return bytes(data) if chance.randrange(20) else chance.randbytes(chance.randrange(600))
-
-
-def resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_fuzzed_datagrams_never_hurt_and_valid_ones_between_them_are_answered(loop: str) -> None:
     """25,000 on each loop."""
@@ -75,7 +52,7 @@ def test_fuzzed_datagrams_never_hurt_and_valid_ones_between_them_are_answered(lo
         client.settimeout(5)
         for turn in range(rounds):
             for _ in range(batch):
-                fuzzer.sendto(mutated(chance), (here.host, here.port))
+                fuzzer.sendto(mutated(chance, SEEDS), (here.host, here.port))
             client.sendto(struct.pack("!H", turn % 65536) + valid.to_wire()[2:], (here.host, here.port))
             wire = client.recv(4096)
             assert struct.unpack_from("!H", wire)[0] == turn % 65536
@@ -112,7 +89,7 @@ def test_what_dnspython_cannot_read_is_told_so_or_not_answered() -> None:
     server = DnsServer(make_zones(), make_view(), None)
     wrong = silent = 0
     for _ in range(10_000 * TIMES):
-        data = mutated(chance)
+        data = mutated(chance, SEEDS)
         wire = server.respond(data, "192.0.2.1")
         if wire is None:
             silent += 1

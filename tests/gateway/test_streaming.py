@@ -1,22 +1,15 @@
 """Backpressure, both ways: a side that stands still stops the other, and no byte is lost when it goes on."""
 
 import asyncio
-import resource
-from pathlib import Path
 
 from tests.gateway.harness import client, document, get, origin, read_head, serving, upstream
-from tests.support import wait_until
+from tests.support import resident_bytes, wait_until
 
 PIECE = b"0123456789abcdef" * 4096  # 64 KiB
 TOTAL = 256 * 2**20
 BETWEEN_MAX = 24 * 2**20
 """What may be under way between the two ends: socket buffers of three hops (the kernel lets each grow to 6 MiB) and
 what the gateway holds, which is below 1 MiB."""
-
-
-def rss_bytes() -> int:
-    """Resident memory of this process."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 async def still(count: list[int]) -> int:
@@ -43,12 +36,12 @@ async def test_a_slow_client_stops_the_upstream() -> None:
         async with client(running.port) as (reader, writer):
             writer.write(get())
             await read_head(reader)
-            before = rss_bytes()
+            before = resident_bytes()
             assert await still(sent) < BETWEEN_MAX
             got = 0
             while got < TOTAL:
                 got += len(await reader.read(2**20))
-            assert rss_bytes() - before < 48 * 2**20, "three parties of this process and their buffers"
+            assert resident_bytes() - before < 48 * 2**20, "three parties of this process and their buffers"
         assert sent[0] == got == TOTAL
         assert running.seen.outcomes[0].response_body_bytes == TOTAL
 

@@ -7,20 +7,14 @@ says its port and the file of its authority, then, for each line that it is give
 
 import asyncio
 import json
-import os
 import sys
 from collections import Counter
-from pathlib import Path
 
 import uvloop
 from tests.gateway.harness import Running, document, secure, upstream
+from tests.support import resident_bytes
 
 from meridian.core.snapshot import Snapshot
-
-
-def resident_bytes() -> int:
-    """Of this process."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def seen(running: Running) -> dict[str, object]:

@@ -4,19 +4,19 @@ between, all of which are answered. Nothing raises, nothing grows, nothing takes
 The seeds are fixed, so a failure repeats. `scripts/prove` multiplies the numbers (tests/scale.py): a million messages.
 """
 
-import os
 import random
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import pylsqpack
 from aioquic.buffer import encode_uint_var
 from aioquic.h3.connection import FrameType, encode_frame
 from tests.conformance.malformed_http1 import HARMLESS, REFUSED
 from tests.conformance.violations_http2 import ACK, CASES, PREFACE, SETTINGS, frame, get
+from tests.mutating import mutated
 from tests.scale import TIMES
+from tests.support import resident_bytes
 from tests.wire.test_http3 import GET, POST, Pair
 
 from meridian.wire.codec import ServerCodec
@@ -32,34 +32,6 @@ SECONDS_MAX = 1.0
 """Of the processor, for one message: what else the machine does is no matter of ours."""
 
 GREETING = PREFACE + frame(SETTINGS, 0, 0) + frame(SETTINGS, ACK, 0)
-
-
-def mutated(chance: random.Random, seeds: list[bytes]) -> bytes:
-    """A message with bytes changed, cut, repeated, added or of another; sometimes nothing of a message at all."""
-    data = bytearray(chance.choice(seeds))
-    for _ in range(chance.randrange(5)):
-        if not data:
-            break
-        at = chance.randrange(len(data))
-        kind = chance.randrange(6)
-        if kind == 0:
-            data[at] = chance.randrange(256)
-        elif kind == 1:
-            data[at] ^= 1 << chance.randrange(8)
-        elif kind == 2:
-            del data[at + 1 :]
-        elif kind == 3:
-            data[at:at] = data[at : at + chance.randrange(60)]
-        elif kind == 4:
-            data[at:at] = chance.randbytes(chance.randrange(1, 20))
-        else:
-            other = chance.choice(seeds)
-            data[at:at] = other[chance.randrange(len(other) + 1) :][:200]
-    return bytes(data) if chance.randrange(20) else chance.randbytes(chance.randrange(300))
-
-
-def resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def answer(codec: ServerCodec | Http3Server, events: list[Event]) -> int:

@@ -309,7 +309,7 @@ SPOILT = {
             "/authorization/",
             lambda body: {**body, "challenges": [{**body["challenges"][0], "token": "<script>"}]},
         ),
-        "offers http-01, not http-01",
+        "the token that the authority gives for http-01 is none",
     ),
     "key": (spoilt("/certificate", of_another_key), "for another key"),
     "chain": (spoilt("/certificate", lambda chain: b"-----BEGIN CERTIFICATE-----"), "cannot be read"),

@@ -307,9 +307,12 @@ def _challenge(authorization: Authorization, wish: Wish) -> Challenge:
     host, kind = authorization.identifier.value, wish.authority.challenge
     if host not in {one.removeprefix("*.").lower().rstrip(".") for one in wish.hosts}:
         raise AcmeError(f"the authority wants {host!r} to be proven, which nobody asked for", final=True)
-    for one in authorization.challenges:
-        if one.type == kind and _TOKEN.fullmatch(one.token):
+    offered = [one for one in authorization.challenges if one.type == kind]
+    for one in offered:
+        if _TOKEN.fullmatch(one.token):
             return one
+    if offered:
+        raise AcmeError(f"{host}: the token that the authority gives for {kind} is none (RFC 8555)", final=True)
     known = ", ".join(one.type for one in authorization.challenges) or "nothing"
     raise AcmeError(f"{host}: the authority offers {known}, not {kind}; change `challenge`", final=True)
 
