@@ -30,6 +30,9 @@ OUTLAST_SECONDS = {"idle_seconds": 4.5, "header_seconds": 3.0, "bytes_per_second
 OUTLAST_FLOOD_SECONDS = 0.7
 """Longer than the guard would take if it were not open."""
 
+FIXED_SECONDS = 5.0
+"""For a guard that cannot be turned off to cut off an attack on a gateway whose others are open."""
+
 AT_ONCE = 10
 BIG_BYTES = 32 << 20
 SERVED = ("HTTP/1.1 200", "200")  # an answer that no guard has made
@@ -142,9 +145,7 @@ async def outcome_of(attack: Attack, turn: asyncio.Semaphore, victim: Victim, wi
     """How it is cut off by the one and by the other."""
     async with turn:
         cut = await play(attack, victim)
-        if not attack.guard:
-            return cut, ""
-        seconds = OUTLAST_SECONDS.get(attack.guard, OUTLAST_FLOOD_SECONDS)
+        seconds = OUTLAST_SECONDS.get(attack.guard, OUTLAST_FLOOD_SECONDS) if attack.guard else FIXED_SECONDS
         return cut, await play(attack, replace(wide, lasts_seconds=seconds))
 
 
@@ -155,8 +156,11 @@ def wrong_with(attack: Attack, outcome: tuple[str, str], counted: Collection[str
         yield "not cut off"
     if attack.why and attack.why not in counted:
         yield f"{attack.why} is not among {sorted(counted)}"
-    if by_other and not by_other.startswith(SERVED):
+    cut_by_other = bool(by_other) and not by_other.startswith(SERVED)
+    if attack.guard and cut_by_other:
         yield f"{by_other}, although {attack.guard} is open"
+    if not attack.guard and not cut_by_other:
+        yield "outlasts what cannot be turned off, where all else is open"
 
 
 @pytest.mark.parametrize("attacks", [HTTP1, HTTP2, HTTP3], ids=["http1", "http2", "http3"])
