@@ -15,4 +15,4 @@ Seconds = Annotated[float, Field(gt=0, le=86_400)]
 class Word(BaseModel):
     """Base of everything in the document: unknown keys are errors and nothing changes after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)

@@ -29,8 +29,9 @@ from meridian.nodes.child import Birth, run_child
 from meridian.nodes.compiling import Unfit, read_document
 from meridian.nodes.inheriting import Heir, Predecessor, estate_of, told_in
 from meridian.nodes.ledger_file import LedgerBusy, LedgerFile
+from meridian.nodes.purging import purges_from_proto
 from meridian.nodes.reports import spans_to_proto
-from meridian.nodes.request_telling import explained_frame, purges_from_proto
+from meridian.nodes.request_telling import explained_frame
 from meridian.nodes.settings import Settings
 from meridian.nodes.sinks import Sinks
 from meridian.nodes.sockets import sockets_of_listener

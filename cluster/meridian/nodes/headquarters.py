@@ -60,9 +60,9 @@ from meridian.nodes.dns_explainer import DnsExplainer, Sources
 from meridian.nodes.joining import Joining
 from meridian.nodes.load import LoadMeter
 from meridian.nodes.node_status import build_status
+from meridian.nodes.purging import purges_frame
 from meridian.nodes.reached import endpoints_of
 from meridian.nodes.request_explainer import RequestExplainer
-from meridian.nodes.request_telling import purges_frame
 from meridian.nodes.settings import Settings, speaker_of
 from meridian.nodes.software import software
 from meridian.nodes.spending import spenders_frame, told_to_proto
