@@ -4,6 +4,7 @@ There is one at a time, since its addresses are fixed; `LocalCluster.up` is idem
 leave the repair to the next `up`.
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -41,6 +42,14 @@ class LocalNode:
     def host(self) -> str:
         """The node's address."""
         return self.http.rpartition(":")[0]
+
+    def pids_of(self, role: str) -> list[int]:
+        """Of its agent, its gateway workers or its DNS worker, by the names that ps shows."""
+        with_names = {}
+        for pid in self.pids:
+            with contextlib.suppress(OSError):
+                with_names[pid] = Path(f"/proc/{pid}/comm").read_text()
+        return [pid for pid, name in with_names.items() if name.startswith(f"mrd-{role}")]
 
 
 class LocalCluster:

@@ -50,6 +50,13 @@ class DnsProcess:
     channel: Channel
 
 
+_RUN = """
+import json, os
+from meridian.nodes import child, dns_worker
+child.run_child(dns_worker.main, child.born(json.loads(os.environ.pop("MERIDIAN_CHILD"))))
+"""
+
+
 @contextlib.asynccontextmanager
 async def dns_process(config: Frame, environment: dict[str, str] | None = None) -> AsyncIterator[DnsProcess]:
     """Runs a worker that serves `config` over UDP on a free port of HOST."""
@@ -66,7 +73,7 @@ async def dns_process(config: Frame, environment: dict[str, str] | None = None) 
         udp.bind((HOST, 0))
         port = udp.getsockname()[1]
         process = subprocess.Popen(
-            [sys.executable, "-m", settings.dns_module],
+            [sys.executable, "-c", _RUN],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from meridian.nodes import logs
 from meridian.nodes.channel import Channel
-from meridian.nodes.child import BadStart, Birth, Post, run_child
+from meridian.nodes.child import BadStart, Birth, Post
 from meridian.nodes.line import Message
 from meridian_proto.v1.channel_pb2 import Frame, Hello
 from meridian_proto.v1.health_pb2 import Verdict
@@ -157,7 +157,3 @@ def main(birth: Birth) -> int:
 
     asyncio.run(run())
     return 0
-
-
-if __name__ == "__main__":
-    run_child(main)

@@ -107,6 +107,7 @@ async def test_a_node_serves_and_is_small(lab: Lab) -> None:
         assert memory < 25
         names = {command_name(node.pid(w)) for w in ("agent", "gateway-1", "dns-0")}
         assert names == {"mrd-agent", "mrd-gateway-1", "mrd-dns-0"}
+        assert b"one/gateway-1" in Path(f"/proc/{node.pid('gateway-1')}/cmdline").read_bytes()
 
 
 async def test_nothing_heavy_is_in_the_launcher() -> None:
@@ -115,6 +116,18 @@ async def test_nothing_heavy_is_in_the_launcher() -> None:
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
     output, _ = await process.communicate()
     assert output == b"[]\n"
+
+
+async def test_what_is_forked_has_one_thread_and_nothing_open() -> None:
+    code = """
+import os, meridian.nodes.agent, meridian.nodes.gateway_worker, meridian.nodes.dns_worker
+with open("/proc/self/status") as status:
+    print(*[line.split()[1] for line in status if line.startswith("Threads")])
+print([number for number in range(3, 64) if os.path.exists(f"/proc/self/fd/{number}")])
+"""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
+    output, _ = await process.communicate()
+    assert output == b"1\n[]\n"
 
 
 async def test_both_workers_hold_a_udp_socket_of_their_own(lab: Lab) -> None:
@@ -215,12 +228,26 @@ async def test_workers_serve_on_without_an_agent_and_hear_the_next_one(lab: Lab)
         await client.close()
 
 
+async def test_children_outlive_a_killed_zygote_and_are_made_by_the_next_one(lab: Lab) -> None:
+    async with running(lab.flags(), lab.environment) as node:
+        await serving(node)
+        client = await Client(lab.web).open()
+        before = await client.ask("before")
+        os.kill(node.pid("zygote"), signal.SIGKILL)
+        await node.logged("child started", worker="zygote", restarts=1)
+        assert (await client.ask("after"))[:2] == before[:2]
+        os.kill(node.pid(before[0]), signal.SIGKILL)
+        await node.logged("child started", worker=before[0], restarts=1)
+        await node.logged("standin frame", worker=before[0], count=2)
+        await client.close()
+
+
 async def test_a_killed_launcher_leaves_no_orphan(lab: Lab) -> None:
     async with running(lab.flags(), lab.environment) as node:
         await serving(node)
         client = await Client(lab.web).open()  # a connection that stays open must not keep a worker alive
         await client.ask("x")
-        pids = [node.pid(worker) for worker in ("agent", "gateway-0", "gateway-1", "dns-0")]
+        pids = [node.pid(worker) for worker in ("zygote", "agent", "gateway-0", "gateway-1", "dns-0")]
         began = time.monotonic()
         os.kill(node.process.pid, signal.SIGKILL)
         await wait_until(lambda: not any(map(alive, pids)), within_seconds=5.5, what="all children gone")
@@ -332,6 +359,26 @@ async def test_successors_that_cannot_serve_change_nothing(lab: Lab, order: str,
         await client.close()
         over = await node.logged("upgrade", number=2, state="over")
         assert (over["connections"], over["cut"], over["lost"]) == (1, 0, 0)
+
+
+async def test_code_that_cannot_be_read_changes_nothing_and_the_code_before_makes_the_next_worker(lab: Lab) -> None:
+    installed = lab.folder / "installed"
+    installed.symlink_to(Path(sys.executable).parent)
+    broken = lab.folder / "broken"
+    broken.mkdir()
+    (broken / "python").symlink_to("/bin/false")
+    flags = lab.flags("--workers=1", f"--python={installed / 'python'}")
+    async with running(flags, lab.environment) as node:
+        await node.logged("standin serves", worker="gateway-0", count=2)
+        installed.unlink()
+        installed.symlink_to(broken)
+        node.process.send_signal(signal.SIGHUP)
+        failed = await node.logged("upgrade", state="failed")
+        assert "of the new version ended: its log says why" in failed["reason"]
+        os.kill(node.pid("gateway-0"), signal.SIGKILL)
+        await node.logged("child started", worker="gateway-0", restarts=1)
+        assert int((await ask(lab.web))[1]) == node.pid("gateway-0")
+        assert node.entries("child started", worker="zygote", restarts=1) == []
 
 
 async def test_one_upgrade_at_a_time_and_a_node_that_leaves_begins_none(lab: Lab) -> None:

@@ -4,7 +4,7 @@ The test of applying under load is run against it too, and has to go red.
 """
 
 from meridian.core.snapshot import Snapshot
-from meridian.nodes.child import Birth, run_child
+from meridian.nodes.child import Birth
 from meridian.nodes.gateway_worker import GatewayDuties
 from meridian.nodes.worker import run_worker
 
@@ -22,7 +22,3 @@ class RestartingDuties(GatewayDuties):
 def main(birth: Birth) -> int:
     """Runs the worker."""
     return run_worker(birth, lambda: RestartingDuties(birth.settings, birth.slot, birth.secret))
-
-
-if __name__ == "__main__":
-    run_child(main)

@@ -161,14 +161,10 @@ async def test_a_leader_that_dies_in_the_middle_costs_no_second_certificate(
     )  # fmt: skip
     leader = next(node for node in nodes if node.leader)
     assert b"placeholder" in await asyncio.to_thread(shown_by, leader, host), "until there is one"
-    os.kill(agent_of(leader), signal.SIGKILL)
+    os.kill(leader.pids_of("agent")[0], signal.SIGKILL)
     held.set()
     serial = await obtained(cluster, host, authority, RESUMED_SECONDS)
     assert serials_for(authority, host) == [serial] and len(authority.orders) == 1
-
-
-def agent_of(node: LocalNode) -> int:
-    return next(pid for pid in node.pids if b"meridian.nodes.agent" in Path(f"/proc/{pid}/cmdline").read_bytes())
 
 
 def shown_by(node: LocalNode, host: str) -> bytes:

@@ -80,7 +80,7 @@ async def test_a_killed_node_leaves_dns_and_costs_the_survivors_nothing(cluster:
 
 async def test_a_killed_worker_costs_only_its_own_connections(cluster: LocalCluster) -> None:
     node = next(iter(cluster.nodes().values()))
-    workers = gateway_pids(node)
+    workers = node.pids_of("gateway")
     assert len(workers) == 2
     host, _, port = node.http.rpartition(":")
     with contextlib.ExitStack() as held:
@@ -96,8 +96,8 @@ async def test_a_killed_worker_costs_only_its_own_connections(cluster: LocalClus
                 get(sock)
     await wait_until(
         lambda: (
-            len(gateway_pids(cluster.nodes()[node.name])) == 2
-            and victim not in gateway_pids(cluster.nodes()[node.name])
+            len(cluster.nodes()[node.name].pids_of("gateway")) == 2
+            and victim not in cluster.nodes()[node.name].pids_of("gateway")
         ),
         within_seconds=5,
         what="the worker was started again",
@@ -145,16 +145,6 @@ def changed_document(folder: Path, cluster: LocalCluster) -> Path:
     copy = folder / source.name
     copy.write_text(text)
     return copy
-
-
-def gateway_pids(node: LocalNode) -> list[int]:
-    """The node's gateway workers, known by their command line."""
-    found = []
-    for pid in node.pids:
-        with contextlib.suppress(OSError):
-            if b"gateway_worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.append(pid)
-    return found
 
 
 def spread_connections(

@@ -94,7 +94,7 @@ async def test_a_worker_that_dies_while_it_tries_a_document_ends_the_rollout(
     cluster.run("apply", "--timeout", "1", str(document), check=False)  # it holds for want of traffic
     found = json.loads(cluster.run("rollout", "status", "--json").stdout)
     assert found["stage"] == "canary"
-    victim = min(pid for node in cluster.nodes().values() for pid in node.pids if is_gateway(pid))
+    victim = min(pid for node in cluster.nodes().values() for pid in node.pids_of("gateway"))
     os.kill(victim, signal.SIGKILL)
 
     def is_over() -> bool:
@@ -103,10 +103,6 @@ async def test_a_worker_that_dies_while_it_tries_a_document_ends_the_rollout(
 
     await wait_until(is_over, within_seconds=BACK_SECONDS, what="the rollout is undone")
     assert "ended while it tried it" in found["detail"] and "gateway-" in found["detail"]
-
-
-def is_gateway(pid: int) -> bool:
-    return b"gateway_worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 async def test_without_traffic_it_holds_and_an_operator_decides(fresh: LocalCluster, tmp_path: Path) -> None:

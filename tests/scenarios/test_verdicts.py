@@ -12,7 +12,7 @@ import httpx
 from tests.local_cluster import LocalCluster, LocalNode
 from tests.nodes.node import show
 from tests.region_kills import PROMISED_SECONDS, WORST, kill_region
-from tests.scenarios.test_failures import answers_of, gateway_pids, kill_whole
+from tests.scenarios.test_failures import answers_of, kill_whole
 from tests.scenarios.test_protocols import curl
 from tests.support import wait_until
 from tests.telemetry.otlp_receiver import OtlpReceiver
@@ -52,7 +52,7 @@ async def test_a_dead_data_path_behind_a_living_agent_leaves_dns_and_comes_back(
     victim = next(node for node in nodes if not node.leader)
     others = [node.host for node in nodes if node is not victim]
     everyone = [*others, victim.host]
-    with stopped(gateway_pids(victim)):
+    with stopped(victim.pids_of("gateway")):
         began = time.monotonic()
         gone_seconds = await until_answers(nodes, others, began, GRAY_SECONDS)
         judged = next(node for node in cluster.status()["nodes"] if node["name"] == victim.name)

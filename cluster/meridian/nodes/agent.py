@@ -17,7 +17,7 @@ from meridian.control.bundle import BundleError, derive_key
 from meridian.control.disk import SnapshotDisk
 from meridian.control.peers import NoPeers, PeerPortTaken, PeerTransport
 from meridian.nodes import clock
-from meridian.nodes.child import BadStart, Birth, Post, first, run_child
+from meridian.nodes.child import BadStart, Birth, Post, first
 from meridian.nodes.crew import ProcessCrew
 from meridian.nodes.headquarters import Headquarters
 from meridian.nodes.line import Message
@@ -239,7 +239,3 @@ def main(birth: Birth) -> int:
     except* PeerPortTaken as taken:
         raise BadStart(str(first(taken))) from None
     return 0
-
-
-if __name__ == "__main__":
-    run_child(main)

@@ -1,12 +1,10 @@
-"""What every child of the launcher does alike: read its birth certificate, listen to its line, end when it ends.
+"""What every child of the launcher does alike: read its birth certificate, listen to its line, end with the launcher.
 
 Invariant: no child outlives its launcher by more than five seconds, even if it hangs: an alarm of the kernel, which no
 code of ours handles, sees to it.
 """
 
 import asyncio
-import json
-import os
 import signal
 import socket
 import sys
@@ -46,9 +44,8 @@ class Birth:
         return self.role if self.role == "agent" else f"{self.role}-{self.slot}"
 
 
-def born() -> Birth:
-    """Reads what the launcher left in the environment, and names the process for ps."""
-    certificate = json.loads(os.environ.pop("MERIDIAN_CHILD"))
+def born(certificate: Mapping[str, Any]) -> Birth:
+    """Reads what the launcher says of this child, and names the process for ps."""
     line = Line(socket.socket(fileno=certificate["line"]))
     settings, secret = Settings.from_json(certificate["settings"]), bytes.fromhex(certificate["secret"])
     generation, succeeds = certificate["generation"], certificate["succeeds"]
@@ -109,9 +106,8 @@ class Post:
             on_leave(grace_seconds)
 
 
-def run_child(main: Callable[[Birth], int]) -> None:
+def run_child(main: Callable[[Birth], int], birth: Birth) -> None:
     """Runs a child's `main` and ends the process. BadStart becomes a word to the launcher and exit code 2."""
-    birth = born()
     try:
         code = main(birth)
     except BadStart as error:

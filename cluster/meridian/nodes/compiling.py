@@ -32,6 +32,13 @@ class Unfit(Exception):
     """The document cannot run in this worker; the message says why."""
 
 
+def warm_up() -> None:
+    """Builds what reads a document, which is otherwise built when it is first needed."""
+    model.Document.model_rebuild()
+    for adapter in (*_LONG.values(), _RECORD):
+        adapter.rebuild()
+
+
 def tune() -> None:
     """Sets up a worker's process for short pauses, once everything is imported: what lives for ever is taken out of
     the collector's sight, and threads give way quickly."""

@@ -19,7 +19,7 @@ from meridian.core.verdicts import NodeVerdict, Standing, Verdict
 from meridian.gateway.tls import CertificateError, TlsContexts
 from meridian.nodes import clock, logs
 from meridian.nodes.acme import held_frame, pairs_of
-from meridian.nodes.child import Birth, run_child
+from meridian.nodes.child import Birth
 from meridian.nodes.compiling import Unfit, read_document
 from meridian.nodes.dns_metrics import series_of
 from meridian.nodes.dns_state import build_throttle, build_transfers, build_view, build_zones, doubt_ends
@@ -322,7 +322,3 @@ def sample_of(compared: Compared) -> Sample:
 def main(birth: Birth) -> int:
     """Runs the worker."""
     return run_worker(birth, lambda: DnsDuties(birth.settings))
-
-
-if __name__ == "__main__":
-    run_child(main)

@@ -25,7 +25,7 @@ from meridian.gateway.tls import CertificateError, check_tls
 from meridian.gateway.upstream_tls import UpstreamContexts, UpstreamTlsError
 from meridian.nodes import clock, logs
 from meridian.nodes.acme import held_frame, pairs_of
-from meridian.nodes.child import Birth, run_child
+from meridian.nodes.child import Birth
 from meridian.nodes.compiling import Unfit, read_document
 from meridian.nodes.inheriting import Heir, Predecessor, estate_of, told_in
 from meridian.nodes.ledger_file import LedgerBusy, LedgerFile
@@ -466,7 +466,3 @@ def main(birth: Birth) -> int:
             succeeds=birth.succeeds,
         ),
     )  # fmt: skip
-
-
-if __name__ == "__main__":
-    run_child(main)

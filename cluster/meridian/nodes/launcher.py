@@ -1,15 +1,15 @@
-"""The parent of a node: binds every socket, starts the agent and the workers, starts them again when they die.
+"""The parent of a node: binds every socket, has the agent and the workers made, and made again when they die.
 
 Invariant: the sockets outlive every child, so that connections queued while a worker restarts are served and not
 reset. What keeps it: nothing here can fail but what fails at start; there is no asyncio, no TLS, no store, no grpc and
 no HTTP in this process; it waits for nobody, neither for a child's line nor for whoever reads the logs.
 
-Life: the DNS and admin ports are bound from the flags, all children are started, the agent says which sockets the
-document wants (`listen`), the workers get them, privileges are dropped. SIGTERM: `drain` to all (DNS leaves this node
-out, clients are told to leave); when the agent has `left` and old answers of DNS have aged, or after a while, `leave`
-to the gateway workers, and when they are gone to the others; then exit 0. A second SIGTERM kills. Children end by
-themselves when their line closes, so that a killed launcher leaves no orphan behind. SIGHUP, or the agent's `upgrade`:
-new workers take over from those that run, see nodes/upgrading.
+Life: the DNS and admin ports are bound from the flags, the zygote is started and told to make all children, the agent
+says which sockets the document wants (`listen`), the workers get them, privileges are dropped. SIGTERM: `drain` to all
+(DNS leaves this node out, clients are told to leave); when the agent has `left` and old answers of DNS have aged, or
+after a while, `leave` to the gateway workers, and when they are gone to the others; then exit 0. A second SIGTERM
+kills. Children end by themselves when their line closes, so that a killed launcher leaves no orphan behind. SIGHUP, or
+the agent's `upgrade`: new workers take over from those that run, see nodes/upgrading.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ from meridian.nodes.notify import Notifier
 from meridian.nodes.relay import Writer
 from meridian.nodes.settings import ROLES, Settings, SettingsError, parse_settings
 from meridian.nodes.sockets import Sockets, Wanted, sockets_of_dns
-from meridian.nodes.supervision import Child, restart_delay
+from meridian.nodes.supervision import Child, Zygote, adopt_orphans, restart_delay
 from meridian.nodes.upgrading import RETIRE_SECONDS, Upgrading
 
 ANNOUNCE_SECONDS = 4.0  # how long the agent may take until the cluster knows that this node leaves
@@ -59,7 +59,9 @@ class Launcher:
         self._children = [Child(role, slot) for role, count in slots.items() for slot in range(count)]
         self._agent = self._children[0]
         self._upgrading = Upgrading(self)
-        self._python = _followed(settings.python)
+        self._zygote = Zygote(python=_followed(settings.python))
+        self._former: Zygote | None = None  # of the code before, while it is not certain that an upgrade comes about
+        self._zygotes = [self._zygote]  # and those that end
         self._upgrade_asked: float | None = None  # and how many seconds connections may take
         self._stderr = Writer(2)
         self._systemd = Notifier(os.environ)
@@ -105,7 +107,7 @@ class Launcher:
         if self._upgrade_asked is not None:
             self._upgrade(self._upgrade_asked, now)
         self._upgrading.step(now)
-        for child in self._everyone():
+        for child in self._processes():
             self._reap(child, now)
             if child.start_at is not None and child.start_at <= now and self._leaving is None:
                 self.start(child, now)
@@ -113,10 +115,11 @@ class Launcher:
                 child.line.flush()
         if self._leaving is not None:
             self._step_leaving(now)
-        if self._stderr.waiting or any(child.line is not None and child.line.waiting for child in self._everyone()):
+        if self._stderr.waiting or any(child.line is not None and child.line.waiting for child in self._processes()):
             return 0.05
         # Half a second is a safety net: signals, lines and output wake the selector by themselves.
-        due = [child.start_at for child in self._children if child.start_at is not None and self._leaving is None]
+        starting = [child.start_at for child in (self._zygote, *self._children)]
+        due = [at for at in starting if at is not None and self._leaving is None]
         return min([0.5, *(max(0.0, at - now) for at in due)])
 
     # Children
@@ -125,19 +128,28 @@ class Launcher:
         """Those in their places, those that may follow them, and those that finish."""
         return [*self._children, *self._upgrading.heirs, *self._upgrading.retired]
 
+    def _processes(self) -> list[Child]:
+        """All, those first that make the others."""
+        return [*self._zygotes, *self._everyone()]
+
     def start(self, child: Child, now: float) -> bool:
         """Starts a process in a place. False: the machine will not, now."""
         try:
-            child.start(self._settings, self._secret, self._python, now)
+            if isinstance(child, Zygote):
+                child.open(self._settings, now)
+            else:
+                child.start(self._settings, self._secret, self._zygote.fork, now)
         except OSError as error:
             child.delay_seconds = restart_delay(child.delay_seconds, 0.0)
             child.start_at = now + child.delay_seconds
             self._log("error", "child cannot start", worker=child.label, reason=str(error))
             return False
-        assert child.line is not None and child.process is not None
+        assert child.line is not None
         self._selector.register(child.line.socket, selectors.EVENT_READ, lambda: self._on_line(child))
         self._selector.register(child.output, selectors.EVENT_READ, lambda: self._on_output(child))
-        self._log("info", "child started", worker=child.label, pid=child.process.pid, restarts=child.restarts)
+        if isinstance(child, Zygote):
+            self._log_start(child)
+            return True
         if child in self._children:
             self._hand_sockets(child)
             self._introduce()
@@ -147,8 +159,22 @@ class Launcher:
             child.line.send({"say": "upgrade", **self._upgrading.report.to_message()})
         else:
             self._connect(child)
-        self._tell_children()
         return True
+
+    def _log_start(self, child: Child) -> None:
+        assert child.process is not None
+        self._log("info", "child started", worker=child.label, pid=child.process.pid, restarts=child.restarts)
+
+    def _note_forked(self, zygote: Zygote, message: Message) -> None:
+        process = zygote.hear(message)
+        for child in self._everyone():
+            if child.process is not process or process is None:
+                continue
+            if process.pid:
+                self._log_start(child)
+            else:
+                self._log("error", "child cannot start", worker=child.label, reason="the machine forks no process")
+        self._tell_children()
 
     def _reap(self, child: Child, now: float) -> None:
         if child.process is None or child.process.poll() is None:
@@ -161,6 +187,9 @@ class Launcher:
                 self._selector.unregister(sock)
         for text in child.bury():
             self._stderr.write(text)
+        if isinstance(child, Zygote) and child is not self._zygote:
+            self._zygotes.remove(child)
+            return
         if self._upgrading.ended(child) or self._leaving is not None:
             self._log("info", "child ended", worker=child.label, pid=pid, exit=code)
             self._introduce()
@@ -211,10 +240,10 @@ class Launcher:
         elif places and not self._listening:
             why = "the node does not serve yet"
         else:
-            before, self._python = self._python, _followed(self._settings.python)
+            self._renew_zygote(now)
             why = self._upgrading.begin(places, now, seconds)
             if why:
-                self._python = before
+                self._settle_zygote(keep_new=False)
         if why:
             self._log("error", "no upgrade", reason=why)
             if self._agent.line is not None:
@@ -232,9 +261,28 @@ class Launcher:
 
     def tell(self, report: dict[str, Any]) -> None:
         """Says how an upgrade stands."""
+        if report["state"] != "preparing":
+            self._settle_zygote(keep_new=report["state"] != "failed")
         self._log("error" if report["state"] == "failed" else "info", "upgrade", **report)
         if self._agent.line is not None:
             self._agent.line.send({"say": "upgrade", **report})
+
+    def _renew_zygote(self, now: float) -> None:
+        """One with the code that is installed now makes the children from here on."""
+        self._former, self._zygote = self._zygote, Zygote(python=_followed(self._settings.python))
+        self._zygotes.append(self._zygote)
+        self.start(self._zygote, now)
+
+    def _settle_zygote(self, keep_new: bool) -> None:
+        """Ends the one of the two that makes no more children."""
+        if self._former is not None:
+            if not keep_new:
+                self._former, self._zygote = self._zygote, self._former
+            if self._former.process is None:  # it could not even start
+                self._zygotes.remove(self._former)
+            else:
+                self._former.process.kill()
+            self._former = None
 
     def agent_may_go(self) -> bool:
         """The agent ends and is started again with the new code, unless the cluster's state is in its memory."""
@@ -339,7 +387,9 @@ class Launcher:
 
     def _on_message(self, child: Child, message: Message) -> None:
         say = message["say"]
-        if say == "listen" and child is self._agent:
+        if isinstance(child, Zygote):
+            self._note_forked(child, message)
+        elif say == "listen" and child is self._agent:
             self._listen(message)
         elif say == "ready":
             self._log("info", "child ready", worker=child.label, after_seconds=round(clock.now() - child.started_at, 3))
@@ -378,6 +428,10 @@ class Launcher:
             # DNS answers and the agent reports until the last exchange is over.
             self._rest_told = True
             self._tell("leave", "dns", "agent")
+        if self._rest_told and not any(child.process for child in self._everyone()):
+            for zygote in self._zygotes:
+                if zygote.process is not None:
+                    zygote.process.kill()
         if now - self._left > GRACE_SECONDS + 1.0:  # they stop by themselves before
             self._killed = True
 
@@ -387,14 +441,14 @@ class Launcher:
                 child.line.send({"say": say})
 
     def _finished(self) -> bool:
-        gone = all(child.process is None for child in self._everyone())
+        gone = all(child.process is None for child in self._processes())
         return self._killed or (self._leaving is not None and gone)
 
     def _kill_all(self) -> None:
-        for child in self._everyone():
+        for child in self._processes():
             if child.process is not None:
                 child.process.kill()
-        for child in self._everyone():
+        for child in self._processes():
             if child.process is not None:
                 child.process.wait()
                 for text in child.bury():
@@ -435,6 +489,7 @@ def _followed(python: str) -> str:
 
 def _prepare(settings: Settings) -> None:
     """The state folder, the limit of open files, the name in ps. Raises CannotStart."""
+    adopt_orphans()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     Path("/proc/self/comm").write_text("meridian-node")

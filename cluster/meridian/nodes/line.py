@@ -16,18 +16,22 @@ launcher -> child   sockets {sockets: [taker, kind, host, port, name]} + descrip
                     succeeded {kind, slot, generation}: to the agent: that worker serves the place now
                     upgrade {...}: to the agent, the report of the last upgrade
                     drain {}: serve on, but tell clients to leave;   leave {}: finish and exit
+                    fork {slot, birth} + two descriptors: to the zygote: a child with this birth certificate, whose
+                    line and stderr these are; `slot` numbers the order
 child -> launcher   listen {sockets}: the agent wants exactly these sockets for the gateway workers, idempotent
                     ready {version};   left {linger_seconds}: the agent has announced that this node leaves
                     prepared {version}: a successor could serve;   inherited {limits}: it serves, with what the other
                     knew of limits or without;   finished {connections, cut}: a retired worker is about to exit
                     upgrade {seconds}: the operator wants new workers
                     failed {reason}: the child gives up, and why
+                    forked {slot, pid}: the zygote has done so
 """
 
 import json
+import os
 import socket
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 PACKET_BYTES_MAX = 64 * 1024  # 64 listeners of 200 bytes are 12 KiB; a packet must fit the socket's buffer whole
 DESCRIPTORS_MAX = 250  # SCM_MAX_FD of Linux is 253; model.Document allows 64 listeners of two sockets
@@ -39,20 +43,41 @@ class LineClosed(Exception):
     """The other end is gone."""
 
 
+class Descriptor(Protocol):
+    """What can be sent."""
+
+    def fileno(self) -> int:
+        """Its number in this process."""
+
+
+class Owned:
+    """A descriptor that is closed when nobody holds this object any more: when it has been sent, or never will be."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def fileno(self) -> int:
+        """See Descriptor."""
+        return self._number
+
+    def __del__(self) -> None:
+        os.close(self._number)
+
+
 class Line:
     """One end. The socket is non-blocking; the owner waits for it to be readable, and writable while `waiting`."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self.socket = sock
-        self._kept: dict[tuple[object, ...], tuple[bytes, tuple[socket.socket, ...]]] = {}
+        self._kept: dict[tuple[object, ...], tuple[bytes, tuple[Descriptor, ...]]] = {}
 
     @property
     def waiting(self) -> bool:
         """Whether something is kept until the other end takes it."""
         return bool(self._kept)
 
-    def send(self, message: Mapping[str, Any], sockets: Sequence[socket.socket] = ()) -> None:
+    def send(self, message: Mapping[str, Any], sockets: Sequence[Descriptor] = ()) -> None:
         """Sends or keeps a message. The line holds on to `sockets` (their objects) until they are sent.
 
         A line whose other end is gone swallows the message: the reader of the line sees the end.
