@@ -104,7 +104,7 @@ async def test_three_nodes_serve_and_one_leads(lab: Lab) -> None:
     assert [node["state"] for node in status["nodes"]] == ["serving"] * 3
     assert sum(node["leader"] for node in status["nodes"]) == 1
     for node in status["nodes"]:
-        assert len(node["pids"]) == 5  # launcher, agent, two gateway workers, DNS worker
+        assert len(node["pids"]) == 6  # launcher, zygote, agent, two gateway workers, DNS worker
         assert node["http"].endswith(":8080") and node["https"].endswith(":8443") and node["dns"].endswith(":5300")
         assert node["addresses"] == [node["admin"].removesuffix(":9900")]
     assert all(member["pid"] and member["endpoint"].startswith("https://") for member in status["etcd"])
