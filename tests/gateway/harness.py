@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.gateway.echoing import authority, certificate
+from tests.support import wait_until
 
 from meridian.core import model
 from meridian.core.snapshot import Snapshot, compile_snapshot
@@ -65,6 +66,12 @@ class Running:
     port: int
     seen: Seen
     clock: Clock
+
+    async def pass_time(self, seconds: float) -> None:
+        """Pushes the clock, and waits until the gateway has looked at it: what it begins before has deadlines from
+        before, which all pass at its next look."""
+        self.clock.push(seconds)
+        await wait_until(lambda: self.gateway.coarse_now >= self.clock() - 0.5, within_seconds=5, what="a sweep")
 
 
 def document(

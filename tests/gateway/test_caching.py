@@ -102,13 +102,13 @@ async def test_an_answer_is_used_again_until_it_is_old() -> None:
     async with cached() as (running, app):
         code, told, body, _ = await said(running, get("/a?b"))
         assert (code, told, body) == (200, "fwd=uri-miss; fwd-status=200; stored", b"answer 1")
-        running.clock.push(12.0)
+        await running.pass_time(12.0)
         code, told, body, fields = await said(running, get("/a?b"))
         assert (code, told, body) == (200, "hit; ttl=17", b"answer 1") and fields["age"] == "12"
         assert fields["content-length"] == "8"
         assert (await said(running, get("/a?c")))[2] == b"answer 2", "another query is another answer"
         assert (await said(running, get("/a?b", "Host: other").replace(b"shop.", b"new.")))[2] != b"answer 1"
-        running.clock.push(19.0)
+        await running.pass_time(19.0)
         asked = len(app.heads)
         assert (await said(running, get("/a?b")))[2] == b"answer %d" % (asked + 1), "it was old, and had no validator"
         one = running.seen.outcomes[1]
@@ -170,18 +170,18 @@ async def test_an_old_answer_is_asked_about_and_used_on() -> None:
     async with cached() as (running, app):
         app.fields = 'ETag: "v1"\r\nX-Kept: 1\r\n'
         await said(running, get())
-        running.clock.push(31.0)
+        await running.pass_time(31.0)
         app.code, app.fields = 304, 'ETag: "v1"\r\nCache-Control: max-age=60\r\n'
         code, told, body, fields = await said(running, get())
         assert (code, body, fields["x-kept"]) == (200, b"answer 1", "1") and "fwd=stale; fwd-status=304" in told
         assert b'if-none-match: "v1"\r\n' in app.heads[1].lower()
-        running.clock.push(50.0)
+        await running.pass_time(50.0)
         assert (await said(running, get()))[1] == "hit; ttl=9", "for as long as the upstream said then"
         assert len(app.heads) == 2
         assert running.seen.outcomes[1].status == 200
         code, _, body, _ = await said(running, get("/", 'If-None-Match: "v1"'))
         assert (code, body) == (304, b"")
-        running.clock.push(50.0)
+        await running.pass_time(50.0)
         app.code, app.fields = 200, 'ETag: "v2"\r\n'
         assert (await said(running, get()))[2] == b"answer 3", "or it has changed"
 
@@ -200,11 +200,11 @@ async def test_requests_say_what_they_take() -> None:
     async with cached() as (running, app):
         assert (await said(running, get("/", "Cache-Control: only-if-cached")))[0] == 504
         await said(running, get())
-        running.clock.push(10.0)
+        await running.pass_time(10.0)
         for control, told in (("max-age=5", "fwd=stale"), ("no-cache", "fwd=stale"), ("min-fresh=29", "hit"),
                               ("min-fresh=31", "fwd=stale"), ("only-if-cached", "hit")):  # fmt: skip
             assert (await said(running, get("/", f"Cache-Control: {control}")))[1].startswith(told), control
-        running.clock.push(40.0)
+        await running.pass_time(40.0)
         asked = len(app.heads)
         assert (await said(running, get("/", "Cache-Control: max-stale=20")))[1] == "hit; ttl=-10"
         assert (await said(running, get("/", "Cache-Control: only-if-cached")))[0] == 504
@@ -265,7 +265,7 @@ async def test_a_stale_answer_is_used_while_the_next_is_fetched() -> None:
     async with cached(cache={"stale_while_revalidate_seconds": 60}) as (running, app):
         app.fields = 'ETag: "v1"\r\n'
         await said(running, get())
-        running.clock.push(40.0)
+        await running.pass_time(40.0)
         app.gate.clear()
         for _ in range(3):
             assert (await said(running, get()))[1:3] == ("hit; ttl=-10", b"answer 1")
@@ -280,14 +280,14 @@ async def test_a_stale_answer_is_used_while_the_next_is_fetched() -> None:
 async def test_a_stale_answer_stands_in_for_an_upstream_that_fails() -> None:
     async with cached(cache={"stale_if_error_seconds": 60}) as (running, app):
         await said(running, get())
-        running.clock.push(40.0)
+        await running.pass_time(40.0)
         app.code = 503
         code, told, body, _ = await said(running, get())
         assert (code, told, body) == (200, "hit; detail=stale-if-error; ttl=-10", b"answer 1")
         app.down = True
         code, told, body, _ = await said(running, get())
         assert (code, body) == (200, b"answer 1") and "stale-if-error" in told
-        running.clock.push(60.0)
+        await running.pass_time(60.0)
         assert (await said(running, get()))[0] == 502, "but not for ever"
 
 
@@ -322,7 +322,7 @@ async def test_each_client_gets_its_own_fields() -> None:
     limits = [{"name": "many", "key": "client_ip", "rate": "100/s", "burst": 100}]
     edits = {"response_headers": {"set": {"X-For": "${header:x-user}"}}}
     async with cached({"limit": "many"}, edits, limits=limits) as (running, app):
-        running.clock.push(100.0)
+        await running.pass_time(100.0)
         app.fields = "Age: 5\r\n"
         for user in ("ann", "bob"):
             _, told, _, fields = await said(running, get("/", f"X-User: {user}"))
@@ -348,7 +348,7 @@ async def test_explain_tells_what_the_cache_would_do() -> None:
         assert told() == (200, "an answer is kept, fresh for 30 s; it is used")
         assert told((b"if-none-match", b'"v1"')) == (304, "an answer is kept, fresh for 30 s; it is used")
         assert told((b"cache-control", b"no-cache"))[0] == 0 and told(method=b"PUT")[1] == "such a request goes past it"
-        running.clock.push(45.0)
+        await running.pass_time(45.0)
         assert told() == (0, "an answer is kept, fresh for -15 s; its upstream is asked")
         assert len(app.heads) == 1, "it asks nobody"
 

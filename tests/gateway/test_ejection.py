@@ -42,11 +42,6 @@ async def seen_by(running: Running, count: int) -> Counter[tuple[int, bytes]]:
     return Counter((status(head), body) for head, body in answered)
 
 
-async def sweep(running: Running) -> None:
-    """Waits for the sweep after a push of the clock."""
-    await wait_until(lambda: running.gateway.coarse_now >= running.clock() - 0.5, within_seconds=5, what="a sweep")
-
-
 def gauge(running: Running, name: str) -> float:
     """The sum of a metric."""
     return sum(one.value for one in running.gateway.series() if one.name == name)
@@ -60,15 +55,12 @@ async def test_errors_in_a_row_eject_and_a_good_probe_brings_back() -> None:
             seen = await seen_by(running, 20)
             assert seen[503, b"0"] == 3 and seen[200, b"1"] == 17
             assert gauge(running, "meridian_upstream_ejections_total") == 1
-            running.clock.push(2.1)
-            await sweep(running)
+            await running.pass_time(2.1)
             assert (await seen_by(running, 10))[503, b"0"] == 1, "its probe fails: for twice as long"
             code = 200
-            running.clock.push(2.1)
-            await sweep(running)
+            await running.pass_time(2.1)
             assert (200, b"0") not in await seen_by(running, 4)
-            running.clock.push(2.1)
-            await sweep(running)
+            await running.pass_time(2.1)
             assert (await seen_by(running, 10))[200, b"0"] >= 4
 
 
@@ -105,11 +97,9 @@ async def test_one_that_stands_out_by_latency_or_errors_is_left_alone() -> None:
         app = upstream(one, two, slow, ejection=ejection)
         async with serving(lambda own: document(own, [app])) as running:
             assert (await seen_by(running, 30))[200, b"0"] == 10
-            running.clock.push(5)
-            await sweep(running)
+            await running.pass_time(5)
             assert (await seen_by(running, 30))[200, b"0"] == 0
-            running.clock.push(5.1)
-            await sweep(running)
+            await running.pass_time(5.1)
             assert (await seen_by(running, 30))[200, b"0"] > 5, "it may show that it is better now"
 
 

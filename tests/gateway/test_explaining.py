@@ -41,7 +41,7 @@ async def shop(balance: str = "round_robin") -> AsyncIterator[Running]:
                 port, [app, upstream(other, name="next")], ROUTES, limits=limits, authenticators=keys, listener=trusting
             )
         ) as running:
-            running.clock.push(10_000.0)  # limits begin empty
+            await running.pass_time(10_000.0)  # limits begin empty
             yield running
 
 

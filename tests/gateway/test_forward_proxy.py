@@ -101,7 +101,7 @@ async def test_curl_tunnels_tls() -> None:
 
 async def test_who_may_use_it_is_asked_and_the_password_stays_here() -> None:
     async with origin(echo) as app, proxy(near(app), authenticate="people", limits=["few"]) as running:
-        running.clock.push(10_000.0)
+        await running.pass_time(10_000.0)
         at, page = f"http://127.0.0.1:{running.port}", f"http://127.0.0.1:{app}/"
         head, _ = await ask(running.port, f"GET {page} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         assert status(head) == 407 and b'proxy-authenticate: Basic realm="people"' in head
@@ -188,7 +188,7 @@ async def test_pages_are_kept_for_the_next_and_a_stale_one_is_refreshed() -> Non
         async with proxy(near(app), cache=cache) as running:
             asked = f"GET http://127.0.0.1:{app}/logo HTTP/1.1\r\nHost: x\r\n\r\n".encode()
             assert [(await ask(running.port, asked))[1] for _ in range(3)] == [b"1"] * 3
-            running.clock.push(61.0)
+            await running.pass_time(61.0)
             assert (await ask(running.port, asked))[1] == b"1"
             await wait_until(lambda: served == 2 and not running.gateway.active, within_seconds=5, what="the refresh")
             assert (await ask(running.port, asked))[1] == b"2"
@@ -248,7 +248,7 @@ async def test_a_side_that_does_not_read_stops_the_other() -> None:
             held = sent
             await asyncio.sleep(0.2)
         assert sent < 64 * 2**20
-        running.clock.push(301.0)
+        await running.pass_time(301.0)
         await wait_until(lambda: running.seen.outcomes, within_seconds=5, what="the idle end")
         assert running.seen.outcomes[0].why == "tunnel_idle"
 

@@ -116,8 +116,7 @@ async def test_a_service_that_restarts_is_found_again() -> None:
             with pytest.raises(grpc.aio.AioRpcError) as failed:
                 await calls.unary(b"gone")
             assert failed.value.code() is grpc.StatusCode.UNAVAILABLE
-            running.clock.push(3)  # an ejected endpoint is tried again
-            await asyncio.sleep(0.2)
+            await running.pass_time(3)  # an ejected endpoint is tried again
 
 
 async def test_the_gateways_own_answers_are_statuses_of_grpc() -> None:

@@ -187,3 +187,16 @@ async def test_a_grpc_client_is_told_in_its_own_words_when_to_come_back() -> Non
         head, _ = await ask(running.port, get("/low", "Content-Type: application/grpc", method="POST"))
         assert status(head) == 200 and b"\r\ngrpc-status: 14\r\n" in head and b"\r\ngrpc-retry-pushback-ms: " in head
         assert running.seen.outcomes[-1].why == "shed"
+
+
+async def test_who_has_waited_for_a_connection_until_the_deadline_is_told_when_to_come_back() -> None:
+    async with before(narrow(1, 5.0), connections_max=1) as running, client(running.port) as (_, writer):
+        writer.write(get("/high"))
+        await wait_until(lambda: running.gateway.active == 1, within_seconds=5, what="an exchange that has it")
+        async with client(running.port) as (reader, late):
+            late.write(get("/high"))
+            await wait_until(lambda: running.gateway.active == 2, within_seconds=5, what="one that waits")
+            running.clock.push(21.0)
+            head, _ = await read_message(reader)
+    assert status(head) == 503 and b"\r\nretry-after: " in head
+    assert "upstream_busy" in {one.why for one in running.seen.outcomes}

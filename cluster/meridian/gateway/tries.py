@@ -295,7 +295,7 @@ class Tries:
         self._leave_upstream(reuse=False)
         if waiting:
             self._try_over(None, answers.UPSTREAM_BUSY.why)
-            self._answer(answers.UPSTREAM_BUSY)
+            self._answer(answers.UPSTREAM_BUSY, [answers.retry_after(self.worker.draw())])
         elif self._response_status and client_is_slow:
             self._try_over(None, answers.UPSTREAM_TIMEOUT.why)
             self._cut("the client does not read", "_client")
