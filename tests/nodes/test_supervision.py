@@ -5,7 +5,8 @@ import signal
 import sys
 
 from meridian.nodes.settings import Settings
-from meridian.nodes.supervision import Child, Zygote, restart_delay
+from meridian.nodes.supervision import Child, restart_delay
+from meridian.nodes.zygotes import Zygote
 
 
 def test_the_delay_doubles_up_to_a_bound_and_a_long_life_resets_it() -> None:

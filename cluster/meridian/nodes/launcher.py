@@ -31,8 +31,9 @@ from meridian.nodes.notify import Notifier
 from meridian.nodes.relay import Writer
 from meridian.nodes.settings import ROLES, Settings, SettingsError, parse_settings
 from meridian.nodes.sockets import Sockets, Wanted, sockets_of_dns
-from meridian.nodes.supervision import Child, Zygote, adopt_orphans, restart_delay
+from meridian.nodes.supervision import Child, restart_delay
 from meridian.nodes.upgrading import RETIRE_SECONDS, Upgrading
+from meridian.nodes.zygotes import Zygote, Zygotes, adopt_orphans
 
 ANNOUNCE_SECONDS = 4.0  # how long the agent may take until the cluster knows that this node leaves
 LINGER_SECONDS_MAX = 10.0  # how long clients may still come by an answer of DNS from before
@@ -59,9 +60,7 @@ class Launcher:
         self._children = [Child(role, slot) for role, count in slots.items() for slot in range(count)]
         self._agent = self._children[0]
         self._upgrading = Upgrading(self)
-        self._zygote = Zygote(python=_followed(settings.python))
-        self._former: Zygote | None = None  # of the code before, while it is not certain that an upgrade comes about
-        self._zygotes = [self._zygote]  # and those that end
+        self._zygotes = Zygotes(settings.python)
         self._upgrade_asked: float | None = None  # and how many seconds connections may take
         self._stderr = Writer(2)
         self._systemd = Notifier(os.environ)
@@ -118,7 +117,7 @@ class Launcher:
         if self._stderr.waiting or any(child.line is not None and child.line.waiting for child in self._processes()):
             return 0.05
         # Half a second is a safety net: signals, lines and output wake the selector by themselves.
-        starting = [child.start_at for child in (self._zygote, *self._children)]
+        starting = [child.start_at for child in (self._zygotes.now, *self._children)]
         due = [at for at in starting if at is not None and self._leaving is None]
         return min([0.5, *(max(0.0, at - now) for at in due)])
 
@@ -130,7 +129,7 @@ class Launcher:
 
     def _processes(self) -> list[Child]:
         """All, those first that make the others."""
-        return [*self._zygotes, *self._everyone()]
+        return [*self._zygotes.all, *self._everyone()]
 
     def start(self, child: Child, now: float) -> bool:
         """Starts a process in a place. False: the machine will not, now."""
@@ -138,7 +137,7 @@ class Launcher:
             if isinstance(child, Zygote):
                 child.open(self._settings, now)
             else:
-                child.start(self._settings, self._secret, self._zygote.fork, now)
+                child.start(self._settings, self._secret, self._zygotes.now.fork, now)
         except OSError as error:
             child.delay_seconds = restart_delay(child.delay_seconds, 0.0)
             child.start_at = now + child.delay_seconds
@@ -187,8 +186,7 @@ class Launcher:
                 self._selector.unregister(sock)
         for text in child.bury():
             self._stderr.write(text)
-        if isinstance(child, Zygote) and child is not self._zygote:
-            self._zygotes.remove(child)
+        if isinstance(child, Zygote) and self._zygotes.ended(child):
             return
         if self._upgrading.ended(child) or self._leaving is not None:
             self._log("info", "child ended", worker=child.label, pid=pid, exit=code)
@@ -240,10 +238,10 @@ class Launcher:
         elif places and not self._listening:
             why = "the node does not serve yet"
         else:
-            self._renew_zygote(now)
+            self.start(self._zygotes.renew(), now)
             why = self._upgrading.begin(places, now, seconds)
             if why:
-                self._settle_zygote(keep_new=False)
+                self._zygotes.settle(keep_new=False)
         if why:
             self._log("error", "no upgrade", reason=why)
             if self._agent.line is not None:
@@ -262,27 +260,10 @@ class Launcher:
     def tell(self, report: dict[str, Any]) -> None:
         """Says how an upgrade stands."""
         if report["state"] != "preparing":
-            self._settle_zygote(keep_new=report["state"] != "failed")
+            self._zygotes.settle(keep_new=report["state"] != "failed")
         self._log("error" if report["state"] == "failed" else "info", "upgrade", **report)
         if self._agent.line is not None:
             self._agent.line.send({"say": "upgrade", **report})
-
-    def _renew_zygote(self, now: float) -> None:
-        """One with the code that is installed now makes the children from here on."""
-        self._former, self._zygote = self._zygote, Zygote(python=_followed(self._settings.python))
-        self._zygotes.append(self._zygote)
-        self.start(self._zygote, now)
-
-    def _settle_zygote(self, keep_new: bool) -> None:
-        """Ends the one of the two that makes no more children."""
-        if self._former is not None:
-            if not keep_new:
-                self._former, self._zygote = self._zygote, self._former
-            if self._former.process is None:  # it could not even start
-                self._zygotes.remove(self._former)
-            else:
-                self._former.process.kill()
-            self._former = None
 
     def agent_may_go(self) -> bool:
         """The agent ends and is started again with the new code, unless the cluster's state is in its memory."""
@@ -429,9 +410,7 @@ class Launcher:
             self._rest_told = True
             self._tell("leave", "dns", "agent")
         if self._rest_told and not any(child.process for child in self._everyone()):
-            for zygote in self._zygotes:
-                if zygote.process is not None:
-                    zygote.process.kill()
+            self._zygotes.end()
         if now - self._left > GRACE_SECONDS + 1.0:  # they stop by themselves before
             self._killed = True
 
@@ -479,12 +458,6 @@ def _empty(sock: socket.socket) -> None:
     with contextlib.suppress(BlockingIOError):
         while sock.recv(4096):
             pass
-
-
-def _followed(python: str) -> str:
-    """The interpreter in the folder that it is in now: a link to that folder may be set anew at any time."""
-    path = Path(python)
-    return str(path.parent.resolve() / path.name)
 
 
 def _prepare(settings: Settings) -> None:

@@ -1,30 +1,23 @@
 """One child of the launcher: how it is started, and when it is started again.
 
-Children are copies of a process that has read their code, the zygote (nodes/zygote), which is started by exec. They see
-nothing of the launcher but their line, their stderr and their birth certificate.
+A child sees nothing of the launcher but its line, its stderr and its birth certificate. How processes are made:
+nodes/zygotes.
 """
 
-import ctypes
-import json
 import os
-import pwd
-import signal
 import socket
-import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from meridian.nodes.line import Line, Message, Owned, pair
+from meridian.nodes.line import Line, Owned, pair
 from meridian.nodes.relay import Cutter
-from meridian.nodes.settings import ROLES, Settings
+from meridian.nodes.settings import Settings
 
 DELAY_SECONDS = 0.1
 DELAY_SECONDS_MAX = 5.0  # a child that cannot live must not eat the machine
 INBOX_BYTES = 4 * 1024 * 1024  # as of UDP; the kernel cuts it to net.core.wmem_max, which gives some 180 packets
-TITLE_BYTES = 80  # room for NODE/LABEL in what ps shows
 STABLE_SECONDS = 10.0  # who lived so long has earned a quick restart
-_PR_SET_CHILD_SUBREAPER = 36
 
 
 def restart_delay(previous_seconds: float, lived_seconds: float) -> float:
@@ -32,13 +25,6 @@ def restart_delay(previous_seconds: float, lived_seconds: float) -> float:
     if lived_seconds >= STABLE_SECONDS or previous_seconds == 0.0:
         return DELAY_SECONDS
     return min(previous_seconds * 2, DELAY_SECONDS_MAX)
-
-
-def adopt_orphans() -> None:
-    """Makes this process the parent of what its zygotes fork (prctl(2), PR_SET_CHILD_SUBREAPER). Raises OSError."""
-    library = ctypes.CDLL(None, use_errno=True)
-    if library.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
 class Process(Protocol):
@@ -58,50 +44,6 @@ class Process(Protocol):
 
     def wait(self) -> int:
         """Waits for its end."""
-
-
-@dataclass(slots=True)
-class Forked:
-    """A process that a zygote is asked for."""
-
-    pid: int = 0
-    returncode: int | None = None
-    _killed: bool = False
-
-    def born(self, pid: int) -> None:
-        """The zygote has made it."""
-        self.pid = pid
-        if self._killed:
-            os.kill(pid, signal.SIGKILL)
-
-    def lost(self) -> None:
-        """There is none, or the zygote ended before it said which. If it had forked, that child ends with its line."""
-        self.returncode = -signal.SIGKILL
-
-    def poll(self) -> int | None:
-        """See Process."""
-        return self._wait(os.WNOHANG)
-
-    def kill(self) -> None:
-        """See Process."""
-        self._killed = True
-        if self.pid and self.returncode is None:
-            os.kill(self.pid, signal.SIGKILL)
-
-    def wait(self) -> int:
-        """See Process. Who was never born has ended."""
-        if not self.pid and self.returncode is None:
-            self.lost()
-        code = self._wait(0)
-        assert code is not None
-        return code
-
-    def _wait(self, options: int) -> int | None:
-        if self.pid and self.returncode is None:
-            pid, status = os.waitpid(self.pid, options)
-            if pid:
-                self.returncode = os.waitstatus_to_exitcode(status)
-        return self.returncode
 
 
 Spawn = Callable[[dict[str, Any], Owned, Owned], Process]  # birth certificate without its line, line, stderr
@@ -180,67 +122,3 @@ class Child:
         """Nobody will be in this place again."""
         for sock in self.inbox or ():
             sock.close()
-
-
-@dataclass(slots=True, eq=False)
-class Zygote(Child):
-    """The process that makes the others, with the code of one interpreter's installation."""
-
-    role: str = "zygote"
-    slot: int = 0
-    python: str = ""
-    _asked: dict[int, Forked] = field(default_factory=dict)
-    _forks: int = 0
-
-    def open(self, settings: Settings, now: float) -> None:
-        """Starts it. Raises OSError."""
-
-        def execute(_: dict[str, Any], line: Owned, stderr: Owned) -> Process:
-            return _execute(settings, self.python, line, stderr)
-
-        self.start(settings, "", execute, now)
-
-    def fork(self, birth: dict[str, Any], line: Owned, stderr: Owned) -> Forked:
-        """A Spawn: it comes when the zygote has read the code. Raises OSError if there is no zygote now."""
-        if self.line is None:
-            raise OSError("the zygote is being started again")
-        self._forks += 1
-        forked = self._asked[self._forks] = Forked()
-        self.line.send({"say": "fork", "slot": self._forks, "birth": birth}, [line, stderr])
-        return forked
-
-    def hear(self, message: Message) -> Forked | None:
-        """Takes the word of what became of an order, and returns that process."""
-        forked = self._asked.pop(message["slot"], None)
-        if forked is not None and message["pid"]:
-            forked.born(message["pid"])
-        elif forked is not None:
-            forked.lost()
-        return forked
-
-    def bury(self) -> list[bytes]:
-        """As of a child; who was asked of it will not come."""
-        for forked in self._asked.values():
-            forked.lost()
-        self._asked.clear()
-        return super(Zygote, self).bury()  # by name: a dataclass with slots is another class than the one here
-
-
-def _execute(settings: Settings, python: str, line: Owned, stderr: Owned) -> "subprocess.Popen[bytes]":
-    identity: dict[str, object] = {}
-    if settings.user is not None and os.geteuid() == 0:
-        account = pwd.getpwnam(settings.user)
-        groups = os.getgrouplist(account.pw_name, account.pw_gid)
-        identity = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": groups}
-    modules = {role: settings.module(role) for role in ROLES}
-    word = json.dumps({"name": settings.name, "line": line.fileno(), "modules": modules})
-    return subprocess.Popen(  # type: ignore[call-overload, no-any-return]  # identity is not typed key by key
-        # -P: modules come from where Meridian is installed, not from the folder the operator happens to stand in.
-        [python, "-P", "-m", "meridian.nodes.zygote", " " * TITLE_BYTES],
-        stdin=subprocess.DEVNULL,
-        stdout=stderr.fileno(),
-        stderr=stderr.fileno(),
-        pass_fds=[line.fileno()],
-        env={**os.environ, "MERIDIAN_ZYGOTE": word},
-        **identity,
-    )
