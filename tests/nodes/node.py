@@ -88,6 +88,15 @@ def rss_mb(pid: int) -> float:
     raise LookupError(f"no VmRSS of {pid}")
 
 
+def pss_mb(pid: int) -> float:
+    """Proportional set size in MB (proc_pid_smaps(5)): of what processes share, as all forked from one zygote do, each
+    weighs its part."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) / 1024
+    raise LookupError(f"no Pss of {pid}")
+
+
 def show(text: str) -> None:
     """Prints a measured figure; visible with pytest -s."""
     sys.stdout.write(f"\n{text}\n")

@@ -1,7 +1,7 @@
 """What a node at rest weighs: launcher, agent, gateway workers (issue 2's bounds)."""
 
 from tests.local_cluster import LocalCluster
-from tests.nodes.node import rss_mb, show
+from tests.nodes.node import pss_mb, show
 
 BOUNDS_MB = {"launcher": 25, "agent": 120, "gateway": 80}
 
@@ -12,6 +12,6 @@ def test_a_node_at_rest_stays_within_its_bounds(cluster: LocalCluster) -> None:
         assert [len(pids) for pids in weighed.values()] == [1, 1, 2]
         for role, bound in BOUNDS_MB.items():
             for pid in weighed[role]:
-                weight = rss_mb(pid)
+                weight = pss_mb(pid)
                 show(f"{node.name} {role}: {weight:.1f} MB")
                 assert weight < bound, (node.name, role)
