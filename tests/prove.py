@@ -1,6 +1,8 @@
-"""`scripts/prove`: runs the long forms, writes what was seen to docs/proof.md and commits it.
+"""`scripts/prove`: runs the long forms, writes what was seen to docs/proof/, and commits it.
 
-What is red stays red in the report; the exit code says so too.
+Each part has a page of its own, with the revision that it was run at, so that one can be run again alone:
+`scripts/prove --part kills --part fuzzing`. docs/proof.md is the list of them. What is red stays red there; the exit
+code says so too.
 """
 
 import argparse
@@ -11,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,42 +21,72 @@ from pathlib import Path
 from tests.local_cluster import LocalCluster
 from tests.support import ROOT
 
-REPORT = ROOT / "docs" / "proof.md"
+DOCS = ROOT / "docs"
+PAGES = "proof"
 BY_CHANCE = ("tests/simulation", "tests/dns", "tests/gateway/test_disorder.py", "tests/wire", "tests/core")
 LINES_KEPT = 30  # of a part's output: enough to see what failed
+HOURS = 3600.0 * 4
+PYTEST = (sys.executable, "-m", "pytest", "-q", "--timeout", "3600")
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One proof: what was typed, how it ended, what it said."""
+class Seen:
+    """How a part ended: what was typed, and what it said."""
 
-    title: str
     command: str
-    seconds: float
     passed: bool
     said: str
 
 
-def run(title: str, command: Sequence[str], environment: dict[str, str], timeout_seconds: float) -> Part:
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One proof. `name` is its page's."""
+
+    name: str
+    title: str
+    run: Callable[[], Seen]
+
+
+def parts_of(options: argparse.Namespace) -> tuple[Part, ...]:
+    """All that there is to prove, at the length that was asked for."""
+    times = {"MERIDIAN_TIMES": str(options.times)}
+    twice = {"MERIDIAN_TIMES": "2"}
+    samples = (*PYTEST, "-s", "tests/scenarios/test_rollout.py", "tests/scenarios/test_rollout_samples.py")
+    own = (sys.executable, "-m")
+    upgrades = (*own, "tests.nodes.upgrading", "--applies", str(options.applies), "--upgrades", str(options.upgrades))
+    regions = (*own, "tests.region_kills", "--each", str(options.region_kills), "--out", str(DOCS))
+    return (
+        Part("seeds", "Seeds and fuzzing", lambda: typed((*PYTEST, *BY_CHANCE), times)),
+        Part("rollouts", "Twenty bad documents and twenty harmless ones", lambda: typed(samples, twice)),
+        Part("terraform", "All Terraform modules and examples",
+             lambda: typed((*PYTEST, "tests/deploy/test_terraform_aws.py"), twice)),
+        Part("install", "install.sh in a fresh Debian", lambda: typed(("scripts/prove-install",))),
+        Part("upgrades", "Applies and upgrades under load", lambda: typed(upgrades)),
+        Part("kills", "A node is killed under load", lambda: kills(options.kills)),
+        Part("regions", "Whole regions die", lambda: typed(regions)),
+        Part("proxy", "A proxy beside nginx", lambda: typed((*own, "bench.proxy"))),
+        Part("dns", "DNS beside a UDP echo", lambda: typed((*own, "bench.dns_udp"))),
+    )  # fmt: skip
+
+
+def typed(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Seen:
     """Runs a command to its end; a timeout is a failure."""
-    begin = time.monotonic()
+    more = dict(environment or {})
     try:
         done = subprocess.run(
-            command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True,
-            timeout=timeout_seconds, check=False,
-        )  # fmt: skip
+            command, cwd=ROOT, env={**os.environ, **more}, capture_output=True, text=True, timeout=HOURS, check=False
+        )
         passed, output = done.returncode == 0, done.stdout + done.stderr
     except subprocess.TimeoutExpired:
-        passed, output = False, f"not ended after {timeout_seconds:.0f} s"
-    words = " ".join([*(f"{key}={value}" for key, value in environment.items()), *command])
-    words = words.replace(sys.executable, "python")
-    said = "\n".join(output.strip().splitlines()[-LINES_KEPT:])
-    return Part(title, words, time.monotonic() - begin, passed, said)
+        passed, output = False, f"not ended after {HOURS:.0f} s"
+    words = " ".join([*(f"{key}={value}" for key, value in more.items()), *command])
+    words = words.replace(sys.executable, "python").replace(f"{ROOT}/", "")
+    return Seen(words, passed, "\n".join(output.strip().splitlines()[-LINES_KEPT:]))
 
 
-def kills(count: int) -> Part:
+def kills(count: int) -> Seen:
     """`meridian chaos run kill-node`, again and again, each node in turn."""
-    begin, rows, passed = time.monotonic(), [], 0
+    rows, passed = [], 0
     with tempfile.TemporaryDirectory() as folder:
         cluster = LocalCluster(Path(folder))
         try:
@@ -69,8 +101,7 @@ def kills(count: int) -> Part:
         finally:
             cluster.down()
     said = "\n".join([f"{passed} of {count} passed", *rows])
-    return Part("A node is killed under load", f"{count} x meridian chaos run kill-node --var node=...",
-                time.monotonic() - begin, passed == count, said)  # fmt: skip
+    return Seen(f"{count} x meridian chaos run kill-node --var node=...", passed == count, said)
 
 
 def summary(output: str) -> str:
@@ -82,80 +113,72 @@ def summary(output: str) -> str:
     return "; ".join(f"{check['name']} {check['measured']}" for check in found.get("checks", [])) or output[:300]
 
 
-def report(parts: Sequence[Part]) -> Iterator[str]:
-    """The page."""
-    revision = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+def page(part: Part, seen: Seen, seconds: float, where: str) -> str:
+    """A part's page; its third line is its row of the list."""
+    result = "passed" if seen.passed else "FAILED"
+    row = f"| [{part.title}]({PAGES}/{part.name}.md) | {result} | {seconds:.0f} | {where} |"
+    return f"# {part.title}\n\n{row}\n\n```text\n$ {seen.command}\n{seen.said}\n```\n"
+
+
+def listed(pages: Mapping[str, str], parts: Sequence[Part]) -> Iterator[str]:
+    """The lines of the list, from the texts of pages by name."""
     yield "# Proof\n"
-    yield f"Written by `scripts/prove` at {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {revision.stdout.strip()},"
-    yield f"{platform.system()} {platform.release()}, {os.cpu_count()} cores, Python {platform.python_version()}.\n"
-    yield "| proof | result | seconds |"
-    yield "| --- | --- | --- |"
+    yield "What the long forms of the tests have shown, each on its page, as `scripts/prove` wrote it.\n"
+    yield "| proof | result | seconds | seen at |"
+    yield "| --- | --- | --- | --- |"
     for part in parts:
-        yield f"| {part.title} | {'passed' if part.passed else 'FAILED'} | {part.seconds:.0f} |"
-    for part in parts:
-        yield f"\n## {part.title}\n\n```text\n$ {part.command}\n{part.said}\n```"
+        text = pages.get(part.name)
+        yield text.splitlines()[2] if text else f"| {part.title} | NOT RUN | | |"
+
+
+def here() -> str:
+    """When, of what revision, on what."""
+    command = ("git", "rev-parse", "--short", "HEAD")
+    revision = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    return (
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {revision}, Linux {platform.release()}, "
+        f"{os.cpu_count()} cores, Python {platform.python_version()}"
+    )
+
+
+def commit(title: str) -> None:
+    """Commits the pages, and nothing else."""
+    written = ["docs/proof.md", f"docs/{PAGES}", *(f"docs/{path.name}" for path in sorted(DOCS.glob("region-kills.*")))]
+    subprocess.run(["git", "add", *written], cwd=ROOT, check=True)
+    subprocess.run(["git", "commit", "--quiet", "--message", title, "--", *written], cwd=ROOT, check=True)
 
 
 def main() -> int:
-    """Runs all parts; 1 if one failed."""
+    """Runs the parts; 1 if one failed."""
     parser = argparse.ArgumentParser(prog="scripts/prove")
+    parser.add_argument("--part", action="append", help="only this one; may be given several times")
     parser.add_argument("--times", type=int, default=20, help="how many times more seeds and examples than in CI")
     parser.add_argument("--kills", type=int, default=20, help="how many nodes are killed")
-    parser.add_argument("--applies", type=int, default=1000, help="documents, and twenty upgrades, under load")
+    parser.add_argument("--applies", type=int, default=1000, help="documents, under load")
+    parser.add_argument("--upgrades", type=int, default=20, help="of the software, meanwhile")
     parser.add_argument("--region-kills", type=int, default=67, help="of each of three cases")
     parser.add_argument("--no-commit", action="store_true")
     options = parser.parse_args()
-    hours = 3600.0 * 4
-    pytest = [sys.executable, "-m", "pytest", "-q", "--timeout", "3600"]
-    parts = [
-        run("Seeds and fuzzing", [*pytest, *BY_CHANCE], {"MERIDIAN_TIMES": str(options.times)}, hours),
-        run(
-            "Twenty bad documents and twenty harmless ones",
-            [*pytest, "-s", "tests/scenarios/test_rollout.py", "tests/scenarios/test_rollout_samples.py"],
-            {"MERIDIAN_TIMES": "2"},
-            hours,
-        ),
-        run(
-            "All Terraform modules and examples",
-            [*pytest, "tests/deploy/test_terraform_aws.py"],
-            {"MERIDIAN_TIMES": "2"},
-            hours,
-        ),
-        run("install.sh in a fresh Debian", ["scripts/prove-install"], {}, 1800),
-        run(
-            "Applies and upgrades under load",
-            [sys.executable, "-m", "tests.nodes.upgrading", "--applies", str(options.applies), "--upgrades", "20"],
-            {},
-            hours,
-        ),
-        kills(options.kills),
-        run(
-            "Whole regions die",
-            [
-                sys.executable,
-                "-m",
-                "tests.region_kills",
-                "--each",
-                str(options.region_kills),
-                "--out",
-                str(REPORT.parent),
-            ],
-            {},
-            hours,
-        ),
-        run("A proxy beside nginx", [sys.executable, "-m", "bench.proxy"], {}, 600),
-        run("DNS beside a UDP echo", [sys.executable, "-m", "bench.dns_udp"], {}, 600),
-    ]
-    REPORT.write_text("\n".join(report(parts)) + "\n")
-    if not options.no_commit:
-        written = [str(REPORT), *(str(path) for path in sorted(REPORT.parent.glob("region-kills.*")))]
-        subprocess.run(["git", "add", *written], cwd=ROOT, check=True)
-        subprocess.run(["git", "commit", "--quiet", "--message", "Proof", "--", *written], cwd=ROOT, check=True)
+    parts = parts_of(options)
+    unknown = set(options.part or ()) - {part.name for part in parts}
+    if unknown:
+        parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(part.name for part in parts)}")
+    (DOCS / PAGES).mkdir(exist_ok=True)
+    failed = False
     for part in parts:
-        sys.stdout.write(f"{'passed' if part.passed else 'FAILED'}  {part.title}\n")
-    return 0 if all(part.passed for part in parts) else 1
+        if options.part and part.name not in options.part:
+            continue
+        began = time.monotonic()
+        seen = part.run()
+        failed = failed or not seen.passed
+        (DOCS / PAGES / f"{part.name}.md").write_text(page(part, seen, time.monotonic() - began, here()))
+        pages = {path.stem: path.read_text() for path in (DOCS / PAGES).glob("*.md")}
+        (DOCS / "proof.md").write_text("\n".join(listed(pages, parts)) + "\n")
+        sys.stdout.write(f"{'passed' if seen.passed else 'FAILED'}  {part.title}\n")
+        sys.stdout.flush()
+        if not options.no_commit:
+            commit(f"Proof: {part.title}")
+    return int(failed)
 
 
 if __name__ == "__main__":
