@@ -26,7 +26,9 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """`raw` is said after preface and SETTINGS, unless `bare`. `then` once the response to stream 1 is there."""
+    """`raw` is said after preface and SETTINGS, unless `bare`. `then` once the response to stream 1 is there.
+    `seen_by_its_end`: only the end shows what is wrong, and where the response is out it closes the stream, so that
+    nothing is left to be reset."""
 
     section: str
     what: str
@@ -34,6 +36,10 @@ class Case:
     costs: Costs
     bare: bool = False
     then: bytes = b""
+    seen_by_its_end: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.section}: {self.what}"
 
 
 def connection(*codes: int) -> Costs:
@@ -116,6 +122,7 @@ def _preface() -> Iterator[Case]:
         "a preface that is none": PREFACE.replace(b"SM", b"XX") + settings,
         "a request of HTTP/1.1": b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
         "nothing of HTTP": bytes(64),
+        "half a preface and then something else": PREFACE[:12] + b"GET / HTTP/1.1\r\n\r\n",
         "PING before SETTINGS": PREFACE + frame(PING, 0, 0, bytes(8)),
         "a request before SETTINGS": PREFACE + get(),
         "WINDOW_UPDATE before SETTINGS": PREFACE + frame(WINDOW_UPDATE, 0, 0, b"\0\0\0\1"),
@@ -142,7 +149,9 @@ def _frames() -> Iterator[Case]:
     for section, what, raw in (
         ("6.5", "SETTINGS of 5 bytes", frame(SETTINGS, 0, 0, bytes(5))),
         ("6.5", "SETTINGS of 7 bytes", frame(SETTINGS, 0, 0, bytes(7))),
+        ("6.5", "SETTINGS of 3 bytes", frame(SETTINGS, 0, 0, bytes(3))),
         ("6.5", "an acknowledgement with a payload", frame(SETTINGS, ACK, 0, bytes(6))),
+        ("6.5", "an acknowledgement of 1 byte", frame(SETTINGS, ACK, 0, bytes(1))),
         ("6.7", "PING of 7 bytes", frame(PING, 0, 0, bytes(7))),
         ("6.7", "PING of 9 bytes", frame(PING, 0, 0, bytes(9))),
         ("6.7", "PING of nothing", frame(PING, 0, 0)),
@@ -175,6 +184,19 @@ def _compression() -> Iterator[Case]:
         ("7541-4.2", "a table's size in the middle of a block", block(pseudo()) + b"\x20"),
     ):
         yield Case(section, what, frame(HEADERS, END_STREAM | END_HEADERS, 1, raw), connection(COMPRESSION))
+    for section, what, raw in (
+        ("7541-6.1", "index 0", b"\x80"),
+        ("7541-2.3.3", "an index beyond the static table", b"\xc6"),
+        ("7541-2.3.3", "a name's index beyond the static table", b"\x7f\x07\x00"),
+        ("7541-2.3.3", "the first index of an empty table", b"\xbe"),
+        ("7541-4.2", "a table's size", b"\x21"),
+        ("7541-5.2", "Huffman code padded by more than 7 bits", b"\x00\x01x\x84\x49\x50\x9f\xff"),
+        ("7541-5.2", "Huffman code padded by zeros", b"\x00\x01x\x83\x49\x50\x90"),
+        ("7541-5.2", "the end of string within Huffman code", b"\x00\x01x\x87\xff\xff\xff\xfd\x25\x42\x7f"),
+        ("7541-5.2", "a literal that only begins", b"\x40"),
+    ):
+        yield Case(section, f"{what}, behind a good block", frame(HEADERS, 5, 1, block(pseudo()) + raw),
+                   connection(COMPRESSION))  # fmt: skip
     begun = frame(HEADERS, END_STREAM, 1, block(pseudo()))
     for what, raw in {
         "DATA": frame(DATA, 0, 1, b"x"),
@@ -190,6 +212,10 @@ def _compression() -> Iterator[Case]:
         "an unknown frame": frame(0xFE, 0, 1, b"x"),
     }.items():
         yield Case("9113-4.3", f"within a header block: {what}", begun + raw, connection(PROTOCOL))
+        more = frame(CONTINUATION, 0, 1, block([(b"x", b"a")]))
+        yield Case("9113-6.10", f"behind CONTINUATION: {what}", begun + more + raw, connection(PROTOCOL))
+    over = begun + frame(CONTINUATION, END_HEADERS, 1, block([(b"x", b"a")]))
+    yield Case("9113-6.10", "CONTINUATION behind the last one", over + frame(CONTINUATION, 4, 1), connection(PROTOCOL))
 
 
 def _streams() -> Iterator[Case]:
@@ -211,6 +237,11 @@ def _streams() -> Iterator[Case]:
         ("HEADERS", get(), connection(STREAM_CLOSED)),
     ):
         yield Case("9113-5.1", f"closed by its end: {what}", get(), costs, then=raw)
+    for what, first, behind in (
+        ("closed by its RST_STREAM", cancelled + frame(CONTINUATION, END_HEADERS, 1, block([(b"x", b"a")])), b""),
+        ("closed by its end", get(), frame(CONTINUATION, END_HEADERS, 1, block([(b"x", b"a")]))),
+    ):
+        yield Case("9113-5.1", f"{what}: CONTINUATION", first, connection(PROTOCOL, STREAM_CLOSED), then=behind)
     for what, raw in {
         "WINDOW_UPDATE": frame(WINDOW_UPDATE, 0, 1, b"\0\0\0\1"),
         "RST_STREAM": frame(RST_STREAM, 0, 1, bytes(4)),
@@ -228,6 +259,12 @@ def _streams() -> Iterator[Case]:
         RST_STREAM, 0, 1, bytes(4)
     )
     yield Case("9113-5.1.2", "more streams than are allowed", many, stream(PROTOCOL, REFUSED, stream_id=257))
+    itself = (1).to_bytes(4, "big") + b"\xff"
+    yield Case("7540-5.3.1", "HEADERS that depends on itself", frame(HEADERS, 0x25, 1, itself + block(pseudo())),
+               stream(PROTOCOL))  # fmt: skip
+    for what, first in {"idle": b"", "open": WAIT}.items():
+        yield Case("7540-5.3.1", f"PRIORITY that depends on itself, {what}", first + frame(PRIORITY, 0, 1, itself),
+                   connection(PROTOCOL) if what == "idle" else stream(PROTOCOL))  # fmt: skip
     yield Case("9113-5.3.2", "HEADERS with a priority", frame(HEADERS, 0x25, 1, bytes(5) + block(pseudo())), NOTHING)
 
 
@@ -309,6 +346,7 @@ def _fields() -> Iterator[Case]:
     for name in (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"):
         yield Case("9113-8.2.2", name.decode(), get((name, b"a")), broken)
     yield Case("9113-8.2.2", "te other than trailers", get((b"te", b"gzip")), broken)
+    yield Case("9113-8.2.2", "te of more than trailers", get((b"te", b"trailers, deflate")), broken)
     yield Case("9113-8.2.2", "te: trailers", get((b"te", b"trailers")), NOTHING)
     yield Case("9113-8.2.3", "cookies in crumbs", get((b"cookie", b"a"), (b"cookie", b"b")), NOTHING)
     yield Case("9110-5.4", "101 fields", get(*[(b"x", b"a")] * 101), answer(431))
@@ -327,6 +365,7 @@ def _pseudo() -> Iterator[Case]:
         if name != ":authority":
             yield Case("9113-8.3.1", f"no {name}", head([*good[:place], *good[place + 1 :]]), broken)
         yield Case("9113-8.3.1", f"an empty {name}", head([*good[:place], (field[0], b""), *good[place + 1 :]]), broken)
+    yield Case("9113-8.3.1", "neither :method nor :scheme", head([good[2], good[3]]), broken)
     for path in (b"a", b"*", b"/a b", b"/a#b", b"/a\x00", b"/a\r\n", b"/a\x7f", b"/\x80", b"http://localhost/"):
         yield Case("9113-8.3.1", f":path {path!r}", get(path=path), broken)
     for method in (b"G T", b"G\x00T", b"GET\r\n", b"G(T", b"G:T", b"G\x80"):
@@ -370,6 +409,7 @@ def _messages() -> Iterator[Case]:
     for what, raw in {
         "a length greater than the body": post((b"content-length", b"2")) + x,
         "a length less than the body": post((b"content-length", b"0")) + x,
+        "a length less than two pieces of a body": post((b"content-length", b"1")) + frame(DATA, 0, 1, b"x") + x,
         "a length of a request without a body": get((b"content-length", b"1")),
         "a length that is no number": post((b"content-length", b"one")) + x,
         "a negative length": post((b"content-length", b"-1")) + x,
@@ -380,11 +420,12 @@ def _messages() -> Iterator[Case]:
         "a length greater than what comes before trailers": post((b"content-length", b"2"))
         + frame(DATA, 0, 1, b"x") + head([(b"x", b"a")]),
     }.items():  # fmt: skip
-        yield Case("9113-8.1.1", what, raw, broken)
+        yield Case("9113-8.1.1", what, raw, broken, seen_by_its_end="before trailers" in what)
     begun = post(path=b"/wait") + frame(DATA, 0, 1, b"x")
     for section, what, raw in (
         ("8.1", "trailers that do not end the request", head([(b"x", b"a")], flags=END_HEADERS)),
         ("8.1", "a pseudo field in trailers", head([(b":path", b"/")])),
+        ("8.1", "a pseudo field in trailers that do not end it", head([(b":method", b"POST")], flags=END_HEADERS)),
         ("8.2.1", "a capital letter in trailers", head([(b"X", b"a")])),
         ("8.2.1", "NUL in trailers", head([(b"x", b"\x00")])),
         ("8.2.2", "a field of the connection in trailers", head([(b"connection", b"a")])),

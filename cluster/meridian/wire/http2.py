@@ -1,14 +1,17 @@
 """HTTP/2 downstream (RFC 9113), behind the door that all codecs share. `wire/http2_client` is upstream, and what both
 share is in `wire/http2_streams`.
 
-Invariant: GOAWAY is said twice (section 6.8): first that we are about to, then, a round trip later, with the last
-stream that we take. A request on its way is not lost.
+Invariants:
+- GOAWAY is said twice (section 6.8): first that we are about to, then, a round trip later, with the last stream that we
+  take. A request on its way is not lost.
+- A request whose rest is not wanted, because it is answered, is reset a round trip later too. What its client says
+  before it can know is heard: if it is wrong, by the code that it deserves.
 """
 
 from collections.abc import Callable
 
 from h2.errors import ErrorCodes
-from h2.events import ConnectionTerminated, PingAckReceived, RequestReceived, StreamReset
+from h2.events import ConnectionTerminated, PingAckReceived, RequestReceived, StreamEnded, StreamReset
 from h2.settings import SettingCodes
 
 from meridian.wire.bounds import USUAL, Bounds
@@ -29,6 +32,7 @@ CONNECTION_WINDOW_BYTES = 1024 * 1024
 
 _LAST_STREAM_UNKNOWN = 2**31 - 1
 _DRAIN_PING = b"meridian"
+_ANSWERED_PING = b"answered"
 
 
 def _settings(bounds: Bounds) -> dict[SettingCodes, int]:
@@ -56,6 +60,8 @@ class Http2Server(Http2Codec):
         self._resets = budget(bounds.resets_max)
         self._draining = False  # the first GOAWAY is out
         self._refusing = False  # the last GOAWAY is out, or the client's
+        self._unwanted: list[int] = []  # streams that are answered while their requests still come
+        self._told: list[int] = []  # those of them of which the client knows once it answers our PING
         self._handlers |= {
             RequestReceived: self._on_request,
             PingAckReceived: self._on_ping_ack,
@@ -101,16 +107,35 @@ class Http2Server(Http2Codec):
         self._streams[stream_id] = Stream(head.method, ended, body_left=head.body_length)
         self._events.append(head)
 
+    def _on_end(self, event: StreamEnded) -> None:
+        super()._on_end(event)
+        stream = self._streams.get(event.stream_id or 0)
+        if stream is not None and stream.sent:
+            self._drop(event.stream_id or 0)
+
     def _on_reset(self, event: StreamReset) -> None:
+        stream = self._streams.get(event.stream_id or 0)
+        if stream is not None and stream.sent and event.remote_reset:  # we were about to
+            self._drop(event.stream_id or 0)
+            return
         who = "the client" if event.remote_reset else "a protocol error"
         self._give_up(event.stream_id or 0, f"reset by {who}, code {event.error_code}")
         self._spend_reset("too many streams are reset", "resets")
 
     def _on_ping_ack(self, event: PingAckReceived) -> None:
-        self._on_idle_frame(event)
         if self._draining and not self._refusing and event.ping_data == _DRAIN_PING:
             self._h2.say_goaway(self._h2.highest_inbound_stream_id)
             self._refusing = True
+        elif self._told and event.ping_data == _ANSWERED_PING:
+            told, self._told = self._told, []
+            for stream_id in told:
+                if self._is_open(stream_id):
+                    self._h2.reset_stream(stream_id, ErrorCodes.NO_ERROR)
+                self._drop(stream_id)
+            if self._unwanted:
+                self._tell()
+        else:
+            self._on_idle_frame(event)
 
     def _on_goaway(self, event: ConnectionTerminated) -> None:
         self._on_idle_frame(event)
@@ -141,7 +166,8 @@ class Http2Server(Http2Codec):
 
     def reset(self, stream_id: int, reason: str) -> None:
         """RST_STREAM: the client sees that its response is incomplete."""
-        if stream_id in self._streams:
+        stream = self._streams.get(stream_id)
+        if stream is not None and not stream.sent:
             self._h2.reset_stream(stream_id, ErrorCodes.INTERNAL_ERROR)
             self._drop(stream_id)
 
@@ -163,15 +189,25 @@ class Http2Server(Http2Codec):
             self._credit = 0
 
     def _credit_stream(self, stream_id: int, stream: Stream, count: int) -> None:
-        super()._credit_stream(stream_id, stream, count)
+        if not stream.sent:
+            super()._credit_stream(stream_id, stream, count)
         self._credit_connection(count)
 
     def _finish(self, stream_id: int, stream: Stream) -> None:
         """The response is out. A request that is still coming is not wanted any more (RFC 9113 section 8.1)."""
         stream.sent = True
-        if not stream.received:
-            self._h2.reset_stream(stream_id, ErrorCodes.NO_ERROR)
-        self._drop(stream_id)
+        if stream.received:
+            self._drop(stream_id)
+            return
+        stream.end_held = True  # so that nothing follows
+        self._unwanted.append(stream_id)
+        if not self._told:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Asks for a sign that the client has read the responses up to here."""
+        self._told, self._unwanted = self._unwanted, []
+        self._h2.ping(_ANSWERED_PING)
 
     def _drop(self, stream_id: int) -> Stream | None:
         """Gives its share of the connection's window back, too."""

@@ -18,7 +18,7 @@ from h2.frame_buffer import FrameBuffer
 from h2.settings import SettingCodes, Settings
 from h2.stream import StreamClosedBy
 from hpack.exceptions import HPACKError
-from hyperframe.frame import ExtensionFrame, Frame, GoAwayFrame, HeadersFrame, SettingsFrame
+from hyperframe.frame import ContinuationFrame, ExtensionFrame, Frame, GoAwayFrame, HeadersFrame, SettingsFrame
 
 from meridian.wire.hpack_encoder import PlainEncoder
 
@@ -80,6 +80,8 @@ class _FrameBuffer(FrameBuffer):
                 stream_id = int.from_bytes(data[5:9], "big") & 0x7FFFFFFF
                 if kind == _PRIORITY and size != 5:
                     return self._broken(stream_id, size, ErrorCodes.FRAME_SIZE_ERROR)
+                if kind == _PRIORITY and int.from_bytes(data[9:13], "big") & 0x7FFFFFFF == stream_id:
+                    return self._broken(stream_id, size, ErrorCodes.PROTOCOL_ERROR)  # RFC 7540 section 5.3.1
                 if kind == _WINDOW_UPDATE and size == 4 and stream_id and not any(data[9:13]):
                     return self._broken(stream_id, size, ErrorCodes.PROTOCOL_ERROR)
         return super().__next__()
@@ -148,6 +150,10 @@ class Connection(H2Connection):
         if self.config.client_side and not frame.stream_id & 1:
             raise ProtocolError(f"stream {frame.stream_id} was opened by a server")
         return super()._receive_headers_frame(frame)
+
+    def _receive_naked_continuation(self, frame: ContinuationFrame) -> None:
+        """What it holds is not decoded, so that the tables of both sides differ from here on, whatever the stream."""
+        raise ProtocolError("CONTINUATION without a header block that it continues")
 
     def _give_up(self, stream_id: int, code: ErrorCodes = ErrorCodes.PROTOCOL_ERROR) -> list[Any]:
         self.reset_stream(stream_id, code)
