@@ -122,7 +122,8 @@ isolated() {
 make_test_bed() {
     need ip=iproute2 etcd=etcd-server etcdctl=etcd-client nginx=nginx-light h2load=nghttp2-client wrk=wrk dig=dnsutils \
         curl=curl chromium=chromium knotd=knot kdig=knot-dnsutils delv=bind9-dnsutils ldns-verify-zone=ldnsutils \
-        systemd-analyze=systemd setpriv=util-linux cloud-init=cloud-init shellcheck=shellcheck
+        systemd-analyze=systemd setpriv=util-linux cloud-init=cloud-init shellcheck=shellcheck \
+        slowhttptest=slowhttptest
     make_venv
     install_requirements dev
     cd "$ROOT"

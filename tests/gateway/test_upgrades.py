@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from h2.events import DataReceived, PingAckReceived, StreamReset
+from h2.events import DataReceived, PingAckReceived, PingReceived, StreamReset
 from h2.settings import SettingCodes
 from tests.gateway.h2client import h2_client
 from tests.gateway.h2origin import H2Served, h2_origin, until_closed
@@ -336,7 +336,9 @@ async def test_what_is_said_before_the_service_agrees_reaches_it_only_then() -> 
         h2.send()
         await h2.read_until(PingAckReceived)
         refuse.set()
-        await h2.read_until(StreamReset, stream_id)  # answered, and the rest is not wanted
+        await h2.read_until(PingReceived)  # answered; once it says that it knows, the rest is not wanted
+        h2.send()
+        await h2.read_until(StreamReset, stream_id)
         await running.gateway.close(0)
         assert b"smuggled" not in got and b"not ours" not in got and b"sec-websocket-key: " in got
 
