@@ -148,6 +148,37 @@ async def test_exchanges_of_the_old_one_count_until_they_end(tmp_path: Path) -> 
         await until(lambda: new.admits("few"), within_seconds=2, what="with it all that it held ends")
 
 
+async def test_what_is_asked_before_the_new_one_has_read_the_estate_waits_for_it(tmp_path: Path) -> None:
+    async with pair(tmp_path) as (old, new):
+        await wait_until(lambda: tokens_of(old) >= 5, within_seconds=10, what="the bucket is full")
+        one, other = socket.socketpair()
+        async with asyncio.TaskGroup() as tasks:
+            retirement = tasks.create_task(old.duties.retire(one, 30.0))
+            await wait_until(lambda: old.duties._retired, within_seconds=5, what="the old one asks")
+            asked = [tasks.create_task(old.ask("rate")) for _ in range(3)]
+            await asyncio.sleep(0.3)  # so long a busy machine, or a million keys, keep the new one from it
+            assert not any(one.done() for one in asked)
+            assert await new.duties.succeed(other)
+            for verdict in asked:
+                assert (await verdict).refused_by is None
+            retirement.cancel()
+
+
+async def test_what_is_asked_of_a_new_one_that_ends_is_decided_at_once(tmp_path: Path) -> None:
+    async with pair(tmp_path) as (old, _):
+        one, other = socket.socketpair()
+        async with asyncio.TaskGroup() as tasks:
+            retirement = tasks.create_task(old.duties.retire(one, 30.0))
+            await wait_until(lambda: old.duties._retired, within_seconds=5, what="the old one asks")
+            asked = tasks.create_task(old.ask("rate"))
+            other.close()
+            async with asyncio.timeout(2.0):
+                refused = (await asked).refused_by
+            assert refused is not None and refused.name == "rate"
+            assert (await old.ask("rate")).refused_by is not None, "and so is what comes later"
+            retirement.cancel()
+
+
 async def test_an_estate_that_cannot_be_read_is_none() -> None:
     for said in (b"\x00\x00\x00\x02hi", b"\xff\xff\xff\xff", b""):
         one, other = socket.socketpair()

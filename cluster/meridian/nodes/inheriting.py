@@ -11,11 +11,14 @@ from collections.abc import Callable, Sequence
 from meridian.core.snapshot import Limit
 from meridian.gateway.admission import Admission, Verdict
 from meridian.gateway.gateway import Gateway
-from meridian.gateway.limits import CONSULT_SECONDS
 from meridian.gateway.limits import Told as Allowed
 from meridian.nodes.spending import told_from_proto, told_to_proto
 from meridian.nodes.succession import Asked, Estate, Line, Released, Said, Told, listen
 from meridian_proto.v1.spending_pb2 import Allowance
+
+# How long an exchange waits for the successor, which reads the estate before it answers: a million keys take seconds, as a
+# busy machine may. The old worker has nothing left to admit by, so what does not wait is refused.
+ANSWER_SECONDS = 10.0
 
 _Pairs = Sequence[tuple[Limit, str]]
 
@@ -27,6 +30,7 @@ class Heir:
         self._line = line
         self._loop = loop
         self._number = 0
+        self._gone = False
         self._waiting: dict[int, tuple[_Pairs, Callable[[Verdict | None], None]]] = {}
 
     async def run(self) -> None:
@@ -34,16 +38,20 @@ class Heir:
         try:
             await listen(self._line, self._take)
         finally:
+            self._gone = True
             self._line.close()
             for number in tuple(self._waiting):
                 self._give_up(number)
 
     def ask(self, asked: _Pairs, then: Callable[[Verdict | None], None]) -> None:
         """See admission.Successor."""
+        if self._gone:
+            then(None)
+            return
         self._number += 1
         self._waiting[self._number] = (asked, then)
         self._line.say(Asked(self._number, tuple((limit.name, key) for limit, key in asked)))
-        self._loop.call_later(CONSULT_SECONDS, self._give_up, self._number)
+        self._loop.call_later(ANSWER_SECONDS, self._give_up, self._number)
 
     def release(self, limit: Limit, key: str) -> None:
         """See admission.Successor."""
