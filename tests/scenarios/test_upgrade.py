@@ -20,7 +20,7 @@ async def test_an_upgraded_node_stays_in_dns_leads_no_request_astray_and_has_a_n
     everyone = sorted(node.host for node in nodes.values())
     leader = next(node for node in nodes.values() if node.leader)
     before = pids_of(leader)
-    with offered_load(targets_of(list(nodes.values())), seconds=30, rate=300, ca_file=cluster.ca_file) as load:
+    with offered_load(targets_of(list(nodes.values())), seconds=60, rate=300, ca_file=cluster.ca_file) as load:
         await asyncio.sleep(2)  # the load runs evenly: what is looked at is an upgrade under load
         report = json.loads(
             (await asyncio.to_thread(cluster.run, "upgrade", leader.name, "--seconds", "5", "--json")).stdout
@@ -35,5 +35,6 @@ async def test_an_upgraded_node_stays_in_dns_leads_no_request_astray_and_has_a_n
 
         await wait_until(is_settled, within_seconds=15, what="all processes are new", every_seconds=0.2)
         assert all(answer == everyone for answer in seen if answer), "it was never left out"
+        load.stop()
     assert load.tally.failed == 0, shown(load.tally)
     assert [node["standing"] for node in cluster.status()["nodes"]] == ["serving"] * 3

@@ -39,7 +39,7 @@ class Successor(Protocol):
     """The worker that took over from a retired one, and has all its parts of limits."""
 
     def ask(self, asked: Asked, then: Callable[[Verdict | None], None]) -> None:
-        """Calls `then` once, within limits.CONSULT_SECONDS; with None if there is no answer."""
+        """Calls `then` once; with None if there is no answer."""
 
     def release(self, limit: Limit, key: str) -> None:
         """An exchange has ended."""
@@ -97,7 +97,8 @@ class Admission:
         return self._successor is not None or (bool(rates) and self._limits.consults(rates))
 
     def consult(self, asked: Asked, then: Callable[[Verdict], None]) -> None:
-        """As `decide`, but `then` is called with the verdict, once and within limits.CONSULT_SECONDS. Meters are looked
+        """As `decide`, but `then` is called with the verdict, once: within limits.CONSULT_SECONDS, but after
+        `retire` when the successor answers. Meters are looked
         at before, so that no owner is asked in vain, and again when tokens are taken."""
         if self._successor is not None:
             self._successor.ask(asked, lambda verdict: then(verdict or _unreachable(asked)))
