@@ -97,9 +97,9 @@ class Admission:
         return self._successor is not None or (bool(rates) and self._limits.consults(rates))
 
     def consult(self, asked: Asked, then: Callable[[Verdict], None]) -> None:
-        """As `decide`, but `then` is called with the verdict, once: within limits.CONSULT_SECONDS, but after
-        `retire` when the successor answers. Meters are looked
-        at before, so that no owner is asked in vain, and again when tokens are taken."""
+        """As `decide`, but `then` is called with the verdict, once: within limits.CONSULT_SECONDS, but after `retire`
+        when the successor answers. Meters are looked at before, so that no owner is asked in vain, and again when
+        tokens are taken."""
         if self._successor is not None:
             self._successor.ask(asked, lambda verdict: then(verdict or _unreachable(asked)))
             return

@@ -16,8 +16,8 @@ from meridian.nodes.spending import told_from_proto, told_to_proto
 from meridian.nodes.succession import Asked, Estate, Line, Released, Said, Told, listen
 from meridian_proto.v1.spending_pb2 import Allowance
 
-# How long an exchange waits for the successor, which reads the estate before it answers: a million keys take seconds, as
-# a busy machine may. The old worker has nothing left to admit by, so what does not wait is refused.
+# How long an exchange waits for the successor, which reads the estate before it answers: a million keys take seconds,
+# as a busy machine may. The old worker has nothing left to admit by, so what does not wait is refused.
 ANSWER_SECONDS = 10.0
 
 _Pairs = Sequence[tuple[Limit, str]]
