@@ -1,4 +1,5 @@
-"""Compiles the walk of a request for the machine that builds the wheel, by mypyc: scripts/compile, scripts/bundle.
+"""Compiles the walk of a request, and of a DNS question, for the machine that builds the wheel, by mypyc:
+scripts/compile, scripts/bundle.
 
 Modules keep their names, interfaces and tests; each `.py` stays beside what was made of it, for those who read and for
 tracebacks. Without MERIDIAN_COMPILE=1 the wheel is pure Python and runs anywhere.
@@ -14,6 +15,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 GROUP = "meridian_compiled"
 """Modules of one group call each other without going through the interpreter."""
+SOURCE_ROOTS = {"meridian": "cluster", "meridian_dns": "dns"}
 
 
 class CompilingHook(BuildHookInterface[Any]):
@@ -37,11 +39,11 @@ class CompilingHook(BuildHookInterface[Any]):
 
 
 def compile_modules(root: Path, modules: list[str], work: Path) -> Path:
-    """Compiles `modules`, paths below root/cluster; returns the folder that then holds them as packages do."""
+    """Compiles `modules`, paths below their source roots; returns the folder that then holds them as packages do."""
     from mypyc.build import mypycify
     from setuptools import Distribution
 
-    sources = [f"cluster/{module}.py" for module in modules]
+    sources = [f"{SOURCE_ROOTS[module.partition('/')[0]]}/{module}.py" for module in modules]
     os.chdir(root)
     extensions = mypycify(
         ["--config-file", "pyproject.toml", *sources], group_name=GROUP, opt_level="2", target_dir=str(work / "c"),

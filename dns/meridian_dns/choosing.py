@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import ip_address
+from itertools import product
 from math import gcd, lcm
 
 from meridian_dns.nearness import Client
@@ -33,7 +34,7 @@ from meridian_dns.steering import (
     select_all,
     slot_of,
 )
-from meridian_dns.view import Member, Region, RegionView
+from meridian_dns.view import Distance, Distances, Member, Region, RegionView
 
 
 def leaves(steer: Steer, everywhere: Iterable[str]) -> tuple[str, ...]:
@@ -177,7 +178,24 @@ def with_groups(steer: Steer, view: RegionView) -> RegionView:
     if not steer.groups:
         return view
     groups = {name: _as_region(name, inner, view) for name, inner in steer.groups}
-    return replace(view, regions={**view.regions, **groups})
+    distances = _with_groups(steer, view) if steer.policy == "latency" and view.distances else view.distances
+    return replace(view, regions={**view.regions, **groups}, distances=distances)
+
+
+def _with_groups(steer: Steer, view: RegionView) -> Distances:
+    """The distances of regions and groups: a group is as far as the nearest of those in it."""
+    within = {name: leaves(inner, view.regions) for name, inner in steer.groups}
+    ends = {**{name: (name,) for name in view.regions}, **within}
+    found = {name: dict(view.distances.get(name, {})) for name in ends}
+    for group, other in product(within, ends):
+        ways = [way for start, end in product(ends[group], ends[other]) if (way := _way(view, start, end)) is not None]
+        if ways and group != other:
+            found[group][other] = found[other][group] = min(ways, key=lambda way: way.milliseconds)
+    return {name: row for name, row in found.items() if row}
+
+
+def _way(view: RegionView, start: str, end: str) -> Distance | None:
+    return Distance(0.0) if start == end else view.distances.get(start, {}).get(end)
 
 
 def _as_region(name: str, inner: Steer, view: RegionView) -> Region:

@@ -18,7 +18,7 @@ from meridian_dns.presentation import rdata_to_text
 from meridian_dns.records import AAAA, HTTPS, NOERROR, NXDOMAIN, RCODE_NAMES, A
 from meridian_dns.responder import Holdings, decide, locate
 from meridian_dns.security_text import type_name
-from meridian_dns.steering import Order, Steer, latency_row
+from meridian_dns.steering import LatencyRow, Order, Steer, latency_row
 from meridian_dns.view import Member, Network, Region, RegionView
 from meridian_dns.zone import SteeredSet, Zone
 
@@ -197,8 +197,7 @@ def _rank_reason(name: str, steer: Steer, order: Order, view: RegionView, client
     """Why a region has its place in the order."""
     region = view.regions[name]
     if steer.policy == "latency":
-        start, row, _ = latency_row(steer, view, client)
-        return f"{row[name]:g} ms from {start}" if name in row else "not measured"
+        return _latency_reason(name, latency_row(steer, view, client))
     if steer.policy == "weighted":
         return f"weight {dict(steer.weights).get(name, 1)}"
     if steer.policy == "sticky":
@@ -211,6 +210,24 @@ def _rank_reason(name: str, steer: Steer, order: Order, view: RegionView, client
     before = order.names[: order.names.index(name)]
     upon = next((other for other in before if name in view.regions[other].fallback), None)
     return f"fallback of {upon}" if upon is not None else "as given"
+
+
+def _latency_reason(name: str, row: LatencyRow) -> str:
+    if name in row.given:
+        return f"{row.given[name]:g} ms from {row.start}, as given"
+    if name in row.measured:
+        measured = row.measured[name]
+        held = f"so for {_lasting(measured.age_seconds)}"
+        return f"{measured.milliseconds:g} ms from {row.start}, measured and {held}"
+    return "the client's own" if name == row.start else "not measured"
+
+
+def _lasting(seconds: float) -> str:
+    """A time in its largest unit of which two have passed."""
+    for unit, length in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 @dataclass(frozen=True, slots=True)

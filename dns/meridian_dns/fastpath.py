@@ -60,14 +60,14 @@ from meridian_dns.zone import Zone
 
 ENTRIES_MAX = 150_000  # questions; about 1 KB each with their answers
 WIRES_MAX = 300_000  # encoded answers over all questions; about 500 bytes each
-CLIENTS_MAX = 50_000  # clients located, for each set of regions; about 200 bytes each
+CLIENTS_MAX = 50_000  # clients located, for each set of regions; about 300 bytes each
+HEADERS_MAX = 4096  # OPT records without their options; about 300 bytes each
+SCOPE_AT = 7  # in the option of a client subnet: behind code, length, family and prefix length
 ANYBODY = Client("0.0.0.0", None, None, None)  # stands in where no client can make a difference
 COUNTS = struct.Struct("!HHHHH")  # the header behind the id
 
 _ONE_QUESTION = b"\0\1\0\0\0\0\0"  # counts of questions, answers, authorities, and the high byte of additionals
 _HIDDEN = (b"\0\0\0\0", b"\0\1\0\0", b"\0\2\0\0")  # client subnets that show nothing: any family, no bits
-_SUBNET_ALONE = tuple(PAIR.pack(SUBNET, max(0, size - 4)) for size in range(256))
-"""How options of so many bytes begin if they are one client subnet, as most resolvers send them."""
 _LENGTH = struct.Struct("!H")
 
 Shape = tuple[bytes, int, int, bytes]
@@ -90,11 +90,26 @@ class _Wire:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """What locating one client came to. Clients of equal order number get equal answers, but for the scope."""
+    """What locating one client came to. Clients of equal order number get equal answers, but for the scope.
+
+    `scoped` and `unscoped` end the OPT record of its answers (length and options): with the subnet that it is known by.
+    """
 
     client: Client | None
     order: int
-    scope: int
+    scoped: bytes
+    unscoped: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """An OPT record that was read, up to its options. `reply`: how the answer's begins; `bytes_max`: of a datagram."""
+
+    reply: bytes
+    bytes_max: int
+    options_bytes: int
+    dnssec_ok: bool
+    compact_ok: bool
 
 
 @dataclass(slots=True)
@@ -142,7 +157,7 @@ class FastPath:
         self.clerk = Clerk(tallies, holdings)
         self.tally: Tally | None = None
         self._payload_bytes = payload_bytes
-        self._opts = {flags: OPT_RECORD.pack(0, OPT, payload_bytes, 0, 0, flags, 0) for flags in (0, DO)}
+        self._headers: dict[bytes, _Header] = {}
         self._options = options
         self._entries: dict[bytes | Shape, _Entry] = {}
         self._repeated: dict[tuple[bytes, int], frozenset[bytes]] = {}
@@ -159,6 +174,8 @@ class FastPath:
             return None
         # The name ends at the first zero byte; where a label holds one, this is no name and finds no entry (_learn).
         end = data.find(0, 12)
+        if end < 0:
+            return None
         behind = end + 5
         key = data[12:end].lower() + data[end:behind]
         entry = self._entries.get(key) or self._learn(key)
@@ -166,42 +183,44 @@ class FastPath:
             return None
         bytes_max = PAYLOAD_BYTES_MIN if datagram else STREAM_BYTES_MAX
         head = data[2] | (data[3] & CD) >> 3
-        subnet = opt = b""
+        group = entry.group
+        opt = subnet = hidden = b""
         asked: Asked | None = None
+        place: _Place | None = None
         signer: Signer | None = None
         if data[11]:
-            if data[11] != 1 or len(data) < behind + 11:
+            at = behind + OPT_RECORD.size
+            if data[11] != 1 or len(data) < at:
                 return None
-            root, type_, size, _, version, flags, options_bytes = OPT_RECORD.unpack_from(data, behind)
-            if root or type_ != OPT or version or len(data) != behind + 11 + options_bytes:
+            edns = self._headers.get(data[behind:at]) or self._read_header(data[behind:at])
+            if edns is None or len(data) != at + edns.options_bytes:
                 return None
-            if 8 <= options_bytes < 256 and data[behind + 11 : behind + 15] == _SUBNET_ALONE[options_bytes]:
-                subnet = data[behind + 15 :]
-            elif options_bytes:
-                found = read_options(data, behind + 11, len(data))
-                if found is None:
-                    return None
-                subnet, asked = found
+            opt = edns.reply
             head |= 4
-            opt = self._opts[flags & DO]
-            if flags & DO and entry.signer is not None:
+            if edns.dnssec_ok and entry.signer is not None:
                 signer = entry.signer
-                if entry.is_shared or flags & CO:
+                if entry.is_shared or edns.compact_ok:
                     return None
-            if datagram and size > PAYLOAD_BYTES_MIN:
-                bytes_max = size if size < self._payload_bytes else self._payload_bytes
+            if datagram:
+                bytes_max = edns.bytes_max
+            if edns.options_bytes:
+                # Most resolvers send one option, a client subnet that they have sent before: then its place is known.
+                place = group.places.get(data[at:])
+                if place is None:
+                    found = read_options(data, at, len(data))
+                    if found is None:
+                        return None
+                    subnet, asked = found
         elif len(data) != behind:
             return None
-        group = entry.group
-        if subnet and subnet[2]:
-            place = group.places.get(subnet) or self._locate(group, subnet, source, subnet)
-        elif subnet and subnet not in _HIDDEN:
-            return None
-        else:
-            who = source if group.steer is not None else ""
-            place = group.places.get(who) or self._locate(group, who, source, b"")
         if place is None:
-            return None
+            if subnet and not subnet[2]:
+                if subnet not in _HIDDEN:
+                    return None
+                subnet, hidden = b"", _subnet_option(subnet)
+            place = self._place(group, source, subnet)
+            if place is None:
+                return None
         variant = place.order * entry.draws + draw % entry.draws
         if signer is None:
             wire = entry.wires.get(variant) or self._encode(entry, place, draw, variant)
@@ -209,20 +228,32 @@ class FastPath:
             wire = entry.wires.get(~variant) or self._encode(entry, place, draw, ~variant)
             if wire.fresh_until <= signer.signatures.wall_clock():
                 wire = self._encode(entry, place, draw, ~variant)
-        if subnet or asked is not None or (wire.error and opt):
-            options = wire.error
-            if subnet:
-                scope = place.scope if wire.scoped and subnet[2] else 0
-                options = b"%b%b%c%b%b" % (PAIR.pack(SUBNET, len(subnet)), subnet[:3], scope, subnet[4:], options)
-            if asked is not None:
-                options += self._options.give(asked, source, datagram=datagram)
-            opt = opt[:-2] + _LENGTH.pack(len(options)) + options
-        reply = data[:2] + wire.heads[head] + data[12:behind] + wire.body + opt
+        if not opt:
+            options = b""
+        else:
+            options = place.scoped if wire.scoped else place.unscoped
+            if hidden or wire.error or asked is not None:
+                given = self._options.give(asked, source, datagram=datagram) if asked is not None else b""
+                options = _counted(options[_LENGTH.size :] + hidden + wire.error + given)
+        reply = b"".join((data[:2], wire.heads[head], data[12:behind], wire.body, opt, options))
         if len(reply) > bytes_max:
             return None
         tally = self.tally = wire.tally
         tally.answers += 1
         return reply
+
+    def _read_header(self, record: bytes) -> _Header | None:
+        """What an OPT record says before its options; kept, because few differ. None if it is none of ours."""
+        root, type_, size, _, version, flags, options_bytes = OPT_RECORD.unpack(record)
+        if root or type_ != OPT or version:
+            return None
+        reply = OPT_RECORD.pack(0, OPT, self._payload_bytes, 0, 0, flags & DO, 0)[: -_LENGTH.size]
+        bytes_max = max(PAYLOAD_BYTES_MIN, min(size, self._payload_bytes))
+        if len(self._headers) >= HEADERS_MAX:
+            self._headers.clear()
+        header = _Header(reply, bytes_max, options_bytes, bool(flags & DO), bool(flags & CO))
+        self._headers[record] = header
+        return header
 
     def _learn(self, key: bytes) -> _Entry | None:
         """Plans the question whose canonical bytes are `key`; None if it is not a question for this path."""
@@ -293,18 +324,27 @@ class FastPath:
         entry = self._entries[key] = _Entry(question, plan, group, draws, zone, signer, is_shared)
         return entry
 
-    def _locate(self, group: _Group, who: bytes | str, source: str, subnet: bytes) -> _Place | None:
-        """Finds the client's order of regions and keeps it under `who`; None if its subnet is malformed."""
+    def _place(self, group: _Group, source: str, subnet: bytes) -> _Place | None:
+        """Finds the order of regions of the client at `source`, or in `subnet` if there is one, and keeps it; None if
+        that is malformed.
+        """
+        option = _subnet_option(subnet) if subnet else b""
+        who = option or (source if group.steer is not None else "")
+        place = group.places.get(who)
+        if place is not None:
+            return place
         if subnet and not subnet_is_valid(subnet):
             return None
-        if group.steer is None:
-            place = _Place(None, 0, 0)
-        else:
+        client, number, scope = None, 0, 0
+        if group.steer is not None:
             holdings = self.holdings
             client = locate(holdings.geo, source, ClientSubnet(subnet).network if subnet else None)
             order = order_for(group.steer, holdings.view, client)
-            same = replace(order, scope=order.scope > 0)
-            place = _Place(client, group.orders.setdefault(same, len(group.orders)), order.scope)
+            scope = order.scope
+            same = replace(order, scope=scope > 0)
+            number = group.orders.setdefault(same, len(group.orders))
+        scoped = option and b"%b%c%b" % (option[:SCOPE_AT], scope, option[SCOPE_AT + 1 :])
+        place = _Place(client, number, _counted(scoped), _counted(option))
         if len(group.places) >= self._clients_max:
             group.places.clear()
         group.places[who] = place
@@ -332,6 +372,15 @@ class FastPath:
         self._groups.clear()
         self._repeated.clear()
         self._wires = 0
+
+
+def _subnet_option(subnet: bytes) -> bytes:
+    return PAIR.pack(SUBNET, len(subnet)) + subnet
+
+
+def _counted(options: bytes) -> bytes:
+    """Options as an OPT record ends with them: behind their length."""
+    return _LENGTH.pack(len(options)) + options
 
 
 @lru_cache(maxsize=1024)  # few answers differ in these

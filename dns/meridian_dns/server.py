@@ -59,6 +59,8 @@ DATAGRAMS_PER_TURN = 64  # about 1 ms of the loop's time, so that TCP and the ow
 
 log = logging.getLogger("meridian_dns")
 
+_DRAW: Callable[[], int] = partial(random.getrandbits, 32)
+
 
 class DnsServer:
     """Answers for a zone set by a region view; `swap` replaces either, the next query sees it."""
@@ -74,7 +76,7 @@ class DnsServer:
         idle_seconds: float = IDLE_SECONDS,
         server_id: bytes = b"",
         cookies: CookieJar | None = None,
-        draw: Callable[[], int] = lambda: random.getrandbits(32),
+        draw: Callable[[], int] = _DRAW,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = lambda: time.time_ns() / 1e9,
     ) -> None:

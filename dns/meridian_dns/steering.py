@@ -6,7 +6,7 @@ as a region may be a group. A suspect region is never the only answer while anot
 a policy that answers one region adds the one it would have picked without the suspect.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -14,7 +14,7 @@ from ipaddress import ip_address
 from math import gcd, lcm
 
 from meridian_dns.nearness import Client, order_regions
-from meridian_dns.view import RegionView
+from meridian_dns.view import Distance, RegionView
 
 WEIGHT_MAX = 1000  # a tenth of a percent can be said; each step of a draw is one encoded answer in the fast path
 SLOTS = 1024  # kinds of clients that `sticky` tells apart: enough to spread evenly, few enough to keep an answer each
@@ -26,7 +26,8 @@ SLOT_PREFIX = {4: 24, 6: 56}  # a client's network, as it is given to one site; 
 class Steer:
     """How addresses are chosen: `regions` in order (none: all regions of the view), at most `answers_max` of them.
 
-    `weights` by region, 1 where it is not named; `latency_milliseconds` from a client's region to each region.
+    `weights` by region, 1 where it is not named; `latency_milliseconds` from a client's region to each region, where
+    that is not to be as the view's distances say.
     `groups`: names among `regions` that are none, but stand for the regions that they steer over by a policy of their
     own. `spread`: the answer has addresses of so many regions (or groups), if so many serve.
     """
@@ -113,18 +114,40 @@ def _by_place(steer: Steer, view: RegionView, client: Client) -> Order:
 
 
 def _by_latency(steer: Steer, view: RegionView, client: Client) -> Order:
-    """Quickest first from the region that the client is nearest to; what was not measured comes last, as given."""
-    _, row, scope = latency_row(steer, view, client)
+    """Quickest first from the region that the client is nearest to; whose way is not known comes last, as given."""
+    row = latency_row(steer, view, client)
     names = _as_given(steer, view, client).names
-    return Order(tuple(sorted(names, key=lambda name: row.get(name, float("inf")))), scope)
+    return Order(tuple(sorted(names, key=row.milliseconds_to)), row.scope)
 
 
-def latency_row(steer: Steer, view: RegionView, client: Client) -> tuple[str | None, dict[str, float], int]:
-    """The region that the client is nearest to, how far all are from there in milliseconds, and the scope in bits."""
+@dataclass(frozen=True, slots=True)
+class LatencyRow:
+    """How far regions are from `start`, where a client is taken to be (None: nobody knows), in milliseconds. What is
+    `given` goes before what was `measured`. `scope`: how many bits of the client's address say where it is.
+    """
+
+    start: str | None
+    given: Mapping[str, float]
+    measured: Mapping[str, Distance]
+    scope: int
+
+    def milliseconds_to(self, region: str) -> float:
+        """Infinity if it is not known."""
+        if region in self.given:
+            return self.given[region]
+        if region in self.measured:
+            return self.measured[region].milliseconds
+        return 0.0 if region == self.start else float("inf")
+
+
+def latency_row(steer: Steer, view: RegionView, client: Client) -> LatencyRow:
+    """The row of the region that is nearest to the client, of all from which any way is known."""
     rows = dict(steer.latency_milliseconds)
-    known = tuple(name for name in rows if name in view.regions)
+    names = dict.fromkeys((*rows, *steer.regions, *view.regions))
+    known = tuple(name for name in names if name in view.regions and (name in rows or name in view.distances))
     nearest, scope = order_regions(view, known, client) if known else ((), 0)
-    return (nearest[0], dict(rows[nearest[0]]), scope) if nearest else (None, {}, scope)
+    start = nearest[0] if nearest else None
+    return LatencyRow(start, dict(rows.get(start or "", ())), view.distances.get(start or "", {}), scope)
 
 
 def _by_slot(steer: Steer, view: RegionView, client: Client) -> Order:

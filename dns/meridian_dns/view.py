@@ -6,7 +6,7 @@ that no query can meet a malformed one.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 CONTINENTS = frozenset(("AF", "AN", "AS", "EU", "NA", "OC", "SA"))
@@ -54,17 +54,31 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
+class Distance:
+    """A round trip between two regions as it was measured; `age_seconds`: since when, as the view was made."""
+
+    milliseconds: float
+    age_seconds: float = 0.0
+
+
+Distances = Mapping[str, Mapping[str, Distance]]
+"""From each region to others; both ways are in it."""
+
+
+@dataclass(frozen=True, slots=True)
 class RegionView:
     """All regions by name at one version of the verdict; the mapping's order is the order of "all regions".
 
     `fallback` tells what this server's node merged itself upon that version from it (0); `doubt_ttl_seconds` is the
-    longest time to live of a steered answer about a region in doubt.
+    longest time to live of a steered answer about a region in doubt. `distances` are what was measured, of any two
+    regions or of none.
     """
 
     version: int
     regions: Mapping[str, Region]
     fallback: int = 0
     doubt_ttl_seconds: int = 5
+    distances: Distances = field(default_factory=dict)
 
 
 def parse_near(entry: str) -> tuple[str, str] | Network:

@@ -366,8 +366,8 @@ def _check_policy(steer: Steer, place: str) -> None:
         raise ZoneError(place, f"weights mean nothing to policy {steer.policy}", "use policy weighted")
     if any(not 0 <= weight <= WEIGHT_MAX for _, weight in steer.weights):
         raise ZoneError(place, "a weight is out of range", f"use 0 to {WEIGHT_MAX}")
-    if bool(steer.latency_milliseconds) != (steer.policy == "latency"):
-        raise ZoneError(place, "policy latency and latency_milliseconds need each other", "give both or none")
+    if steer.latency_milliseconds and steer.policy != "latency":
+        raise ZoneError(place, f"latency_milliseconds mean nothing to policy {steer.policy}", "use policy latency")
     rows = [tuple(name for name, _ in row) for _, row in steer.latency_milliseconds]
     for names in (tuple(name for name, _ in steer.weights), *rows):
         for name in names:

@@ -14,6 +14,7 @@ from meridian.control.identity import Identity, Settings
 from meridian.control.members import Endpoints
 from meridian.control.peers import NoPeers
 from meridian.control.prober import Subject
+from meridian.control.probing import NoteRoundTrip
 from meridian.core.granting.seats import Tell
 from meridian.core.health import Sight
 from meridian.core.upstream_words import Endpoint, Health, Upstream
@@ -75,7 +76,7 @@ class Node:
             probe_endpoint=self.probe,
         )
 
-    async def probe(self, subject: Subject) -> bool:
+    async def probe(self, subject: Subject, note: NoteRoundTrip = lambda host, seconds: None) -> bool:
         return subject.port not in self.dead
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,8 +16,9 @@ from meridian.control.messages import (
     verdict_from_proto,
     verdict_to_proto,
 )
+from meridian.core.distances import REGIONS_MAX
 from meridian.core.health import Sight
-from meridian.core.verdicts import NodeVerdict, RegionVerdict, Report, Standing, Verdict
+from meridian.core.standings import Distance, NodeVerdict, RegionVerdict, Report, Standing, Verdict
 from meridian_proto.v1 import health_pb2
 
 NAMES = st.text("abc-1", min_size=1, max_size=6)
@@ -75,6 +77,24 @@ def test_what_reports_say_of_others_survives() -> None:
     report = Report("a", "eu", "a.1", 4, 1, {}, False, True, 0.0, {"b": 0.25}, frozenset("bc"), frozenset("c"))
     message = health_pb2.Report.FromString(report_to_proto(report, 0.0).SerializeToString())
     assert report_from_proto(message) == report
+
+
+def test_distances_survive_and_travel_as_ages() -> None:
+    sent = Verdict(1, 2, distances={("ap", "eu"): Distance(0.21, 90.0), ("eu", "us"): Distance(0.0801, 95.0)})
+    read = decode_verdict(encode_verdict(sent, 100.0), 200.0)
+    assert read == sent
+    assert [held.taken for held in read.distances.values()] == [190.0, 195.0]
+
+
+def test_a_distance_that_is_none_is_left_out() -> None:
+    bad = {"nan": float("nan"), "less": -1.0, "far": 61.0}
+    report = Report("a", "eu", "a.1", 4, 1, {}, round_trips={**bad, "us": 0.5})
+    message = health_pb2.Report.FromString(report_to_proto(report, 0.0).SerializeToString())
+    assert report_from_proto(message).round_trips == {"us": 0.5}
+    many = replace(report, round_trips={str(number): 0.5 for number in range(REGIONS_MAX + 1)})
+    assert len(report_from_proto(report_to_proto(many, 0.0)).round_trips) == REGIONS_MAX
+    sent = Verdict(1, 2, distances={("eu", name): Distance(seconds) for name, seconds in bad.items()})
+    assert decode_verdict(encode_verdict(sent)).distances == {}
 
 
 def test_times_travel_as_ages() -> None:

@@ -25,7 +25,10 @@ POLICY = Policy(1.0, 0.2, 0.3, 2, 3)
 
 @asynccontextmanager
 async def server(
-    answer: bytes | None, context: ssl.SSLContext | None = None, tls: UpstreamTls = NODE_TLS
+    answer: bytes | None,
+    context: ssl.SSLContext | None = None,
+    tls: UpstreamTls = NODE_TLS,
+    thinks_seconds: float = 0.0,
 ) -> AsyncIterator[Subject]:
     """Answers every request so; None: never. Yields the subject to probe."""
     seen: list[bytes] = []
@@ -39,6 +42,7 @@ async def server(
         except (OSError, asyncio.IncompleteReadError):  # it was only connected to, or not believed
             writer.close()
             return
+        await asyncio.sleep(thinks_seconds)
         if answer is not None:
             writer.write(answer)
         else:
@@ -72,6 +76,15 @@ async def test_answers(answer: bytes | None, alive: bool, well: bool) -> None:
     async with server(answer) as subject:
         assert await any_answer(subject) is alive
         assert await probe(subject) is well
+
+
+async def test_a_round_trip_is_told_as_the_kernel_timed_it_however_slow_the_answer() -> None:
+    told: list[tuple[str, float]] = []
+    async with server(b"HTTP/1.1 200 OK\r\n\r\n", thinks_seconds=0.1) as subject:
+        assert await any_answer(subject, lambda host, seconds: told.append((host, seconds)))
+    ((host, seconds),) = told
+    assert host == "127.0.0.1"
+    assert 0.0 < seconds < 0.05, "the way there and back, without the time that the server took"
 
 
 async def test_a_closed_port_is_no_answer() -> None:

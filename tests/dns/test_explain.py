@@ -37,6 +37,7 @@ NAMES = (
     "multi",
     "sticky",
     "latency",
+    "quick",
     "x.wildgeo",
     "www2",
 )
@@ -118,6 +119,13 @@ def test_doubt_chance_shares_and_limits_are_told() -> None:
     assert "us (as given)" in told(nested, "steering") and "europe (near: 203.0.113.0/24)" in told(nested, "steering")
     assert [candidate.region for candidate in nested.candidates] == ["eu", "eu", "us", "asia"]
     assert "5 ms from eu" in told(about("latency.gw.example.com", source="203.0.113.5"), "steering")
+
+
+def test_how_far_regions_are_is_told_with_whence_it_is_known() -> None:
+    quick = told(about("quick.gw.example.com", source="198.51.100.5"), "steering")
+    assert "us (the client's own), asia (60.5 ms from us, measured and so for 3 min), eu (not measured)" in quick
+    given = told(about("latency.gw.example.com", source="203.0.113.5"), "steering")
+    assert "eu (5 ms from eu, as given), asia (40 ms from eu, as given)" in given
 
 
 def test_every_type_can_be_asked_for() -> None:

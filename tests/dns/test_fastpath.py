@@ -26,7 +26,7 @@ NAMES = [
     *("shop", "one", "pair", "east", "mars", "www", "www2", "round", "out", "dangling", "into", "any.wild", "wild"),
     *("empty", "deep.empty", "note", "big", "fixed", "sub", "host.sub", "ns.sub", "ns1", "ns2", "missing", "x.inner"),
     *("svc", "eastsvc", "marssvc", "flat", "weighted", "failover", "multi", "sticky", "latency", "stickywww", "mail"),
-    *("nested", "two"),
+    *("nested", "two", "quick"),
     *("x.wildgeo", "longer.x.wildgeo", "a.wildloop", "x.a.wildloop", "b.wildloop", "mx.wildmail", "x.mx.wildmail"),
     *("y.wildmail", "hostmaster", "x.hostmaster", "x.ns1", "x.y.missing", "x.wildcname", "www.wildcname"),
 ]

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meridian_dns.choosing import choose, order_for
+from meridian_dns.choosing import choose, order_for, with_groups
 from meridian_dns.nearness import Client
 from meridian_dns.records import AAAA, A
-from meridian_dns.steering import POLICIES, Choice, Steer
-from meridian_dns.view import Member, Region, RegionView
+from meridian_dns.steering import POLICIES, Choice, Steer, latency_row
+from meridian_dns.view import Distance, Distances, Member, Region, RegionView
 
 NAMES = ("eu", "us", "asia")
 EXTRAS: dict[str, dict[str, object]] = {
@@ -184,6 +184,41 @@ def test_latency_asks_the_matrix_from_the_clients_own_region() -> None:
     assert last_bytes(pick(unmeasured, view, near["eu"])) == [1, 2, 3, 4]
 
 
+NEAR = {name: Client(f"{first}.0.0.1", None, None, None) for name, first in (("eu", 10), ("us", 20), ("asia", 30))}
+
+
+def measured(**rows: dict[str, float]) -> Distances:
+    found: dict[str, dict[str, Distance]] = {}
+    for one, row in rows.items():
+        for other, milliseconds in row.items():
+            for start, end in ((one, other), (other, one)):
+                found.setdefault(start, {})[end] = Distance(milliseconds, 90.0)
+    return found
+
+
+def test_latency_goes_by_what_was_measured_where_nothing_is_given() -> None:
+    view = replace(world(EU, US, ASIA), distances=measured(eu={"us": 90.0, "asia": 70.0}, asia={"us": 80.0}))
+    wanted = Steer("latency", NAMES)
+    assert last_bytes(pick(wanted, view, NEAR["eu"])) == [1, 2, 4, 3]
+    assert last_bytes(pick(wanted, view, NEAR["us"])) == [3, 4, 1, 2]
+    given = steer("latency", latency_milliseconds=(("us", (("eu", 1.0),)),))
+    assert last_bytes(pick(given, view, NEAR["us"])) == [3, 1, 2, 4], "one way is given, the other measured"
+    outside = Steer("latency", ("eu", "asia"))
+    assert last_bytes(pick(outside, view, NEAR["us"])) == [4, 1, 2], "who is near a region that is not among them"
+    assert last_bytes(pick(wanted, world(EU, US, ASIA), NEAR["us"])) == [1, 2, 3, 4], "nothing is known yet"
+    half = replace(view, distances=measured(us={"asia": 80.0}))
+    assert last_bytes(pick(wanted, half, NEAR["us"])) == [3, 4, 1, 2], "what is not known comes last"
+
+
+def test_a_group_is_as_far_as_the_nearest_of_it() -> None:
+    west = steer("failover", ("us", "asia"))
+    wanted = Steer("latency", ("eu", "west"), groups=(("west", west),))
+    view = replace(world(EU, US, ASIA), distances=measured(eu={"us": 90.0, "asia": 70.0}))
+    assert last_bytes(pick(wanted, view, NEAR["asia"])) == [3, 1, 2], "it is in the group"
+    row = latency_row(wanted, with_groups(wanted, view), NEAR["eu"])
+    assert (row.start, row.milliseconds_to("west"), row.milliseconds_to("eu")) == ("eu", 70.0, 0.0)
+
+
 def clients() -> list[Client]:
     return [Client(f"100.{high}.{low}.9", None, None, None) for high in range(8) for low in range(0, 256, 4)]
 
@@ -224,7 +259,9 @@ def views(draw: st.DrawFn) -> RegionView:
         near = tuple(draw(st.lists(st.sampled_from(["10.0.0.0/8", "10.1.0.0/16", "2001:db8::/32"]), max_size=2)))
         share = draw(st.sampled_from([1.0, 1.0, 0.5, 0.05]))
         regions.append(Region(name, members, draw(st.booleans()), draw(st.booleans()), near, share=share))
-    return world(*regions)
+    ways = {name: draw(st.floats(0.0, 500.0)) for name in NAMES if draw(st.booleans())}
+    distances = measured(**{one: {other: way for other in NAMES if other != one} for one, way in ways.items()})
+    return replace(world(*regions), distances=distances)
 
 
 def addresses_of(view: RegionView, type_: int, *, serving: bool) -> set[bytes]:
@@ -248,6 +285,8 @@ def grouped(outer: str, inner: str, **more: object) -> Steer:
 
 
 KINDS = {policy: steer(policy) for policy in POLICIES}
+KINDS["latency, measured"] = Steer("latency", NAMES)
+KINDS["latency of groups, measured"] = replace(grouped("failover", "geo"), policy="latency")
 KINDS |= {f"{policy}, two regions": steer(policy, spread=2) for policy in POLICIES}
 KINDS |= {f"{o} of {i}": grouped(o, i) for o in POLICIES if o != "multivalue" for i in POLICIES}
 

@@ -85,7 +85,9 @@ REFUSED = {
     "different draws": [
         steered("a", "A", Steer("weighted", ("eu", "us"), weights=(("eu", 999), ("us", 1000)), spread=2)),
     ],
-    "need each other": [steered("a", "A", Steer("latency", ("eu",)))],
+    "latency_milliseconds mean nothing": [
+        steered("a", "A", Steer("geo", ("eu",), latency_milliseconds=(("eu", (("eu", 1.0),)),)))
+    ],
 }
 
 

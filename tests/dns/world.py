@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from meridian_dns.signing import Signer
 from meridian_dns.steering import Steer
-from meridian_dns.view import Member, Region, RegionView
+from meridian_dns.view import Distance, Member, Region, RegionView
 from meridian_dns.zone import Zone, ZoneSet
 from meridian_dns.zone_building import RecordSpec, build_zone
 
@@ -58,7 +58,8 @@ def make_view(change: str = "", version: int = 1) -> RegionView:
         else:
             assert what == "suspect"
             regions[who] = replace(regions[who], suspect=True)
-    return RegionView(version, regions)
+    way = Distance(60.5, 185.0)
+    return RegionView(version, regions, distances={"asia": {"us": way}, "us": {"asia": way}})
 
 
 def make_zone(signer: Signer | None = None) -> Zone:
@@ -100,6 +101,7 @@ def make_zone(signer: Signer | None = None) -> Zone:
             RecordSpec("failover", "A", 30, None, Steer("failover", ("us", "eu", "asia"))),
             RecordSpec("multi", "A", 30, None, Steer("multivalue", ())),
             RecordSpec("sticky", "A", 30, None, Steer("sticky", ())),
+            RecordSpec("quick", "A", 30, None, Steer("latency", ())),
             RecordSpec("latency", "A", 30, None, Steer("latency", (), latency_milliseconds=LATENCY)),
             RecordSpec("nested", "A", 30, None, NESTED),
             RecordSpec("two", "A", 30, None, Steer("weighted", ("eu", "us", "asia"), spread=2, answers_max=2)),

@@ -36,6 +36,7 @@ zones:
     nameservers: [ns1.gw.example.com, ns2.gw.example.com]
     records:
       - {name: shop, type: A, steer: {policy: geo, regions: [eu, us]}, ttl_seconds: 30}
+      - {name: quick, type: A, steer: {policy: latency, regions: [eu, us]}, ttl_seconds: 30}
       - {name: www, type: CNAME, value: shop}
 """
 VERDICT = Verdict(

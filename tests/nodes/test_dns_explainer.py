@@ -6,7 +6,8 @@ import pytest
 from tests.nodes.explained import VERDICT, desk, reading
 
 from meridian.admin.explained import CannotExplain
-from meridian.core.verdicts import NodeVerdict, Standing
+from meridian.core.standings import Distance, NodeVerdict, Standing
+from meridian.nodes import clock
 from meridian.nodes.dns_state import build_view, build_zones
 from meridian_dns.message import HEADER
 from meridian_dns.names import name_from_text
@@ -62,6 +63,12 @@ async def test_a_worker_that_is_behind_and_a_node_without_dns_are_told() -> None
 async def test_what_is_no_question_is_refused(name: str, type_: str, client: str) -> None:
     with pytest.raises(CannotExplain):
         await desk().explain(name, type_, client)
+
+
+async def test_how_far_a_region_is_and_for_how_long_that_holds() -> None:
+    measured = replace(VERDICT, distances={("eu", "us"): Distance(0.0801, clock.now() - 300.0)})
+    found = await desk(measured).explain("quick.gw.example.com", "A", "203.0.113.9")
+    assert any("eu (the client's own), us (80.1 ms from eu, measured and so for 5 min)" in s.text for s in found.steps)
 
 
 async def test_a_network_may_be_given_by_any_address_in_it() -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from meridian.core import dns_words, model
+from meridian.core import dns_words, model, standings
 from meridian.core.verdicts import NodeVerdict, RegionVerdict, Standing, Verdict
 from meridian.nodes.dns_state import build_throttle, build_transfers, build_view, build_zones, doubt_ends
 from meridian_dns.names import name_from_text
@@ -12,7 +12,7 @@ from meridian_dns.records import HTTPS, MX, A, RRset
 from meridian_dns.steering import Steer
 from meridian_dns.throttle import Judgement
 from meridian_dns.transfer import Transfers
-from meridian_dns.view import Member
+from meridian_dns.view import Distance, Member
 from meridian_dns.zone import SteeredSet, ZoneError
 
 OWN = NodeVerdict("one", "eu", ("127.0.0.11",), Standing.SERVING)
@@ -140,7 +140,7 @@ def test_all_the_words_of_steering_reach_the_library() -> None:
         ("alpn belongs", {"type": "HTTPS", "steer": {"regions": ("eu",)}}),
         ("alpn belongs", {"type": "A", "steer": {"regions": ("eu",)}, "alpn": ("h2",)}),
         ("use policy weighted", {"type": "A", "steer": {"regions": ("eu",), "weights": {"eu": 1}}}),
-        ("need each other", {"type": "A", "steer": {"regions": ("eu",), "policy": "latency"}}),
+        ("use policy latency", {"type": "A", "steer": {"regions": ("eu",), "latency_milliseconds": {"eu": {"eu": 1}}}}),
         ("'us' is not among", {"type": "A", "steer": {"regions": ("eu",), "policy": "weighted", "weights": {"us": 1}}}),
         (
             "latency_milliseconds.eu: 'us' is not among",
@@ -154,6 +154,12 @@ def test_all_the_words_of_steering_reach_the_library() -> None:
 def test_records_that_contradict_themselves_are_refused(problem: str, record: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=problem):
         dns_words.Record.model_validate({"name": "a", **record})
+
+
+def test_what_was_measured_reaches_the_view_both_ways_with_its_age() -> None:
+    verdict = Verdict(1, 3, {}, {}, distances={("eu", "us"): standings.Distance(0.0801, 940.0)})
+    view = build_view((), verdict, OWN, now=1000.0)
+    assert view.distances == {"eu": {"us": Distance(80.1, 60.0)}, "us": {"eu": Distance(80.1, 60.0)}}
 
 
 @pytest.mark.parametrize(

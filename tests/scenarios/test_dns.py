@@ -1,5 +1,6 @@
-"""DNS answers of the running cluster: nearest region first, from every node; and cookies that all of them know."""
+"""DNS answers of the running cluster: nearest region first, from every node; measured distances; shared cookies."""
 
+import json
 import subprocess
 
 import dns.edns
@@ -29,6 +30,16 @@ def test_dig_gets_the_same(cluster: LocalCluster) -> None:
         lines = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.split()
         expected = next(n.host for n in cluster.nodes().values() if n.region == region)
         assert lines[:2] == ["shop.gw.example.com.", expected]
+
+
+async def test_nodes_measure_how_far_the_other_regions_are(cluster: LocalCluster) -> None:
+    def both_are_told() -> bool:
+        told = json.loads(cluster.run("explain", "dns", "quick.gw.example.com", "--json").stdout)
+        texts: list[str] = [step["text"] for step in told["steps"]]
+        return sum(text.count(", measured and so for ") for text in texts) == 2
+
+    # Five probes at half a second, a report, a verdict.
+    await wait_until(both_are_told, within_seconds=30, what="distances of both other regions")
 
 
 def cookie_of(server: str, cookie: bytes) -> bytes:

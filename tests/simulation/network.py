@@ -76,5 +76,6 @@ class MemoryPeers:
             copies = 1 + (world.random.random() < world.doubling) if world.doubling else 1
             for _ in range(copies):
                 if not world.loses():
-                    seconds = world.transit() + world.late_seconds.get(me, 0.0)
+                    far_seconds = world.far_seconds.get(me, 0.0) + world.far_seconds.get(name, 0.0)
+                    seconds = world.transit() + far_seconds + world.late_seconds.get(me, 0.0)
                     world.loop.call_later(seconds, peer.peers.hear, what, *message, context=peer.peers.context)

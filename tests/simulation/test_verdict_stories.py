@@ -19,6 +19,7 @@ from meridian.control.driver import ControlPlane
     [
         stories.store_and_region_lost,
         stories.back_with_the_leader,
+        stories.measured,
         stories.leader_stands_still,
         stories.late_beats,
         stories.leader_cannot_write,

@@ -8,11 +8,13 @@ import asyncio
 from tests.simulation.story import BACK_SECONDS, OUT, OUT_SECONDS
 from tests.simulation.world import WITNESS, World
 
+from meridian.core.distances import SURVEY_SECONDS
 from meridian.core.verdicts import PUBLISHED, Standing
 
 KEPT = tuple(PUBLISHED)
 MERGED_SECONDS = 3.0  # with nobody to lead
 DARK_OUT_SECONDS = 4.8  # three seconds in the dark, the pace of probes and of reports
+MEASURED_SECONDS = 25.0  # half of the probes that are remembered, and two surveys
 RISE_SECONDS = 1.2  # eight good probes at the quick pace, less its jitter
 
 
@@ -62,6 +64,38 @@ async def back_with_the_leader(world: World) -> None:
             break
         await asyncio.sleep(0.02)
     await world.until(f"{victim} is back", world.all_serving, BACK_SECONDS)
+
+
+async def measured(world: World) -> None:
+    """Nodes find out how far the regions are, agree on it, follow when the way changes, keep it without a leader."""
+
+    def agreed() -> dict[frozenset[str], float] | None:
+        found = [node.verdicts[-1].distances for node in world.running()]
+        known = all(distances == found[0] for distances in found) and len(found[0]) == 3
+        return {frozenset(pair): held.seconds for pair, held in found[0].items()} if known else None
+
+    def far(region: str, low: float, high: float) -> bool:
+        return all(low < s < high for pair, s in (agreed() or {frozenset({region}): 0.0}).items() if region in pair)
+
+    one = someone_but(world)
+    region = world.names[one]
+    await world.until("all agree on three distances", agreed, MEASURED_SECONDS)
+    world.far_seconds[one] = 0.04
+    await world.until(f"{region} is far", lambda: far(region, 0.08, 0.13), MEASURED_SECONDS)
+    before = agreed()
+    world.store_down = True
+    await world.calm(4.0)
+    if agreed() != before:
+        world.violations.append(f"distances changed without a leader: {before} became {agreed()}")
+    world.store_down = False
+    world.kill(leader_of(world) or one)
+    del world.far_seconds[one]
+    await world.calm(2 * MEASURED_SECONDS)
+    judged = {(v.version, tuple(sorted(v.distances.items()))) for node in world.nodes.values() for v in node.verdicts}
+    changes = len({distances for _, distances in judged})
+    seconds = world.loop.now - 1000.0
+    if changes > 2 + seconds / SURVEY_SECONDS:
+        world.violations.append(f"distances changed {changes} times in {seconds:.0f} s")
 
 
 async def leader_stands_still(world: World) -> None:

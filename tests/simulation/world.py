@@ -24,6 +24,7 @@ from meridian.control.handlers import Handlers
 from meridian.control.identity import Identity, Settings
 from meridian.control.members import Endpoints
 from meridian.control.prober import Subject
+from meridian.control.probing import NoteRoundTrip
 from meridian.core.granting.seats import Tell
 from meridian.core.granting.shares import Cut
 from meridian.core.granting.spender import Allowance
@@ -144,11 +145,12 @@ class Node:
         self.leaving_since = self.world.loop.now
         await self.plane.stop()
 
-    async def probe(self, subject: Subject) -> bool:
+    async def probe(self, subject: Subject, note: NoteRoundTrip = lambda host, seconds: None) -> bool:
         target = next(name for name in self.world.names if self.world.host(name) == subject.host)
         node = self.world.nodes.get(target)
         # Four packets: a connection made, a question answered. One that is lost comes again too late (RFC 6298: 1 s).
-        trip_seconds = sum(self.world.transit() for _ in range(4))
+        far_seconds = self.world.far_seconds.get(self.name, 0.0) + self.world.far_seconds.get(target, 0.0)
+        trip_seconds = sum(self.world.transit() + far_seconds for _ in range(4))
         lost = any(self.world.loses() for _ in range(4)) or target in self.world.dark
         lost = lost or (self.name, target) in self.world.blind
         dead = node is None or (node.state != "running" and (node.state == "paused" or self.world.vanishing))
@@ -156,6 +158,7 @@ class Node:
             await asyncio.sleep(subject.policy.timeout_seconds)
             return False
         await asyncio.sleep(min(trip_seconds, subject.policy.timeout_seconds))
+        note(subject.host, trip_seconds / 2)
         return node is not None and node.state == "running" and trip_seconds < subject.policy.timeout_seconds
 
     def standing_of(self, name: str) -> Standing | None:
@@ -199,6 +202,7 @@ class World:
         self.deaf: set[tuple[str, str]] = set()  # who does not hear whom
         self.blind: set[tuple[str, str]] = set()  # who does not reach whose data path
         self.late_seconds: dict[str, float] = {}  # whose messages take so much longer
+        self.far_seconds: dict[str, float] = {}  # whose every packet takes so much longer, either way
         self.unwell: set[str] = set()  # who says itself that it does not serve
         self.loads: dict[str, float] = {}  # requests per second that a node serves
         self.vanishing = False  # a killed node answers nothing at all, as when its power fails

@@ -4,10 +4,11 @@ before (docs/decisions/0037)."""
 import ast
 import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 
 from tests.support import ROOT
 
-CLUSTER = ROOT / "cluster"
+SOURCE_ROOTS = {"meridian": ROOT / "cluster", "meridian_dns": ROOT / "dns"}
 
 
 def compiled() -> set[str]:
@@ -17,9 +18,13 @@ def compiled() -> set[str]:
     return {module.replace("/", ".") for module in hook["modules"]}
 
 
+def source_of(module: str) -> Path:
+    return SOURCE_ROOTS[module.partition(".")[0]] / f"{module.replace('.', '/')}.py"
+
+
 def bases(module: str) -> Iterator[tuple[str, str, str]]:
     """Class, base and the module of our own that the base is imported from."""
-    tree = ast.parse((CLUSTER / f"{module.replace('.', '/')}.py").read_text())
+    tree = ast.parse(source_of(module).read_text())
     origin = {
         alias.asname or alias.name: (node.module or "", alias.name)
         for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names
@@ -29,21 +34,22 @@ def bases(module: str) -> Iterator[tuple[str, str, str]]:
             for base in node.bases:
                 name = ast.unparse(base).partition("[")[0]
                 home, original = origin.get(name, ("", ""))
-                if home.startswith("meridian."):
+                if home.partition(".")[0] in SOURCE_ROOTS:
                     yield node.name, original, home
 
 
 def is_protocol(module: str, name: str) -> bool:
     """Whether a class is a typing.Protocol, which has no memory of its own and may be derived from by anybody."""
-    tree = ast.parse((CLUSTER / f"{module.replace('.', '/')}.py").read_text())
+    tree = ast.parse(source_of(module).read_text())
     found = next(node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == name)
     return any(ast.unparse(base).partition("[")[0] == "Protocol" for base in found.bases)
 
 
 def test_compiled_classes_and_others_keep_apart() -> None:
     listed, wrong = compiled(), []
-    for path in sorted(CLUSTER.rglob("*.py")):
-        module = ".".join(path.relative_to(CLUSTER).with_suffix("").parts)
+    paths = [(path, root) for root in SOURCE_ROOTS.values() for path in sorted(root.rglob("*.py"))]
+    for path, root in paths:
+        module = ".".join(path.relative_to(root).with_suffix("").parts)
         if path.name == "__init__.py" or path.stem.endswith(("_pb2", "_pb2_grpc")):
             continue
         for name, base, home in bases(module):

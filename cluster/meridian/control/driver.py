@@ -31,9 +31,10 @@ from meridian.control.membership import Membership
 from meridian.control.messages import decode_verdict
 from meridian.control.peers import PeerTransport
 from meridian.control.prober import Prober, Subject
-from meridian.control.probing import any_answer, endpoint_subjects, node_subjects
+from meridian.control.probing import NoteRoundTrip, any_answer, endpoint_subjects, node_subjects
 from meridian.control.reporter import Reporter, known
 from meridian.control.rollout import Rollouts
+from meridian.control.round_trips import RoundTrips
 from meridian.control.status import ControlStatus, limits_of
 from meridian.control.stores import Stores
 from meridian.control.upkeep import Defragmented
@@ -74,7 +75,7 @@ class ControlPlane:
         draw: Callable[[], float] = random,
         load: Callable[[], float] = lambda: 0.0,
         probe_endpoint: Callable[[Subject], Awaitable[bool]],
-        probe_node: Callable[[Subject], Awaitable[bool]] = any_answer,
+        probe_node: Callable[[Subject, NoteRoundTrip], Awaitable[bool]] = any_answer,
         regional: Store | None = None,
     ) -> None:
         """`load` gives the requests per second that this node serves; `regional` is where this region's members live,
@@ -112,7 +113,10 @@ class ControlPlane:
         )
         self._board = Board(self._posted)
         self._inbox = Inbox(clock)
-        self._nodes: Prober[str] = Prober(probe_node, clock, draw, self._sight_turned)
+        self._round_trips = RoundTrips()
+        self._nodes: Prober[str] = Prober(
+            lambda subject: probe_node(subject, self._round_trips.note), clock, draw, self._sight_turned
+        )
         self._endpoints: Prober[tuple[str, str]] = Prober(probe_endpoint, clock, draw, self._endpoint_turned)
         self._reporter = Reporter(self._draft, self._send)
         self.leadership = Leadership(store, keys, identity.name, identity.node_id, clock)
@@ -340,6 +344,7 @@ class ControlPlane:
             version=self._board.fenced.version,
             load=self._load(),
             capacity=self._capacity,
+            round_trips=self._round_trips.by_region(),
         )
 
     async def _report(self) -> None:
@@ -409,7 +414,13 @@ class ControlPlane:
             await self._census.rosters.leave()
 
     def _look_at_nodes(self) -> None:
-        self._nodes.set_subjects(node_subjects(self._membership.record, self._census.members, self._board.verdict))
+        members, nodes = self._census.members, self._board.verdict.nodes
+        subjects = node_subjects(self._membership.record, members, self._board.verdict)
+        regions = {name: (members.get(name) or nodes[name]).region for name in subjects}
+        self._nodes.set_subjects(subjects)
+        self._round_trips.follow(
+            {subjects[name].host: region for name, region in regions.items() if region != self._identity.region}
+        )
 
     def _link(self) -> None:
         """Keeps links to all members, and to those that only the verdict still names: they may be there."""

@@ -5,11 +5,14 @@ Times travel as ages: `now` is the clock of whoever encodes or decodes. Who need
 Unknown numbers of an enum, from a newer node, are read as the harmless value: sights as unknown, standings as serving.
 """
 
+from collections.abc import Mapping
+from itertools import islice
 from math import inf, isfinite
 from typing import Any, cast
 
+from meridian.core.distances import REGIONS_MAX, is_round_trip
 from meridian.core.health import Sight
-from meridian.core.verdicts import NodeVerdict, RegionVerdict, Report, Standing, Verdict
+from meridian.core.standings import Distance, NodeVerdict, RegionVerdict, Report, Standing, Verdict
 from meridian_proto.v1 import health_pb2 as pb
 
 # The stubs give enum types to fields that hold plain integers: hence the casts below.
@@ -52,6 +55,10 @@ def verdict_to_proto(verdict: Verdict, now: float = 0.0) -> pb.Verdict:
         regions=regions,
         leader=verdict.leader,
         fallback=verdict.fallback,
+        distances=[
+            pb.Distance(one=one, other=other, seconds=held.seconds, age_seconds=max(0.0, now - held.taken))
+            for (one, other), held in sorted(verdict.distances.items())
+        ],
     )
 
 
@@ -82,7 +89,12 @@ def verdict_from_proto(message: pb.Verdict, now: float = 0.0) -> Verdict:
         )
         for region in message.regions
     }
-    return Verdict(message.fence, message.version, nodes, regions, message.leader, message.fallback)
+    distances = {
+        (held.one, held.other): Distance(held.seconds, now - held.age_seconds)
+        for held in message.distances
+        if is_round_trip(held.seconds)
+    }
+    return Verdict(message.fence, message.version, nodes, regions, message.leader, message.fallback, distances)
 
 
 def beat_to_proto(fence: int, version: int) -> pb.Verdict:
@@ -138,6 +150,7 @@ def report_to_proto(report: Report, age_seconds: float) -> pb.Report:
         version=report.version,
         load=report.load,
         capacity=report.capacity,
+        round_trips=report.round_trips,
     )
 
 
@@ -161,4 +174,11 @@ def report_from_proto(message: pb.Report) -> Report:
         version=message.version,
         load=message.load,
         capacity=message.capacity,
+        round_trips=_round_trips(message.round_trips),
     )
+
+
+def _round_trips(told: Mapping[str, float]) -> dict[str, float]:
+    """What of it can be one, at most of as many regions as are surveyed."""
+    found = ((region, seconds) for region, seconds in told.items() if is_round_trip(seconds))
+    return dict(islice(found, REGIONS_MAX))

@@ -10,7 +10,9 @@ connections do.
 
 import asyncio
 import functools
+import socket
 import ssl
+import struct
 from collections.abc import Callable, Iterable, Mapping
 
 import grpc
@@ -23,6 +25,8 @@ from meridian.core.snapshot import Upstream, UpstreamTls
 from meridian.core.verdicts import Verdict
 from meridian_proto.v1.grpc_health_pb2 import HealthAnswer, HealthQuestion
 
+_TCP_INFO = struct.Struct("=148xI")  # as far as tcpi_min_rtt, microseconds (Linux, uapi/linux/tcp.h)
+_UNTIMED = (0, 2**32 - 1)
 STATUS_LINE_BYTES_MAX = 8192  # llhttp's default for a header line; a longer one is no HTTP
 # Each probe has a connection of its own, straight to the endpoint.
 _GRPC_OPTIONS = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0), ("grpc.enable_retries", 0))
@@ -33,11 +37,14 @@ NODE_POLICY = Policy(interval_seconds=0.5, suspect_interval_seconds=0.2, timeout
 NODE_TLS = UpstreamTls(verify=False)
 
 ContextOf = Callable[[UpstreamTls], ssl.SSLContext]
+NoteRoundTrip = Callable[[str, float], None]
 
 
-async def any_answer(subject: Subject) -> bool:
-    """Returns whether any well-formed answer came in time, from whomever: a sign of life."""
-    return await _status(subject, lambda _: _unverified()) is not None
+async def any_answer(subject: Subject, note: NoteRoundTrip = lambda host, seconds: None) -> bool:
+    """Returns whether any well-formed answer came in time, from whomever: a sign of life. `note` is told of the host
+    how long a round trip to it took.
+    """
+    return await _status(subject, lambda _: _unverified(), note) is not None
 
 
 async def good_answer(subject: Subject, context_of: ContextOf) -> bool:
@@ -47,7 +54,7 @@ async def good_answer(subject: Subject, context_of: ContextOf) -> bool:
         return await _connects(subject, context_of)
     if subject.kind == "grpc":
         return await _serves_grpc(subject)
-    status = await _status(subject, context_of)
+    status = await _status(subject, context_of, lambda host, seconds: None)
     return status is not None and not {str(status), f"{status // 100}xx"}.isdisjoint(subject.statuses)
 
 
@@ -94,19 +101,21 @@ async def _serves_grpc(subject: Subject) -> bool:
         return answer.status == HealthAnswer.SERVING
 
 
-async def _status(subject: Subject, context_of: ContextOf) -> int | None:
+async def _status(subject: Subject, context_of: ContextOf, note: NoteRoundTrip) -> int | None:
     """Returns the status code, None for whatever else a peer may do."""
     try:
         async with asyncio.timeout(subject.policy.timeout_seconds):
-            return await _ask(subject, context_of)
+            return await _ask(subject, context_of, note)
     except (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
         return None
 
 
-async def _ask(subject: Subject, context_of: ContextOf) -> int:
+async def _ask(subject: Subject, context_of: ContextOf, note: NoteRoundTrip) -> int:
     """Returns the status code; raises ValueError for what is no HTTP (RFC 9112 section 4), OSError and its like."""
     reader, writer = await _open(subject, context_of)
     try:
+        if (seconds := _round_trip(writer.get_extra_info("socket"))) is not None:
+            note(subject.host, seconds)
         host = f"[{subject.host}]" if ":" in subject.host else subject.host
         authority = subject.authority or f"{host}:{subject.port}"
         head = f"GET {subject.path} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: meridian\r\n"
@@ -118,6 +127,15 @@ async def _ask(subject: Subject, context_of: ContextOf) -> int:
         return int(rest[:3])
     finally:
         writer.transport.abort()  # close() would wait up to 30 s for a hanging peer's part of TLS's goodbye
+
+
+def _round_trip(sock: socket.socket) -> float | None:
+    """The quickest of a connection so far, in seconds, as the kernel timed it; None where it does not tell."""
+    told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+    if len(told) < _TCP_INFO.size:
+        return None
+    (microseconds,) = _TCP_INFO.unpack(told)
+    return microseconds / 1e6 if microseconds not in _UNTIMED else None
 
 
 @functools.cache

@@ -32,15 +32,16 @@ class Group(Word):
         default={}, description="for weighted: 1 if absent; 0: never, unless no region with a weight serves"
     )
     latency_milliseconds: dict[Name, dict[Name, Annotated[float, Field(ge=0, le=60_000)]]] = Field(
-        default={}, description="for latency: from the region nearest to the client to each region"
+        default={},
+        description="for latency: from the region nearest to the client to each region; what is not given is measured",
     )
 
     @model_validator(mode="after")
     def _words_fit(self) -> "Group":
         if self.weights and self.policy != "weighted":
             raise ValueError(f"weights mean nothing to policy {self.policy}: use policy weighted")
-        if bool(self.latency_milliseconds) != (self.policy == "latency"):
-            raise ValueError("policy latency and latency_milliseconds need each other: give both or none")
+        if self.latency_milliseconds and self.policy != "latency":
+            raise ValueError(f"latency_milliseconds mean nothing to policy {self.policy}: use policy latency")
         named = [("weights", name) for name in self.weights]
         named += [(f"latency_milliseconds.{row}", name) for row, to in self.latency_milliseconds.items() for name in to]
         for word, name in named:
@@ -83,8 +84,9 @@ def _depth(group: Group) -> int:
 class Steer(Group):
     """An answer made from the cluster's verdict: only what serves, and all if nothing does.
 
-    geo: nearest first. latency: quickest first, by the matrix. failover: the first region that serves. weighted: one
-    region by draw. multivalue: all, turned by chance. sticky: one region, the same for a client's network each time.
+    geo: nearest first. latency: quickest first, as given or measured. failover: the first region that serves.
+    weighted: one region by draw. multivalue: all, turned by chance. sticky: one region, the same for a client's network
+    each time.
     """
 
     answers_max: int | None = Field(default=None, ge=1, le=32, description="at most so many addresses; all if absent")

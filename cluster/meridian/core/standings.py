@@ -77,6 +77,18 @@ class RegionVerdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Distance:
+    """How long a round trip between two regions takes, and since when this figure holds (core/distances)."""
+
+    seconds: float
+    taken: float = field(default=0.0, compare=False)
+
+
+Pair = tuple[str, str]
+"""Two regions, in order of name."""
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """One judgement of everything. Greater (fence, version) wins; readers refuse anything else.
 
@@ -90,6 +102,7 @@ class Verdict:
     regions: Mapping[str, RegionVerdict] = field(default_factory=dict)
     leader: str = ""
     fallback: int = 0
+    distances: Mapping[Pair, Distance] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +114,7 @@ class Report:
     verdict, told so that the next leader does not bring them back without the slow path. `fence` and `version` are
     those of the fenced verdict in force there. A `witness` serves nobody: it only looks, votes and leads. `load` is
     what the observer serves, smoothed, `capacity` what it declares to carry (0: nothing), in requests per second.
+    `round_trips`: by other region, in seconds, of its last probes there.
 
     `down` and `lost` (sees several, and every one of them down) follow from `sights`. They are made once, here: a judge
     of 500 nodes holds 250,000 sights and reads them twenty times a second.
@@ -123,6 +137,7 @@ class Report:
     version: int = 0
     load: float = 0.0
     capacity: float = 0.0
+    round_trips: Mapping[str, float] = field(default_factory=dict)
     down: frozenset[str] = field(init=False, compare=False, repr=False)
     lost: bool = field(init=False, compare=False, repr=False)
 

@@ -33,6 +33,7 @@ from dataclasses import replace
 from enum import Enum
 
 from meridian.core import capacity
+from meridian.core.distances import survey
 from meridian.core.health import Sight
 from meridian.core.hearing import VOTES_MIN, Hearing
 from meridian.core.standings import (
@@ -99,10 +100,12 @@ def judge(
     plant a bug.
     """
     nodes, regions = (rules or Case)(previous, evidence, now, leader).verdicts()
-    version = previous.version + (nodes != previous.nodes or regions != previous.regions)
+    distances = survey(previous.distances, evidence, regions.keys(), now)
+    judged = (nodes, regions, distances)
+    version = previous.version + (judged != (previous.nodes, previous.regions, previous.distances))
     if (version, fence, leader) == (previous.version, previous.fence, previous.leader):
         return previous
-    return Verdict(fence, version, nodes, regions, leader)
+    return Verdict(fence, version, nodes, regions, leader, distances=distances)
 
 
 def merge(held: Verdict, evidence: Evidence, now: float, *, merger: str, rules: "type[Case] | None" = None) -> Verdict:

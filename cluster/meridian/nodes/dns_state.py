@@ -4,6 +4,7 @@ Invariant 5 at this seam: what the verdict does not speak about is answered as t
 library then never answers an empty set for a name that has endpoints.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_network
 
@@ -16,7 +17,7 @@ from meridian_dns.steering import Steer
 from meridian_dns.throttle import Throttle
 from meridian_dns.transfer import History, Offer, Secondary, Transfers, copy_of
 from meridian_dns.tsig import Key
-from meridian_dns.view import Member, Region, RegionView
+from meridian_dns.view import Distance, Distances, Member, Region, RegionView
 from meridian_dns.zone import ClientView, Zone, ZoneError, ZoneSet
 from meridian_dns.zone_building import RecordSpec, build_zone
 from meridian_dns.zonefile import read_records
@@ -126,7 +127,16 @@ def build_view(
         },
         verdict.fallback,
         steering.doubt_ttl_seconds,
+        _distances(verdict, now),
     )
+
+
+def _distances(verdict: Verdict, now: float) -> Distances:
+    found = defaultdict[str, dict[str, Distance]](dict)
+    for (one, other), held in verdict.distances.items():
+        milliseconds = round(held.seconds * 1000, 1)
+        found[one][other] = found[other][one] = Distance(milliseconds, max(0.0, now - held.taken))
+    return found
 
 
 def doubt_ends(verdict: Verdict, now: float, steering: dns_words.Steering) -> float | None:

@@ -28,7 +28,7 @@ STANDING_DRAINING: Standing
 STANDING_WITHDRAWN: Standing
 
 class Report(_message.Message):
-    __slots__ = ("observer", "region", "node_id", "epoch", "sequence", "nodes", "draining", "age_seconds", "serving", "heard", "dark", "withdrawn", "witness", "fence", "version", "load", "capacity")
+    __slots__ = ("observer", "region", "node_id", "epoch", "sequence", "nodes", "draining", "age_seconds", "serving", "heard", "dark", "withdrawn", "witness", "fence", "version", "load", "capacity", "round_trips")
     class NodesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -37,6 +37,13 @@ class Report(_message.Message):
         value: Sight
         def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Sight, str]] = ...) -> None: ...
     class HeardEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    class RoundTripsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -60,6 +67,7 @@ class Report(_message.Message):
     VERSION_FIELD_NUMBER: _ClassVar[int]
     LOAD_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
+    ROUND_TRIPS_FIELD_NUMBER: _ClassVar[int]
     observer: str
     region: str
     node_id: str
@@ -77,7 +85,8 @@ class Report(_message.Message):
     version: int
     load: float
     capacity: float
-    def __init__(self, observer: _Optional[str] = ..., region: _Optional[str] = ..., node_id: _Optional[str] = ..., epoch: _Optional[int] = ..., sequence: _Optional[int] = ..., nodes: _Optional[_Mapping[str, Sight]] = ..., draining: _Optional[bool] = ..., age_seconds: _Optional[float] = ..., serving: _Optional[bool] = ..., heard: _Optional[_Mapping[str, float]] = ..., dark: _Optional[_Iterable[str]] = ..., withdrawn: _Optional[_Iterable[str]] = ..., witness: _Optional[bool] = ..., fence: _Optional[int] = ..., version: _Optional[int] = ..., load: _Optional[float] = ..., capacity: _Optional[float] = ...) -> None: ...
+    round_trips: _containers.ScalarMap[str, float]
+    def __init__(self, observer: _Optional[str] = ..., region: _Optional[str] = ..., node_id: _Optional[str] = ..., epoch: _Optional[int] = ..., sequence: _Optional[int] = ..., nodes: _Optional[_Mapping[str, Sight]] = ..., draining: _Optional[bool] = ..., age_seconds: _Optional[float] = ..., serving: _Optional[bool] = ..., heard: _Optional[_Mapping[str, float]] = ..., dark: _Optional[_Iterable[str]] = ..., withdrawn: _Optional[_Iterable[str]] = ..., witness: _Optional[bool] = ..., fence: _Optional[int] = ..., version: _Optional[int] = ..., load: _Optional[float] = ..., capacity: _Optional[float] = ..., round_trips: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class NodeVerdict(_message.Message):
     __slots__ = ("name", "region", "addresses", "standing", "reason", "age_seconds", "penalty", "keeps")
@@ -118,7 +127,7 @@ class RegionVerdict(_message.Message):
     def __init__(self, name: _Optional[str] = ..., standing: _Optional[_Union[Standing, str]] = ..., reason: _Optional[str] = ..., age_seconds: _Optional[float] = ..., share: _Optional[float] = ..., demand: _Optional[float] = ..., moved_seconds: _Optional[float] = ...) -> None: ...
 
 class Verdict(_message.Message):
-    __slots__ = ("fence", "version", "nodes", "regions", "leader", "fallback", "beat")
+    __slots__ = ("fence", "version", "nodes", "regions", "leader", "fallback", "beat", "distances")
     FENCE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     NODES_FIELD_NUMBER: _ClassVar[int]
@@ -126,6 +135,7 @@ class Verdict(_message.Message):
     LEADER_FIELD_NUMBER: _ClassVar[int]
     FALLBACK_FIELD_NUMBER: _ClassVar[int]
     BEAT_FIELD_NUMBER: _ClassVar[int]
+    DISTANCES_FIELD_NUMBER: _ClassVar[int]
     fence: int
     version: int
     nodes: _containers.RepeatedCompositeFieldContainer[NodeVerdict]
@@ -133,4 +143,17 @@ class Verdict(_message.Message):
     leader: str
     fallback: int
     beat: bool
-    def __init__(self, fence: _Optional[int] = ..., version: _Optional[int] = ..., nodes: _Optional[_Iterable[_Union[NodeVerdict, _Mapping]]] = ..., regions: _Optional[_Iterable[_Union[RegionVerdict, _Mapping]]] = ..., leader: _Optional[str] = ..., fallback: _Optional[int] = ..., beat: _Optional[bool] = ...) -> None: ...
+    distances: _containers.RepeatedCompositeFieldContainer[Distance]
+    def __init__(self, fence: _Optional[int] = ..., version: _Optional[int] = ..., nodes: _Optional[_Iterable[_Union[NodeVerdict, _Mapping]]] = ..., regions: _Optional[_Iterable[_Union[RegionVerdict, _Mapping]]] = ..., leader: _Optional[str] = ..., fallback: _Optional[int] = ..., beat: _Optional[bool] = ..., distances: _Optional[_Iterable[_Union[Distance, _Mapping]]] = ...) -> None: ...
+
+class Distance(_message.Message):
+    __slots__ = ("one", "other", "seconds", "age_seconds")
+    ONE_FIELD_NUMBER: _ClassVar[int]
+    OTHER_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    AGE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    one: str
+    other: str
+    seconds: float
+    age_seconds: float
+    def __init__(self, one: _Optional[str] = ..., other: _Optional[str] = ..., seconds: _Optional[float] = ..., age_seconds: _Optional[float] = ...) -> None: ...
