@@ -20,6 +20,7 @@ from h2.stream import StreamClosedBy
 from hpack.exceptions import HPACKError
 from hyperframe.frame import ContinuationFrame, ExtensionFrame, Frame, GoAwayFrame, HeadersFrame, SettingsFrame
 
+from meridian.wire.hpack_decoder import QuickDecoder
 from meridian.wire.hpack_encoder import PlainEncoder
 
 CLOSED_STREAMS_REMEMBERED = 1024
@@ -106,6 +107,7 @@ class Connection(H2Connection):
         self.local_settings = Settings(client=client_side, initial_values=dict(settings))
         # Of the first SETTINGS h2 heeds only what is changed later.
         self.incoming_buffer.block_bytes_max = settings[SettingCodes.MAX_HEADER_LIST_SIZE]
+        self.decoder = QuickDecoder()
         self.decoder.max_header_list_size = settings[SettingCodes.MAX_HEADER_LIST_SIZE]
         self._has_settings = False
 
