@@ -5,6 +5,7 @@ HTTP/2 and HTTP/3. Over the latter two all lines share one connection.
 import asyncio
 import contextlib
 import ssl
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -50,6 +51,9 @@ class Line:
 
 Open = Callable[[str], Awaitable[Line]]
 """A new line, by a handshake that offers these extensions."""
+
+Fields = Callable[[int, str], list[tuple[bytes, bytes]]]
+"""Of a request for a line, from the gateway's port and what is asked for."""
 
 
 class SocketLine(Line, asyncio.Protocol):
@@ -119,7 +123,8 @@ async def over_h1(port: int, ca: str) -> AsyncIterator[Open]:
     yield lambda extensions: _socket(port, extensions, context)
 
 
-def _fields(port: int, extensions: str) -> list[tuple[bytes, bytes]]:
+def websocket(port: int, extensions: str) -> list[tuple[bytes, bytes]]:
+    """Extended CONNECT."""
     offer = [(b"sec-websocket-extensions", extensions.encode())] if extensions else []
     return [
         (b":method", b"CONNECT"), (b":protocol", b"websocket"), (b":scheme", b"https"),
@@ -133,7 +138,7 @@ class Http2Line(Line):
     def __init__(self, client: H2Client, stream_id: int) -> None:
         super().__init__()
         self._client, self._id = client, stream_id
-        self._held: list[bytes] = []
+        self._held: deque[bytes | memoryview] = deque()
         self._ends = False
 
     def write(self, data: bytes) -> None:
@@ -157,9 +162,9 @@ class Http2Line(Line):
             room = min(h2.local_flow_control_window(self._id), h2.max_outbound_frame_size)
             if not room:
                 break
-            piece = self._held.pop(0)
+            piece = memoryview(self._held.popleft())
             if len(piece) > room:
-                self._held.insert(0, piece[room:])
+                self._held.appendleft(piece[room:])
             h2.send_data(self._id, piece[:room])
         if self._ends and not self._held:
             self._ends = False
@@ -181,7 +186,7 @@ class Http2Line(Line):
 
 
 @contextlib.asynccontextmanager
-async def over_h2(port: int, ca: str) -> AsyncIterator[Open]:
+async def over_h2(port: int, ca: str, fields: Fields = websocket) -> AsyncIterator[Open]:
     """RFC 8441."""
     lines: dict[int, Http2Line] = {}
     async with h2_client(port, ca) as client:
@@ -199,10 +204,10 @@ async def over_h2(port: int, ca: str) -> AsyncIterator[Open]:
                 for line in lines.values():
                     line.push()
 
-        async def line_of(extensions: str) -> Line:
+        async def line_of(asked: str) -> Line:
             stream_id = client.h2.get_next_available_stream_id()
             line = lines[stream_id] = Http2Line(client, stream_id)
-            client.h2.send_headers(stream_id, _fields(port, extensions))
+            client.h2.send_headers(stream_id, fields(port, asked))
             client.send()
             await line.until(lambda: line.status)
             return line
@@ -245,7 +250,7 @@ class Http3Line(Line):
 
 
 @contextlib.asynccontextmanager
-async def over_h3(port: int, ca: str) -> AsyncIterator[Open]:
+async def over_h3(port: int, ca: str, fields: Fields = websocket) -> AsyncIterator[Open]:
     """RFC 9220."""
     lines: dict[int, Http3Line] = {}
     async with h3_client(port) as client:
@@ -260,10 +265,10 @@ async def over_h3(port: int, ca: str) -> AsyncIterator[Open]:
 
         client.quic_event_received = received  # type: ignore[method-assign] # as soon as it comes
 
-        async def line_of(extensions: str) -> Line:
+        async def line_of(asked: str) -> Line:
             stream_id = client._quic.get_next_available_stream_id()
             line = lines[stream_id] = Http3Line(client, stream_id)
-            client.h3.send_headers(stream_id, _fields(port, extensions))
+            client.h3.send_headers(stream_id, fields(port, asked))
             client.transmit()
             await line.until(lambda: line.status)
             return line

@@ -94,10 +94,13 @@ limits:
     ("basic: true", "header: x-key", "by basic: true"),
     ("authenticate: people", "clients: [10.0.0.0/8], limits: [few]", "say authenticate, too"),
     ("authenticate: people", "limits: [many], authenticate: people", "no limit 'many'"),
-    ("protocols: [h1]", "protocols: [h1, h2]", "protocols: [h1]"),
+    ("protocols: [h1]", "protocols: [h1]\n    https_redirect: true", "a listener of its own"),
+    ("protocols: [h1]", "protocols: [tcp]", "h1, h2 and h3 alone"),
 ])  # fmt: skip
 def test_mistakes_are_told(old: str, new: str, message: str) -> None:
     load(DOCUMENT)
+    certificates = "certificates: [{hosts: [out.example], cert_file: out.pem, key_file: out.key}]\n"
+    load(DOCUMENT.replace("[h1]", "[h1, h2, h3]") + certificates)
     with pytest.raises(DocumentError) as caught:
         load(DOCUMENT.replace(old, new))
     assert message in str(caught.value)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meridian.wire.bounds import USUAL
-from meridian.wire.events import Headers
+from meridian.wire.events import TUNNEL, Headers
 from meridian.wire.fields import (
     Budget,
     MalformedError,
@@ -46,6 +46,40 @@ def test_whatever_passes_can_be_written_as_http1(extra: Headers, ended: bool, ta
     assert head.has_body is not ended
     assert not (ended and head.body_length)
     assert [name for name, _ in head.headers].count(b"cookie") <= 1
+
+
+OF_A_TUNNEL: Headers = [(b":method", b"CONNECT"), (b":authority", b"A.example:443")]
+
+
+def test_a_proxy_takes_connect() -> None:
+    head = request_head(1, [*OF_A_TUNNEL, (b"proxy-authorization", b"Basic x")], b"2", ended=False, is_proxy=True)
+    assert (head.method, head.authority, head.target, head.protocol) == (b"CONNECT", b"a.example:443", b"*", TUNNEL)
+    assert head.has_body and head.headers == [(b"proxy-authorization", b"Basic x")]
+    with pytest.raises(UnwantedError):
+        request_head(1, OF_A_TUNNEL, b"2", ended=False)
+
+
+@pytest.mark.parametrize("fields", [
+    [*OF_A_TUNNEL, (b":scheme", b"https")], [*OF_A_TUNNEL, (b":path", b"/")], OF_A_TUNNEL[:1],
+    [OF_A_TUNNEL[0], (b"host", b"a:443")],
+    [*OF_A_TUNNEL, (b"content-length", b"1")], [*OF_A_TUNNEL, (b"expect", b"100-continue")],
+    [OF_A_TUNNEL[0], (b":authority", b"a@b:1")],
+])  # fmt: skip
+def test_a_proxy_takes_no_other_connect(fields: Headers) -> None:
+    with pytest.raises(MalformedError):
+        request_head(1, fields, b"2", ended=False, is_proxy=True)
+
+
+def test_a_proxy_serves_no_end_no_websocket_and_no_https() -> None:
+    with pytest.raises(MalformedError):
+        request_head(1, OF_A_TUNNEL, b"2", ended=True, is_proxy=True)
+    for fields, status in (
+        ([*OF_A_TUNNEL, (b":protocol", b"websocket"), (b":scheme", b"https"), (b":path", b"/")], 501),
+        (PSEUDO, 400),
+    ):
+        with pytest.raises(UnwantedError) as caught:
+            request_head(1, fields, b"2", ended=False, is_proxy=True)
+        assert caught.value.status == status
 
 
 def test_expect_is_a_flag_and_only_with_a_body() -> None:

@@ -68,7 +68,7 @@ class Listener(Word):
         description="of h3: clients that come back send GET, HEAD and OPTIONS with the first packet (0-RTT); upstreams"
         " are told by Early-Data: 1, other requests get 425",
     )
-    forward_proxy: ForwardProxy | None = Field(default=None, description="of a listener with h1 alone")
+    forward_proxy: ForwardProxy | None = Field(default=None, description="of a listener of its own")
     proxy_protocol: bool = Field(
         default=False,
         description="only trusted_proxies come, and first say by the PROXY protocol (v1 or v2) who their client is",
@@ -101,9 +101,9 @@ class Listener(Word):
 
     @model_validator(mode="after")
     def _is_one_proxy(self) -> "Listener":
-        if self.forward_proxy is not None and (self.protocols != ("h1",) or self.https_redirect or self.hsts):
+        if self.forward_proxy is not None and (self.passes_through or self.https_redirect or self.hsts):
             raise ValueError(
-                "forward_proxy is of a listener of its own: protocols: [h1], no https_redirect and no hsts"
+                "forward_proxy is of a listener of its own: h1, h2 and h3 alone, no https_redirect and no hsts"
             )
         return self
 

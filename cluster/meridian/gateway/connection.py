@@ -145,7 +145,7 @@ class DownstreamConnection:
             self._host.handshaken(tls_object)
         h2 = tls_object is not None and tls_object.selected_alpn_protocol() == "h2"
         if h2:
-            self.codec = self._h2 = Http2Server(self._host.clock, bounds_of(self._guards))
+            self.codec = self._h2 = Http2Server(self._host.clock, bounds_of(self._guards), is_proxy=self._is_proxy)
         else:
             scheme = b"https" if self._tls else b"http"
             self.codec = self._h1 = Http1Server(scheme, bounds_of(self._guards), is_proxy=self._is_proxy)

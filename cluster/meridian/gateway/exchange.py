@@ -222,6 +222,8 @@ class Exchange(Upgrades):
             self._send_request_end(connection, self._body)
             connection.flush()
             self._wait_for_upstream()
+        elif self._source is not None and self._response_status:
+            self._source.on_body_end()
         if self.live is not None and self._timeouts.bounded:
             self._bound_answer()
 

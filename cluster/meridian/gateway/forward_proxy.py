@@ -7,7 +7,8 @@
 Invariants:
 - Nothing is connected to that core/forward_proxy has not admitted, and no name is resolved twice.
 - What one side of a tunnel sends faster than the other takes is not read.
-- A tunnel ends once for both sides; what had come by then is still handed over, within CLOSE_SECONDS.
+- A tunnel ends for both sides when its destination ends; what had come by then is still handed over, within
+  CLOSE_SECONDS. A client may end its side alone where its protocol can say so (RFC 9113 section 8.5).
 """
 
 import asyncio
@@ -157,12 +158,17 @@ class Reach(Source, asyncio.Protocol):
         if self._closed:
             self._far.abort()
             return
-        assert exchange._body is not None
-        exchange._body.kept = None
+        body = exchange._body
+        assert body is not None
+        early, body.kept = body.kept or (), None
         exchange._response_status = 200
         exchange._first_byte = exchange.worker.clock()
         self._heard()
         exchange.stream.upgrade([*exchange._told])
+        for piece in early:  # over HTTP/2 and HTTP/3 a client need not wait
+            self.on_body(piece)
+        if exchange._request_ended:
+            self.on_body_end()
         exchange.stream.flush()
 
     def data_received(self, data: bytes) -> None:
@@ -179,7 +185,7 @@ class Reach(Source, asyncio.Protocol):
             self._far.pause_reading()
 
     def eof_received(self) -> bool:
-        """Either side's end is that of both (RFC 9110 section 9.3.6)."""
+        """Its end is that of both (RFC 9110 section 9.3.6)."""
         self._finish("")
         return False
 
@@ -208,6 +214,12 @@ class Reach(Source, asyncio.Protocol):
             self._far.write(data)
             if self._far.get_write_buffer_size() == 0:
                 self._credit()
+
+    def on_body_end(self) -> None:
+        """The client's side has ended; the destination's need not have."""
+        if self._far is not None and not self._far.is_closing():
+            self._heard()
+            self._far.write_eof()
 
     def resume(self) -> None:
         """See Source."""

@@ -78,7 +78,7 @@ class ListenerFacts:
     def of(cls, listener: Listener, https_port: int | None = None) -> "ListenerFacts":
         """From the snapshot's listener. `https_port`: of the document's first with TLS."""
         trusted = tuple(ipaddress.ip_network(network) for network in listener.trusted_proxies)
-        h3 = listener.tls and "h3" in listener.protocols
+        h3 = listener.tls and "h3" in listener.protocols and listener.forward is None  # whose answers are of others
         alt_svc = (b"alt-svc", b'h3=":%d"; ma=86400' % listener.port) if h3 else None
         hsts = (b"strict-transport-security", listener.hsts) if listener.hsts is not None else None
         to_https = https_port if listener.https_redirect else None

@@ -34,6 +34,10 @@ class Guarding:
         """Those that a new connection takes, and keeps."""
         return self._facts_of(listener).guards
 
+    def is_proxy(self, listener: str) -> bool:
+        """Whether its clients ask for what others serve (gateway/forward_proxy)."""
+        return self._facts_of(listener).forward is not None
+
     def enter(self, listener: str, address: str) -> bool:
         """Counts a connection in; False if its client has too many. Who speaks for many clients is not counted."""
         facts = self._facts_of(listener)

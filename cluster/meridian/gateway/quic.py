@@ -262,10 +262,11 @@ class QuicListener:
             key=self._key,
             bounds=bounds,
         )
+        server = Http3Server(quic, is_proxy=self._guarding.is_proxy(self._name))
         host, port = address[0][:2]
         forwards = self._auth is not None and self._auth.forward
         peer = Peer(host, port, self._ports[address[1]], self._name, True, "h3", forwards=forwards)
-        connection = QuicDownstream(self, Http3Server(quic), peer, now, guards, asks=self._auth is not None)
+        connection = QuicDownstream(self, server, peer, now, guards, asks=self._auth is not None)
         self._connections.add(connection)
         for connection_id in (header.destination_cid, quic.host_cid):
             self._register(connection, connection_id)

@@ -16,5 +16,8 @@ class Source:
     def on_body(self, data: bytes) -> None:
         """A piece of the client's, in the protocol that it has asked for."""
 
+    def on_body_end(self) -> None:
+        """The client has said all that it will."""
+
     def go_away(self, by: str) -> None:
         """The gateway ends: what has no end of its own heeds it."""

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from meridian.wire.bounds import USUAL, Bounds
-from meridian.wire.events import Headers, Informational, RequestHead, ResponseHead
+from meridian.wire.events import TUNNEL, Headers, Informational, RequestHead, ResponseHead
 
 CONNECTION_FIELDS = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
 """Never allowed in HTTP/2 and HTTP/3, either way (RFC 9113 section 8.2.2, RFC 9114 section 4.2)."""
@@ -39,10 +39,10 @@ class UnwantedError(Exception):
 
 
 def request_head(
-    stream_id: int, fields: Headers, version: bytes, *, ended: bool, bounds: Bounds = USUAL
+    stream_id: int, fields: Headers, version: bytes, *, ended: bool, bounds: Bounds = USUAL, is_proxy: bool = False
 ) -> RequestHead:
     """Builds the head of a request from its fields, pseudo fields first; `ended`: no body follows. Crumbs of cookies
-    count as one field.
+    count as one field. `is_proxy`: see Http1Server.
 
     Raises MalformedError or UnwantedError. RFC 9113 sections 8.2 and 8.3, RFC 9114 sections 4.2 and 4.3.
     """
@@ -83,13 +83,18 @@ def request_head(
         raise UnwantedError(431, f"more than {bounds.fields_max} fields")
     if ended and length:
         raise MalformedError("content-length without a body")
-    method, scheme, target = _method_scheme_target(pseudo)
+    if is_proxy and pseudo.get(b":method") == b"CONNECT":
+        method, scheme, target, protocol = _tunnel(pseudo)
+    else:
+        method, scheme, target = _method_scheme_target(pseudo)
+        protocol = pseudo.get(b":protocol", b"")
+        if is_proxy and scheme == b"https":
+            raise UnwantedError(400, "ask for https by CONNECT")
     if len(target) > bounds.target_bytes_max:
         raise UnwantedError(414, "the target is too long")
     authority = _authority(pseudo.get(b":authority"), host)
-    protocol = pseudo.get(b":protocol", b"")
     if protocol and (ended or length is not None or expects_continue):
-        raise MalformedError("extended CONNECT without a body, or with the length of one")
+        raise MalformedError("CONNECT without a body, or with the length of one")
     return RequestHead(
         stream_id, method, scheme, authority, target, headers, not ended,
         length if length is not None or not ended else 0, version, expects_continue and not ended, protocol,
@@ -191,6 +196,15 @@ def _method_scheme_target(pseudo: dict[bytes, bytes]) -> tuple[bytes, bytes, byt
     if not _TARGET(target) and not (target == b"*" and method == b"OPTIONS"):
         raise MalformedError(":path is missing or not in origin form")
     return method, scheme, target
+
+
+def _tunnel(pseudo: dict[bytes, bytes]) -> tuple[bytes, bytes, bytes, bytes]:
+    """What a proxy makes of CONNECT, which names nothing but an authority (RFC 9113 section 8.5)."""
+    if b":protocol" in pseudo:
+        raise UnwantedError(501, "a proxy serves no extended CONNECT")
+    if b":scheme" in pseudo or b":path" in pseudo or b":authority" not in pseudo:
+        raise MalformedError("CONNECT has :authority, and neither :scheme nor :path")
+    return b"CONNECT", b"https", b"*", TUNNEL
 
 
 def _authority(authority: bytes | None, host: bytes | None) -> bytes:

@@ -47,11 +47,12 @@ def _settings(bounds: Bounds) -> dict[SettingCodes, int]:
 class Http2Server(Http2Codec):
     """See `codec.ServerCodec`."""
 
-    def __init__(self, clock: Callable[[], float], bounds: Bounds = USUAL) -> None:
-        """See Http2Codec."""
+    def __init__(self, clock: Callable[[], float], bounds: Bounds = USUAL, *, is_proxy: bool = False) -> None:
+        """See Http2Codec; `is_proxy`: see Http1Server."""
         connection = Connection(_settings(bounds), client_side=False)
         super().__init__(clock, connection, budget(bounds.idle_frames_max))
         self._bounds = bounds
+        self._is_proxy = is_proxy
         self._h2.initiate_connection()
         self._h2.increment_flow_control_window(CONNECTION_WINDOW_BYTES - 65535)
         self._credit = 0  # connection-wide, given in batches
@@ -95,7 +96,9 @@ class Http2Server(Http2Codec):
                 self._spend_reset("too many streams at once", "streams")
             return
         try:
-            head = request_head(stream_id, event.headers or [], b"2", ended=ended, bounds=self._bounds)
+            head = request_head(
+                stream_id, event.headers or [], b"2", ended=ended, bounds=self._bounds, is_proxy=self._is_proxy
+            )
         except MalformedError as error:
             self._on_broken_stream(stream_id, str(error))
             return

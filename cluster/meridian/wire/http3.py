@@ -96,7 +96,8 @@ class _Stream:
 class Http3Server:
     """One connection. Sending verbs: see `codec.ServerCodec`."""
 
-    def __init__(self, quic: ServerQuic) -> None:
+    def __init__(self, quic: ServerQuic, *, is_proxy: bool = False) -> None:
+        """`is_proxy`: see Http1Server."""
         self.handshake_complete = False
         self.ended = False  # forget the connection: all its ids are void
         self.dirty = False  # credit or data waits for `datagrams`
@@ -110,6 +111,7 @@ class Http3Server:
         self._draining = False
         self._goaway_id: int | None = None  # requests from here on are rejected
         self._bounds = quic.bounds
+        self._is_proxy = is_proxy
         self._keepalive_seconds = min(quic.bounds.idle_seconds, IDLE_SECONDS) * KEEPALIVE_SHARE
         self._resets = budget(quic.bounds.resets_max)
         self._idle_frames = budget(quic.bounds.idle_frames_max)
@@ -282,7 +284,9 @@ class Http3Server:
         most = self._bounds.head_bytes_max
         if sum(len(name) + len(value) + 32 for name, value in event.headers) > most:
             raise UnwantedError(431, f"more than {most} bytes of fields")
-        head = request_head(stream_id, event.headers, b"3", ended=event.stream_ended, bounds=self._bounds)
+        head = request_head(
+            stream_id, event.headers, b"3", ended=event.stream_ended, bounds=self._bounds, is_proxy=self._is_proxy
+        )
         head.early = not self.handshake_complete
         stream.method = head.method
         self._events.append(head)
