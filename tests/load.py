@@ -4,7 +4,9 @@ import contextlib
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
+from typing import IO
 
 from tests.support import ROOT
 
@@ -16,17 +18,29 @@ GRACE_SECONDS = 15.0  # for the generator to start, and to await what is under w
 class Load:
     """A run of `chaosmeridian.load`; its tally is there after the context ends."""
 
-    def __init__(self, process: "subprocess.Popen[str]", seconds: float) -> None:
+    def __init__(self, process: "subprocess.Popen[str]", errors: IO[str], seconds: float) -> None:
         self._process = process
+        self._errors = errors
         self._seconds = seconds
         self._tally: Tally | None = None
+
+    @property
+    def errors(self) -> str:
+        """What it has written to stderr until now."""
+        self._errors.seek(0)
+        return self._errors.read()
+
+    @property
+    def has_begun(self) -> bool:
+        """The first request is on its way."""
+        return "began_at" in self.errors
 
     @property
     def tally(self) -> Tally:
         """The result; waits for the end of the run."""
         if self._tally is None:
-            output, errors = self._process.communicate(timeout=self._seconds + GRACE_SECONDS)
-            assert self._process.returncode in (0, 1), errors
+            output, _ = self._process.communicate(timeout=self._seconds + GRACE_SECONDS)
+            assert self._process.returncode in (0, 1), self.errors
             self._tally = Tally.from_json(output)
         return self._tally
 
@@ -48,7 +62,7 @@ def offered_load(
     With `follow` only those are asked whose addresses the DNS servers answer for that name. At the end of the block the
     run goes on to its `seconds`, unless it was stopped.
     """
-    command = [sys.executable, "-m", "chaosmeridian.load", "--json", "--host", host, "--rate", str(rate)]
+    command = [sys.executable, "-m", "chaosmeridian.load", "--json", "--announce", "--host", host, "--rate", str(rate)]
     command += ["--seconds", str(seconds)]
     for target in targets:
         command += ["--target", target]
@@ -60,15 +74,20 @@ def offered_load(
     command += ["--follow", follow] if follow else []
     for server in dns:
         command += ["--dns", server]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    load = Load(process, seconds)
-    try:
-        yield load
-        assert load.tally
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.communicate(timeout=10)
+    # A file and no pipe, which would hold the generator up when it is full of what TLS says of lost connections. In a
+    # session of its own the generator has a share of the processor of its own, too (sched(7), autogroup).
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
+        )
+        load = Load(process, errors, seconds)
+        try:
+            yield load
+            assert load.tally
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.communicate(timeout=10)
 
 
 def shown(tally: Tally) -> str:

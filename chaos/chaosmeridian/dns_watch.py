@@ -19,19 +19,30 @@ ASK_TIMEOUT_SECONDS = 0.5
 CHANGES_MAX = 10_000  # of one server; one that changes at every question for minutes is broken enough
 
 
-async def ask(server: str, name: str, timeout_seconds: float = ASK_TIMEOUT_SECONDS) -> Answer:
-    """The addresses that `server` (host:port) answers for `name`, A records; None if it does not answer rightly."""
+async def query(server: str, name: str, timeout_seconds: float = ASK_TIMEOUT_SECONDS) -> dns.message.Message | None:
+    """What `server` (host:port) answers for `name`, type A; None if it does not answer rightly."""
     host, _, port = server.rpartition(":")
-    query = dns.message.make_query(name, dns.rdatatype.A)
+    question = dns.message.make_query(name, dns.rdatatype.A)
     try:
-        answer = await dns.asyncquery.udp(query, host.strip("[]"), timeout=timeout_seconds, port=int(port))
-    except (dns.exception.DNSException, OSError):
+        # Not by the library's own timeout: it is wait_for, which loses a cancellation that comes with the answer.
+        async with asyncio.timeout(timeout_seconds):
+            answer = await dns.asyncquery.udp(question, host.strip("[]"), port=int(port))
+    except (dns.exception.DNSException, OSError):  # TimeoutError is one
         return None
-    if answer.rcode() != 0:
-        return None
+    return answer if answer.rcode() == 0 else None
+
+
+def addresses_in(answer: dns.message.Message) -> frozenset[str]:
+    """Its A records."""
     return frozenset(
         str(record.address) for group in answer.answer if group.rdtype == dns.rdatatype.A for record in group
     )
+
+
+async def ask(server: str, name: str, timeout_seconds: float = ASK_TIMEOUT_SECONDS) -> Answer:
+    """The addresses that `server` (host:port) answers for `name`, A records; None if it does not answer rightly."""
+    answer = await query(server, name, timeout_seconds)
+    return addresses_in(answer) if answer is not None else None
 
 
 def ask_once(servers: Mapping[str, str], name: str) -> dict[str, Answer]:

@@ -30,6 +30,7 @@ from chaosmeridian.tally import Recorder, Tally
 
 REQUESTS_MAX = 5_000_000  # of one run: 8 bytes each for the latencies
 MIX = {"h1": 60.0, "h1s": 60.0, "h2": 30.0, "h3": 10.0}  # what real edges see, and what aioquic's 0.5 ms can bear
+KNOWN_SECONDS = 5.0  # until DNS has answered for the first time
 _SWEEP_SECONDS = 0.05
 
 
@@ -48,7 +49,7 @@ class Offer:
     connect_timeout_seconds: float = 2.0
     expectation: Expectation = field(default_factory=Expectation)
     follow: str = ""  # a name: only those targets are asked whose addresses DNS answers for it
-    dns_servers: tuple[str, ...] = ()  # host:port each; the first that answers counts
+    dns_servers: tuple[str, ...] = ()  # host:port each; see `following`
 
     def __post_init__(self) -> None:
         """Raises ValueError for an offer that cannot be made."""
@@ -100,7 +101,7 @@ async def offer_load(
     """Offers and returns the tally, after `offer.seconds` (or once `stop` is set) plus what is still under way.
 
     `began` is called with the time of the first request (CLOCK_MONOTONIC seconds), right before it.
-    Raises a group with an OSError if the CA file cannot be used.
+    Raises a group with an OSError if the CA file cannot be used, or if DNS answers nothing of what is followed.
     """
     return await _Run(offer, stop or asyncio.Event(), began).run()
 
@@ -127,15 +128,28 @@ class _Run:
             )
             self._pools = {target: _pool(target, route) for target in set(offer.targets)}
             turns = Turns(offer)
-            followed = tasks.create_task(follow(offer.follow, offer.dns_servers, turns.keep)) if offer.follow else None
+            following = await self._follow(turns, tasks) if offer.follow else None
             await self._fire(turns)
-            if followed is not None:
-                followed.cancel()
+            if following is not None:
+                following.cancel()
             while self._sweep():  # noqa: ASYNC110 - timeouts fall due even if nothing happens
                 await asyncio.sleep(_SWEEP_SECONDS / 5)
             for pool in self._pools.values():
                 pool.close()
         return self._recorder.tally(self._now(), time.process_time() - cpu_before)
+
+    async def _follow(self, turns: Turns, tasks: asyncio.TaskGroup) -> asyncio.Task[None]:
+        """Returns when DNS has said whom to ask: until then the targets are only what might be asked."""
+        known = asyncio.Event()
+
+        def answered(addresses: frozenset[str]) -> None:
+            turns.keep(addresses)
+            known.set()
+
+        following = tasks.create_task(follow(self._offer.follow, self._offer.dns_servers, answered))
+        async with asyncio.timeout(KNOWN_SECONDS):
+            await known.wait()
+        return following
 
     async def _fire(self, turns: Turns) -> None:
         offer = self._offer
@@ -236,7 +250,7 @@ def parse_offer(arguments: Sequence[str] | None = None) -> tuple[Offer, argparse
     parser.add_argument(
         "--follow", default="", metavar="NAME", help="ask only those whose addresses DNS answers for it"
     )
-    parser.add_argument("--dns", action="append", metavar="ADDRESS:PORT", help="the first that answers counts")
+    parser.add_argument("--dns", action="append", metavar="ADDRESS:PORT", help="several are asked each")
     parser.add_argument("--ca-file")
     parser.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS")
     parser.add_argument("--expect-status", type=int, default=200)

@@ -88,6 +88,8 @@ class Standin:
                 self.tasks.create_task(channel.attach(sockets[0]))
             case "drain" if self.birth.role == "agent":
                 self.post.say("left", linger_seconds=float(os.environ.get("STANDIN_LINGER", "0")))
+            case "drain":
+                logs.log("info", "standin tells its clients to go")
             case "succeed":
                 self.post.say("inherited", limits=True)
             case "retire":

@@ -7,12 +7,15 @@ import signal
 import socket
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 from tests.nodes.node import Node, alive, command_name, rss_mb, running, show
 from tests.nodes.site import until
 from tests.support import free_port, wait_until
+
+from meridian.nodes.launcher import LINGER_SECONDS_MAX, TELL_SECONDS
 
 
 class Lab:
@@ -261,13 +264,29 @@ async def test_sigterm_drains(lab: Lab) -> None:
         client = await Client(lab.web).open()
         await client.ask("x")
         node.process.send_signal(signal.SIGTERM)
-        await node.logged("node lingers")
+        lingers = await node.logged("node lingers", seconds=1.0 + TELL_SECONDS)
         assert await ask(lab.web)  # a client that had the address from DNS is served
+        told = await node.logged("standin tells its clients to go", worker="gateway-0")
+        # Not before answers of DNS have aged: it would come back by a new connection, again and again.
+        aged = datetime.fromisoformat(told["time"]) - datetime.fromisoformat(lingers["time"])
+        assert aged.total_seconds() >= 0.9
+        assert await ask(lab.web)  # and the others hear it with their next answer
         await until(lambda: refuses(lab.web), "new clients are refused at once")
         assert (await client.ask("hang up"))[2] == "hang up\n"  # the exchange under way is finished
         await client.close()
         assert await node.ended() == 0
         assert node.entries("node ended", killed=False)
+
+
+async def test_a_node_whose_agent_cannot_say_that_it_leaves_serves_on_until_the_others_know(lab: Lab) -> None:
+    async with running(lab.flags(), lab.environment) as node:
+        await serving(node)
+        os.kill(node.pid("agent"), signal.SIGSTOP)
+        node.process.send_signal(signal.SIGTERM)
+        await node.logged("node lingers", seconds=LINGER_SECONDS_MAX)
+        assert await ask(lab.web)
+        node.process.send_signal(signal.SIGTERM)
+        assert await node.ended(3) == 1
 
 
 async def test_a_second_sigterm_kills(lab: Lab) -> None:

@@ -23,8 +23,8 @@ from meridian.cli.local_state import PLACES, LocalCluster, LocalPaths, load_clus
 
 UP_SECONDS = 60.0
 REFUSAL_SECONDS = 3.0
-# A drain waits 4 s for the cluster and 10 s for exchanges; beyond that a node is killed.
-STOP_SECONDS = 16.0
+# A drain waits 4 s for the cluster, 10 s for clients and 11 s for exchanges; beyond that a node is killed.
+STOP_SECONDS = 26.0
 # When all of it ends nobody is left to take the clients over, so a drain has no purpose beyond exchanges in flight.
 DOWN_SECONDS = 5.0
 LOOK_SECONDS = 0.15  # between two looks while the cluster starts: it needs the processor more than we do

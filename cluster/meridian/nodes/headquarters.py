@@ -80,6 +80,8 @@ from meridian_proto.v1.spending_pb2 import Letter, Letters
 
 _log = structlog.get_logger("meridian.node")
 
+SPREAD_SECONDS = 1.0  # for every DNS server to hear of a verdict, and for who had asked one just before to connect
+
 
 class Headquarters:
     """Make it in a running loop, give it a crew (`employ`), then `run` it. A crew.Reporting and an admin Panel."""
@@ -234,16 +236,19 @@ class Headquarters:
 
     async def leave(self) -> float:
         """Leaves the cluster in peace, within 3 s. Returns how many seconds clients may still come here by answers that
-        DNS gave before: the longest time to live of a steered record; 0 if there is no other node to go to."""
+        DNS gave before; 0 if there is no other node to go to. The launcher tells them."""
         self._leaving = True
         await self.control.stop()
-        if self._settings.witness:
+        if self._settings.witness or not self._others_serve():
             return 0.0
+        return self._aging_seconds()
+
+    def _aging_seconds(self) -> float:
+        """From a verdict until no client comes by an answer of before: the longest time to live of a steered record."""
         reading = self._flow.current
-        if reading is None or not self._others_serve():
-            return 0.0
-        records = [record for zone in reading.document.zones for record in zone.records if record.steer is not None]
-        return max((float(record.ttl_seconds) for record in records), default=0.0)
+        zones = reading.document.zones if reading is not None else ()
+        lives = [float(record.ttl_seconds) for zone in zones for record in zone.records if record.steer is not None]
+        return max(lives) + SPREAD_SECONDS if lives else 0.0
 
     # crew.Reporting
 
@@ -363,8 +368,8 @@ class Headquarters:
         self._crew.send(verdict_frame(verdict, clock.now()))
         own = verdict.nodes.get(self._settings.name)
         # Clients are told to leave only when DNS sends no new ones: that order cuts nobody's way.
-        draining = self._leaving or (own is not None and own.standing is Standing.DRAINING and not own.keeps)
-        if draining != self._draining:
+        draining = own is not None and own.standing is Standing.DRAINING and not own.keeps
+        if draining != self._draining and not self._leaving:
             self._draining = draining
             _log.info("drain", on=draining)
             self._crew.send(drain_frame(draining), "gateway")

@@ -5,9 +5,10 @@ reset. What keeps it: nothing here can fail but what fails at start; there is no
 no HTTP in this process; it waits for nobody, neither for a child's line nor for whoever reads the logs.
 
 Life: the DNS and admin ports are bound from the flags, the zygote is started and told to make all children, the agent
-says which sockets the document wants (`listen`), the workers get them, privileges are dropped. SIGTERM: `drain` to all
-(DNS leaves this node out, clients are told to leave); when the agent has `left` and old answers of DNS have aged, or
-after a while, `leave` to the gateway workers, and when they are gone to the others; then exit 0. A second SIGTERM
+says which sockets the document wants (`listen`), the workers get them, privileges are dropped. SIGTERM: `drain` to the
+agent, so that DNS leaves this node out; when the agent has `left` and old answers of DNS have aged, `drain` to the
+gateway workers, whose clients are told to go, then `leave`, and when they are gone to the others; then exit 0. Clients
+are told last, since one that still has this address from DNS would come back by a new connection. A second SIGTERM
 kills. Children end by themselves when their line closes, so that a killed launcher leaves no orphan behind. SIGHUP, or
 the agent's `upgrade`: new workers take over from those that run, see nodes/upgrading.
 """
@@ -29,14 +30,15 @@ from meridian.nodes import clock, logs
 from meridian.nodes.line import DESCRIPTORS_MAX, LineClosed, Message
 from meridian.nodes.notify import Notifier
 from meridian.nodes.relay import Writer
-from meridian.nodes.settings import ROLES, Settings, SettingsError, parse_settings
+from meridian.nodes.settings import Settings, SettingsError, parse_settings
 from meridian.nodes.sockets import Sockets, Wanted, sockets_of_dns
 from meridian.nodes.supervision import Child, restart_delay
 from meridian.nodes.upgrading import RETIRE_SECONDS, Upgrading
 from meridian.nodes.zygotes import Zygote, Zygotes, adopt_orphans
 
 ANNOUNCE_SECONDS = 4.0  # how long the agent may take until the cluster knows that this node leaves
-LINGER_SECONDS_MAX = 10.0  # how long clients may still come by an answer of DNS from before
+LINGER_SECONDS_MAX = 10.0  # how long clients may still come by an answer of DNS from before, and be told to go
+TELL_SECONDS = 2.0  # of that, for clients to ask once more on a connection that is kept, and hear that it closes
 GRACE_SECONDS = 10.0  # how long workers may take to finish their exchanges
 DNS_WORKERS = 1
 OPERATOR_MISTAKE = 2  # exit code
@@ -67,7 +69,8 @@ class Launcher:
         self._unready = {child.label for child in self._children}  # who has not said yet that it runs
         self._listening = False  # the first full set of the document's sockets is bound
         self._leaving: float | None = None  # when `drain` was said
-        self._leave_at = 0.0  # when to say `leave`
+        self._leave_at: float | None = None  # when to say `leave`; None while the agent announces it
+        self._told = False  # the gateway workers tell their clients to go
         self._left: float | None = None  # when it was said
         self._rest_told = False  # that is, the others after the gateway workers
         self._stops = 0  # SIGTERM and SIGINT seen
@@ -99,10 +102,10 @@ class Launcher:
         """Does everything that is due and returns seconds until there may be more to do."""
         self._systemd.turn(now)
         if self._stops and self._leaving is None:
-            self._leaving, self._leave_at = now, now + ANNOUNCE_SECONDS
+            self._leaving = now
             self._systemd.tell("STOPPING=1", "STATUS=leaves the cluster, ends its exchanges")
             self._log("info", "node leaves")
-            self._tell("drain", *ROLES)
+            self._tell("drain", "agent")
         if self._upgrade_asked is not None:
             self._upgrade(self._upgrade_asked, now)
         self._upgrading.step(now)
@@ -383,8 +386,7 @@ class Launcher:
         elif self._upgrading.hear(child, message, clock.now()):
             pass
         elif say == "left" and child is self._agent and self._leaving is not None:
-            self._leave_at = clock.now() + min(float(message["linger_seconds"]), LINGER_SECONDS_MAX)
-            self._log("info", "node lingers", seconds=message["linger_seconds"])
+            self._linger(float(message["linger_seconds"]), clock.now())
         elif say == "failed":
             child.reason = str(message["reason"])
         else:
@@ -399,8 +401,16 @@ class Launcher:
     def _step_leaving(self, now: float) -> None:
         assert self._leaving is not None
         self._killed = self._killed or self._stops > 1
+        if self._leave_at is None:
+            # An agent that is silent has told nobody: the others find out by themselves, in some seconds.
+            if now >= self._leaving + ANNOUNCE_SECONDS or self._agent.process is None:
+                self._linger(LINGER_SECONDS_MAX, now)
+            return
         if self._left is None:
-            if now >= self._leave_at or self._agent.process is None:
+            if not self._told and now >= self._leave_at - TELL_SECONDS:
+                self._told = True
+                self._tell("drain", "gateway")
+            if now >= self._leave_at:
                 self._left = now
                 self._tell("leave", "gateway")
                 self._sockets.want("gateway", [])  # who comes now is refused at once, and goes elsewhere
@@ -413,6 +423,13 @@ class Launcher:
             self._zygotes.end()
         if now - self._left > GRACE_SECONDS + 1.0:  # they stop by themselves before
             self._killed = True
+
+    def _linger(self, seconds: float, now: float) -> None:
+        """Serves on while answers of DNS age, and a little longer, so that clients hear that they should go; 0 seconds
+        if there is no other node that they could go to."""
+        linger_seconds = min(seconds + TELL_SECONDS, LINGER_SECONDS_MAX) if seconds else 0.0
+        self._leave_at = now + linger_seconds
+        self._log("info", "node lingers", seconds=linger_seconds)
 
     def _tell(self, say: str, *roles: str) -> None:
         for child in self._everyone():

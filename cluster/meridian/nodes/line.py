@@ -15,7 +15,8 @@ launcher -> child   sockets {sockets: [taker, kind, host, port, name]} + descrip
                     retire {seconds} + one descriptor: hand over to the successor at its other end, finish, exit
                     succeeded {kind, slot, generation}: to the agent: that worker serves the place now
                     upgrade {...}: to the agent, the report of the last upgrade
-                    drain {}: serve on, but tell clients to leave;   leave {}: finish and exit
+                    drain {}: to the agent: let the cluster know that this node leaves; to a gateway worker: serve on,
+                    but tell clients to go;   leave {}: finish and exit
                     fork {slot, birth} + two descriptors: to the zygote: a child with this birth certificate, whose
                     line and stderr these are; `slot` numbers the order
 child -> launcher   listen {sockets}: the agent wants exactly these sockets for the gateway workers, idempotent
