@@ -25,6 +25,7 @@ from aioquic.asyncio.server import _encode_invalid_token_close
 from aioquic.buffer import encode_uint_var
 from aioquic.h3 import connection as h3_connection
 from aioquic.h3.connection import (
+    ClosedCriticalStream,
     ErrorCode,
     FrameType,
     FrameUnexpected,
@@ -33,6 +34,7 @@ from aioquic.h3.connection import (
     MessageError,
     ProtocolError,
     Setting,
+    StreamType,
     encode_frame,
 )
 from aioquic.h3.events import H3Event
@@ -504,7 +506,9 @@ class ServerH3(H3Connection):
         events = super()._receive_stream_data_uni(stream, data, stream_ended)
         if len(stream.buffer) >= UNIDIRECTIONAL_WINDOW_BYTES:
             raise _TooMuchError("A frame on the control stream is too large")
-        if stream_ended:  # those that matter never end
+        if stream_ended:
+            if stream.stream_type in (StreamType.QPACK_ENCODER, StreamType.QPACK_DECODER):  # RFC 9204 section 4.2
+                raise ClosedCriticalStream("Closing a QPACK stream is not allowed")
             self._count_idle()
         return events
 
