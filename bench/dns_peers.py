@@ -151,13 +151,13 @@ def serve(port: int) -> None:
     import uvloop
     from bench.dns_udp import holdings
 
-    from meridian_dns.server import DnsServer
+    from meridian_dns.server import DnsServer, Doors
 
     async def run() -> None:
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sock.bind(("127.0.0.1", port))
         zones, view = holdings("dns")
-        await DnsServer(zones, view, None).serve([sock], [])
+        await DnsServer(zones, view, None).serve(Doors(udp=[sock]))
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())

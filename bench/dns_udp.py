@@ -24,7 +24,7 @@ from pathlib import Path
 import uvloop
 
 from meridian_dns.names import name_from_text
-from meridian_dns.server import DnsServer
+from meridian_dns.server import DnsServer, Doors
 from meridian_dns.signing import (
     ECDSA_P256,
     ENTRY_POINT,
@@ -120,7 +120,7 @@ async def serve(kind: str, sock: socket.socket) -> None:
         await loop.create_future()
     else:
         zones, view = holdings(kind)
-        await DnsServer(zones, view, None).serve([sock], [])
+        await DnsServer(zones, view, None).serve(Doors(udp=[sock]))
 
 
 def cpu_seconds(pid: int) -> float:

@@ -12,7 +12,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -60,6 +60,24 @@ DATAGRAMS_PER_TURN = 64  # about 1 ms of the loop's time, so that TCP and the ow
 log = logging.getLogger("meridian_dns")
 
 _DRAW: Callable[[], int] = partial(random.getrandbits, 32)
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Where a server is asked: bound sockets (TCP: listening or not yet), which stay the caller's, and stay open.
+
+    `tls` speak DNS over TLS (RFC 7858) under `tls_context`, which says "dot" by ALPN; `quic` (UDP) DNS over QUIC
+    under what `choose_certificate` gives for the host that a client names; `https` (of the Unix family) what a proxy of
+    ours hands on of DNS over HTTPS (RFC 8484).
+    """
+
+    udp: Sequence[socket.socket] = ()
+    tcp: Sequence[socket.socket] = ()
+    tls: Sequence[socket.socket] = ()
+    quic: Sequence[socket.socket] = ()
+    https: Sequence[socket.socket] = ()
+    tls_context: ssl.SSLContext | None = None
+    choose_certificate: "ChooseCertificate | None" = None
 
 
 class DnsServer:
@@ -222,51 +240,37 @@ class DnsServer:
                 log.exception("answering a query failed (error %d)", self.counters.errors)
             return _servfail(data)
 
-    async def serve(
-        self,
-        udp: Sequence[socket.socket],
-        tcp: Sequence[socket.socket],
-        tls: Sequence[socket.socket] = (),
-        tls_context: ssl.SSLContext | None = None,
-        quic: Sequence[socket.socket] = (),
-        choose_certificate: "ChooseCertificate | None" = None,
-        https: Sequence[socket.socket] = (),
-    ) -> None:
-        """Serves bound sockets (TCP: listening or not yet) until cancelled. They stay the caller's, and stay open.
-
-        `tls` speak DNS over TLS (RFC 7858) under `tls_context`, which says "dot" by ALPN; `quic` (UDP) DNS over QUIC
-        under what `choose_certificate` gives for the host that a client names; `https` (of the Unix family) what a
-        proxy of ours hands on of DNS over HTTPS (RFC 8484).
-        """
+    async def serve(self, doors: Doors) -> None:
+        """Serves until cancelled."""
         loop = asyncio.get_running_loop()
         listeners: list[asyncio.Server | asyncio.BaseTransport] = []
         try:
             async with asyncio.TaskGroup() as tasks:
-                for sock in tcp:
+                for sock in doors.tcp:
                     own = sock.dup()
                     listeners.append(await loop.create_server(lambda: TcpConnection(self._desk), sock=own))
-                for sock in tls:
-                    assert tls_context is not None
-                    tasks.create_task(TlsDoor(self._tls_desk, tls_context, tasks).stand(sock))
-                for sock in https:
+                for sock in doors.tls:
+                    assert doors.tls_context is not None
+                    tasks.create_task(TlsDoor(self._tls_desk, doors.tls_context, tasks).stand(sock))
+                for sock in doors.https:
                     own = sock.dup()
                     listeners.append(await loop.create_unix_server(self._https_door.welcome, sock=own))
-                if quic:
-                    assert choose_certificate is not None
-                    listeners += await self._open_doors(quic, choose_certificate)
-                for sock in udp:
+                if doors.quic:
+                    assert doors.choose_certificate is not None
+                    listeners += await self._open_quic(doors.quic, doors.choose_certificate)
+                for sock in doors.udp:
                     sock.setblocking(False)
                     loop.add_reader(sock, self._drain, sock)
-                await self.notifier.run([sock.getsockname()[0] for sock in udp])
+                await self.notifier.run([sock.getsockname()[0] for sock in doors.udp])
         finally:
-            for sock in udp:
+            for sock in doors.udp:
                 loop.remove_reader(sock)
             for desk in (self._desk, self._tls_desk, self._quic_desk, self._https_door):
                 desk.close()
             for listener in listeners:
                 listener.close()
 
-    async def _open_doors(
+    async def _open_quic(
         self, quic: Sequence[socket.socket], choose_certificate: "ChooseCertificate"
     ) -> list[asyncio.BaseTransport]:
         from meridian_dns.quic import QuicDoor  # 20 MB that a server without it does not need

@@ -42,10 +42,22 @@ async def test_a_zone_is_checked_as_it_is_served(operator: Operator) -> None:
     checked = await operator.types("dns", "check", "gw.example.com")
     assert checked.code == 0 and "gw.example.com.: 1 note" in checked.out and "next: add a CAA record" in checked.out
     unknown = await operator.types("dns", "check", "other.example")
-    assert unknown.code == 2 and "there is no zone other.example (known: gw.example.com.)" in unknown.err
+    known = "gw.example.com. (view office), gw.example.com."
+    assert unknown.code == 2 and f"there is no zone other.example (known: {known})" in unknown.err
     assert (
         "shop.gw.example.com. 30 IN A is steered: geo" in (await operator.types("dns", "export", "gw.example.com")).out
     )
+
+
+async def test_a_zone_is_shown_as_the_clients_of_a_view_see_it(operator: Operator) -> None:
+    theirs = (await operator.types("dns", "export", "gw.example.com", "--view", "office")).out
+    assert "desk.gw.example.com." in theirs and "shop" not in theirs
+    assert "desk" not in (await operator.types("dns", "export", "gw.example.com")).out
+    checked = json.loads((await operator.types("dns", "check", "gw.example.com", "--view", "office", "--json")).out)
+    problems = [finding["problem"] for finding in checked["zones"][0]["findings"]]
+    assert any("one nameserver" in problem for problem in problems), problems
+    unknown = await operator.types("dns", "check", "gw.example.com", "--view", "home")
+    assert unknown.code == 2 and "there is no view home (known: office)" in unknown.err
 
 
 async def test_files_are_checked_and_imported_without_a_cluster(operator: Operator) -> None:

@@ -1,7 +1,10 @@
 """Probes against real sockets that answer, refuse, hang, talk nonsense, and speak TLS."""
 
 import asyncio
+import re
+import socket
 import ssl
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -14,7 +17,7 @@ from tests.support import free_port
 
 from meridian.control.members import Endpoints, MemberRecord
 from meridian.control.prober import Subject
-from meridian.control.probing import NODE_PATH, NODE_TLS, any_answer, endpoint_subjects, node_subjects
+from meridian.control.probing import NODE_PATH, NODE_TLS, any_answer, endpoint_subjects, node_subjects, round_trip_of
 from meridian.core.health import Policy
 from meridian.core.snapshot import UpstreamTls
 from meridian.core.upstream_words import Endpoint, Health, Upstream
@@ -85,6 +88,16 @@ async def test_a_round_trip_is_told_as_the_kernel_timed_it_however_slow_the_answ
     ((host, seconds),) = told
     assert host == "127.0.0.1"
     assert 0.0 < seconds < 0.05, "the way there and back, without the time that the server took"
+
+
+def test_the_kernel_s_figure_is_the_one_that_ss_shows() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.create_connection(listening.getsockname()) as sock:
+        shown = subprocess.run(
+            ["ss", "-tinH", "src", f"127.0.0.1:{sock.getsockname()[1]}"], capture_output=True, text=True, check=True
+        ).stdout
+        found = re.search(r"minrtt:([0-9.]+)", shown)
+        assert found is not None, shown
+        assert round_trip_of(sock) == pytest.approx(float(found[1]) / 1000)
 
 
 async def test_a_closed_port_is_no_answer() -> None:

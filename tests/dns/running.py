@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import uvloop
 
 from meridian_dns.quic import ChooseCertificate
-from meridian_dns.server import DnsServer
+from meridian_dns.server import DnsServer, Doors
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
@@ -77,7 +77,7 @@ def running(
         tasks.append(task)
         ready.set()
         with contextlib.suppress(asyncio.CancelledError):
-            await server.serve(udp, tcp, tls, tls_context, quic, choose_certificate, https)
+            await server.serve(Doors(udp, tcp, tls, quic, https, tls_context, choose_certificate))
 
     def run() -> None:
         try:

@@ -16,11 +16,13 @@ from meridian_dns.fastpath import FastPath
 from meridian_dns.geo import GeoData
 from meridian_dns.message import datagram_bytes_max, encode, parse, subnet_is_valid
 from meridian_dns.names import name_from_text
-from meridian_dns.records import FORMERR
+from meridian_dns.records import FORMERR, TXT
 from meridian_dns.responder import Holdings, decide
 from meridian_dns.signing import REFRESH_SECONDS, Denial, Signer
 from meridian_dns.tally import Tallies
 from meridian_dns.view import RegionView
+from meridian_dns.zone import ZoneSet
+from meridian_dns.zone_building import RecordSpec, build_zone
 
 NAMES = [
     *("shop", "one", "pair", "east", "mars", "www", "www2", "round", "out", "dangling", "into", "any.wild", "wild"),
@@ -102,6 +104,20 @@ class World:
         holdings = Holdings(make_zones(signer), view, geo)
         cramped = FastPath(holdings, Tallies(), 1232, OPTIONS_GIVEN, entries_max=2, wires_max=2, clients_max=2)
         return cls(holdings, FastPath(holdings, Tallies(), 1232, OPTIONS_GIVEN), cramped)
+
+
+def test_a_long_answer_is_given_here_where_the_client_takes_it() -> None:
+    long = RecordSpec("long", "TXT", 60, "x" * 800, None)
+    zone = build_zone("gw.example.com", ["ns1.gw.example.com"], [long], serial=1)
+    holdings = Holdings(ZoneSet([zone]), make_view(), None)
+    fast = FastPath(holdings, Tallies(), 1232, OPTIONS_GIVEN)
+    question = name_from_text("long.gw.example.com") + struct.pack("!HH", TXT, 1)
+    for payload_bytes, is_ours in ((512, False), (1232, True), (4096, True)):
+        opt = b"\0" + struct.pack("!HHBBHH", 41, payload_bytes, 0, 0, 0, 0)
+        data = struct.pack("!6H", 1, 0, 1, 0, 0, 1) + question + opt
+        expected = full_path(holdings, data, "192.0.2.1", 0, datagram=True)
+        assert expected is not None and (len(expected) > 512) is is_ours
+        assert fast.respond(data, "192.0.2.1", 0, datagram=True) == (expected if is_ours else None)
 
 
 @pytest.fixture(scope="module")

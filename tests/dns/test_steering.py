@@ -216,6 +216,7 @@ def test_a_group_is_as_far_as_the_nearest_of_it() -> None:
     view = replace(world(EU, US, ASIA), distances=measured(eu={"us": 90.0, "asia": 70.0}))
     assert last_bytes(pick(wanted, view, NEAR["asia"])) == [3, 1, 2], "it is in the group"
     row = latency_row(wanted, with_groups(wanted, view), NEAR["eu"])
+    assert with_groups(wanted, view).distances["asia"]["west"].milliseconds == 0.0
     assert (row.start, row.milliseconds_to("west"), row.milliseconds_to("eu")) == ("eu", 70.0, 0.0)
 
 

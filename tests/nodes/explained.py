@@ -31,7 +31,12 @@ routes:
     match: {host: shop.example.com, headers: [{name: x-canary, exact: "yes"}]}
     upstream: next
   - {name: read, match: {host: shop.example.com, path_prefix: /read, methods: [GET]}, upstream: app}
+dns: {views: [{name: office, networks: [10.0.0.0/8]}]}
 zones:
+  - name: gw.example.com
+    view: office
+    nameservers: [ns1.gw.example.com]
+    records: [{name: desk, type: A, value: 10.0.0.9}]
   - name: gw.example.com
     nameservers: [ns1.gw.example.com, ns2.gw.example.com]
     records:

@@ -103,6 +103,19 @@ def test_a_zone_of_a_document_stands_in_a_file() -> None:
     assert [finding.level for finding in check_document(found, {"example.zone": APEX.encode()})["example.com."]]
 
 
+def test_each_view_of_a_zone_is_checked_by_itself() -> None:
+    ours = (APEX + "www A 192.0.2.1\n").encode()
+    alias = "{name: a, type: CNAME, value: b}"
+    document = load(
+        DOCUMENT
+        + f"  - {{name: example.com, view: office, nameservers: [ns.example.net], records: [{alias}]}}\n"
+        + "dns: {views: [{name: office, networks: [10.0.0.0/8]}]}\n"
+    )
+    found = check_document(document, {"example.zone": ours})
+    wrong = {name: [one.name for one in findings if one.level == "error"] for name, findings in found.items()}
+    assert wrong == {"example.com.": [], "example.com. (view office)": ["a.example.com."]}
+
+
 @pytest.mark.parametrize(
     ("files", "problem"),
     [

@@ -78,9 +78,10 @@ class ZoneFinding(_Frozen):
 
 
 class ZoneCheck(_Frozen):
-    """All that is to be said of a zone as a node serves it, the grave first."""
+    """All that is to be said of a zone as a node serves it, to clients of a view (empty: of none), the grave first."""
 
     zone: str
+    view: str
     findings: tuple[ZoneFinding, ...]
 
 

@@ -25,12 +25,15 @@ class ZoneDesk(Protocol):
         """
         ...
 
-    async def check(self, zone: str) -> ZoneCheck:
-        """What is to be said of a zone as it is served now. Raises admin.explained.UnknownZone."""
+    async def check(self, zone: str, of_view: str = "") -> ZoneCheck:
+        """What is to be said of a zone as it is served now, to clients of a view or of none.
+
+        Raises admin.explained.UnknownZone.
+        """
         ...
 
-    async def export(self, zone: str) -> str:
-        """A zone as a standard zone file. Raises admin.explained.UnknownZone."""
+    async def export(self, zone: str, of_view: str = "") -> str:
+        """A zone as a standard zone file, likewise. Raises admin.explained.UnknownZone."""
         ...
 
 

@@ -12,13 +12,13 @@ def zones_router(panel: Panel) -> APIRouter:
     router = APIRouter(prefix="/v1/zones/{zone}", tags=["zones"])
 
     @router.get("/check")
-    async def check(zone: str) -> ZoneCheck:
-        """What a good registrar would say of the zone, the grave first."""
-        return await panel.zones.check(zone)
+    async def check(zone: str, view: str = "") -> ZoneCheck:
+        """What a good registrar would say of the zone that clients of the view see, the grave first."""
+        return await panel.zones.check(zone, view)
 
     @router.get("/file", response_class=PlainTextResponse)
-    async def file(zone: str) -> PlainTextResponse:
-        """The zone as a standard zone file (RFC 1035); steered record sets stand in it as comments."""
-        return PlainTextResponse(await panel.zones.export(zone), media_type="text/dns")
+    async def file(zone: str, view: str = "") -> PlainTextResponse:
+        """The zone that clients of the view see, as a zone file (RFC 1035) with steered record sets as comments."""
+        return PlainTextResponse(await panel.zones.export(zone, view), media_type="text/dns")
 
     return router

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlencode
 
 import typer
 
@@ -23,6 +24,7 @@ Zone = Annotated[str, typer.Argument(metavar="ZONE", help="A zone of the documen
 Origin = Annotated[
     str, typer.Option("--origin", metavar="NAME", help="The file's zone, where it does not say it by $ORIGIN.")
 ]
+View = Annotated[str, typer.Option("--view", metavar="NAME", help="As clients of this view see it; else of none.")]
 LEVELS = ("error", "warning", "note")
 Role = Annotated[str, typer.Option("--role", help="csk, or where the zone has split keys ksk or zsk.")]
 _COLUMNS = ("tag", "role", "signs keys", "signs zone", "for the parent", "id")
@@ -34,6 +36,7 @@ def check(
         str, typer.Argument(metavar="ZONE|FILE", help="A zone as it is served, a zone file, a document.")
     ],
     origin: Origin = "",
+    view: View = "",
     admin: Admin = "",
     token_file: TokenFile = "",
     as_json: Json = False,
@@ -42,7 +45,7 @@ def check(
     if Path(target).is_file():
         found = check_path(Path(target), origin)
     else:
-        answer = AdminClient(find_target(admin, token_file)).get(f"/v1/zones/{segment(target)}/check")
+        answer = AdminClient(find_target(admin, token_file)).get(_seen(target, "check", view))
         found = {answer["zone"]: answer["findings"]}
     if as_json:
         show_json({"zones": [{"zone": zone, "findings": findings} for zone, findings in found.items()]})
@@ -81,9 +84,9 @@ def import_(
 
 
 @dns.command()
-def export(zone: Zone, admin: Admin = "", token_file: TokenFile = "") -> None:
+def export(zone: Zone, view: View = "", admin: Admin = "", token_file: TokenFile = "") -> None:
     """Print a zone as a standard zone file, as the servers answer it; steered records are comments in it."""
-    raw = AdminClient(find_target(admin, token_file)).get_bytes(f"/v1/zones/{segment(zone)}/file")
+    raw = AdminClient(find_target(admin, token_file)).get_bytes(_seen(zone, "file", view))
     say(raw.decode().rstrip("\n"))
 
 
@@ -154,8 +157,8 @@ def _keys(client: AdminClient, zone: str) -> "ZoneKeysStatus":
     return ZoneKeysStatus.model_validate(client.get(_path(zone)))
 
 
-def _yes(yes: bool) -> str:
-    return "yes" if yes else ""
+def _seen(zone: str, what: str, view: str) -> str:
+    return f"/v1/zones/{segment(zone)}/{what}?{urlencode({'view': view})}"
 
 
 def _path(zone: str) -> str:

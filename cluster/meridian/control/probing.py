@@ -114,7 +114,7 @@ async def _ask(subject: Subject, context_of: ContextOf, note: NoteRoundTrip) -> 
     """Returns the status code; raises ValueError for what is no HTTP (RFC 9112 section 4), OSError and its like."""
     reader, writer = await _open(subject, context_of)
     try:
-        if (seconds := _round_trip(writer.get_extra_info("socket"))) is not None:
+        if (seconds := round_trip_of(writer.get_extra_info("socket"))) is not None:
             note(subject.host, seconds)
         host = f"[{subject.host}]" if ":" in subject.host else subject.host
         authority = subject.authority or f"{host}:{subject.port}"
@@ -129,8 +129,8 @@ async def _ask(subject: Subject, context_of: ContextOf, note: NoteRoundTrip) -> 
         writer.transport.abort()  # close() would wait up to 30 s for a hanging peer's part of TLS's goodbye
 
 
-def _round_trip(sock: socket.socket) -> float | None:
-    """The quickest of a connection so far, in seconds, as the kernel timed it; None where it does not tell."""
+def round_trip_of(sock: socket.socket) -> float | None:
+    """The quickest of a TCP connection so far, in seconds, as the kernel timed it; None where it does not tell."""
     told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
     if len(told) < _TCP_INFO.size:
         return None

@@ -26,7 +26,7 @@ from meridian.nodes import clock
 from meridian.nodes.config_flow import Reading
 from meridian.nodes.dns_state import build_view, build_zones
 from meridian.nodes.settings import Settings
-from meridian.nodes.zone_files import zone_named
+from meridian.nodes.zone_files import zone_seen
 from meridian.nodes.zone_keys import keys_status, zone_keys_frame
 from meridian.nodes.zone_signing import key_sets_from, sign_zones
 from meridian_dns.explain import Candidate, explain
@@ -101,22 +101,22 @@ class DnsExplainer:
             records=tuple(ExplainedRecord(**asdict(line)) for line in found.records),
         )
 
-    async def check(self, zone: str) -> ZoneCheck:
-        """What is to be said of a zone as it is served now. Raises UnknownZone."""
+    async def check(self, zone: str, of_view: str = "") -> ZoneCheck:
+        """What is to be said of a zone as it is served now, to clients of a view or of none. Raises UnknownZone."""
         sources = self._known()
         zones, view = await self._zones(sources), self._view(sources)
-        served = zone_named(zones, zone)
-        findings = await asyncio.to_thread(lint, served, zones, view)
+        served, seen = zone_seen(zones, zone, of_view)
+        findings = await asyncio.to_thread(lint, served, seen, view)
         told = [ZoneFinding(**asdict(finding)) for finding in findings]
         keyring = sources.keyrings.get(name_to_text(served.origin))
         if keyring is not None and (status := keys_status(keyring)).next_step != "nothing":
             problem = f"its keys: {status.state}"
             told.append(ZoneFinding(level="note", name=status.zone, problem=problem, remedy=status.next_step))
-        return ZoneCheck(zone=name_to_text(served.origin), findings=tuple(told))
+        return ZoneCheck(zone=name_to_text(served.origin), view=of_view, findings=tuple(told))
 
-    async def export(self, zone: str) -> str:
-        """A zone as a zone file. Raises UnknownZone."""
-        served = zone_named(await self._zones(self._known()), zone)
+    async def export(self, zone: str, of_view: str = "") -> str:
+        """A zone as a zone file, as clients of a view or of none see it. Raises UnknownZone."""
+        served, _ = zone_seen(await self._zones(self._known()), zone, of_view)
         return await asyncio.to_thread(zone_to_file, served)
 
     def _known(self) -> Sources:

@@ -35,7 +35,7 @@ from meridian_dns.edns import CookieJar
 from meridian_dns.geo import GeoData, GeoError
 from meridian_dns.names import name_from_text
 from meridian_dns.overlay import with_texts
-from meridian_dns.server import DnsServer
+from meridian_dns.server import DnsServer, Doors
 from meridian_dns.signing import KeySet, KeyUnfit, Signatures
 from meridian_dns.transfer import Transfers
 from meridian_dns.trial import Compared
@@ -166,12 +166,17 @@ class DnsDuties:
                     await self._keyed.wait()
             except TimeoutError:
                 logs.log("error", "no keys for signed zones came; serving them unsigned until they do")
-        udp, tcp = (self._bound_for(kind, encrypted=False) for kind in ("udp", "tcp"))
-        quic, tls = (self._bound_for(kind, encrypted=True) for kind in ("udp", "tcp"))
         logs.log("info", "dns serves", sockets=len(self._sockets))
-        context = self._tls.context_for(["dot"]) if tls else None
-        https = [sock for (kind, _, _), sock in self._sockets.items() if kind == "unix"]
-        await self._server.serve(udp, tcp, tls, context, quic, self._tls.quic_certificate, https)
+        doors = Doors(
+            udp=self._bound_for("udp", encrypted=False),
+            tcp=self._bound_for("tcp", encrypted=False),
+            tls=self._bound_for("tcp", encrypted=True),
+            quic=self._bound_for("udp", encrypted=True),
+            https=[sock for (kind, _, _), sock in self._sockets.items() if kind == "unix"],
+            tls_context=self._tls.context_for(["dot"]) if self._tls_port else None,
+            choose_certificate=self._tls.quic_certificate,
+        )
+        await self._server.serve(doors)
 
     def _bound_for(self, wanted: str, *, encrypted: bool) -> list[socket.socket]:
         return [

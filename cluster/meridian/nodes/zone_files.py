@@ -136,33 +136,43 @@ def check_file(text: str, origin: str | None) -> tuple[str, list[Finding]]:
 
 
 def check_document(document: model.Document, files: Mapping[str, bytes]) -> dict[str, list[Finding]]:
-    """All that is to be said of a document's zones, by name; who serves is not known here."""
+    """All that is to be said of a document's zones, by name and view; who serves is not known here."""
     found: dict[str, list[Finding]] = {}
     built = []
     for described in document.zones:
         try:
             built += list(build_zones([described], 1, files))
         except ZoneError as error:
-            found[described.name] = [_as_finding(error)]
+            found[described.title] = [_as_finding(error)]
     try:
         zones = ZoneSet(built)
     except ZoneError as error:  # two of one origin; each is looked at by itself
         found[error.place] = [_as_finding(error)]
         zones = ZoneSet()
-    return found | {name_to_text(zone.origin): lint(zone, zones) for zone in built}
+    return found | {_title(zone): lint(zone, zones.of_view(zone.view)) for zone in built}
 
 
-def zone_named(zones: ZoneSet, name: str) -> Zone:
-    """The zone of that name. Raises UnknownZone."""
+def zone_seen(zones: ZoneSet, name: str, view: str) -> tuple[Zone, ZoneSet]:
+    """The zone of that name as clients of `view` see it (empty: of none), and all that they see. Raises UnknownZone."""
+    views = [one.name for one in zones.views]
+    if view and view not in views:
+        raise UnknownZone(f"there is no view {view} (known: {', '.join(views) or 'none'})")
     try:
         origin = name_from_text(name)
     except ValueError as error:
         raise UnknownZone(f"zone {name!r}: {error}") from None
-    found = next((zone for zone in zones if zone.origin == origin), None)
+    seen = zones.of_view(view)
+    found = next((zone for zone in seen if zone.origin == origin), None)
     if found is None:
-        known = ", ".join(name_to_text(zone.origin) for zone in zones) or "none"
-        raise UnknownZone(f"there is no zone {name} (known: {known})")
-    return found
+        known = ", ".join(map(_title, zones)) or "none"
+        raise UnknownZone(f"there is no zone {name}{f' in view {view}' if view else ''} (known: {known})")
+    return found, seen
+
+
+def _title(zone: Zone) -> str:
+    """As dns_words.Zone.title."""
+    name = name_to_text(zone.origin)
+    return f"{name} (view {zone.view})" if zone.view else name
 
 
 def _as_finding(error: ZoneError) -> Finding:
