@@ -16,6 +16,7 @@ import pytest
 from tests.load import Load, offered_load, shown
 from tests.local_cluster import LocalCluster, LocalNode
 from tests.nodes.node import show
+from tests.scale import TIMES
 from tests.scenarios.test_failures import answers_of
 from tests.support import wait_until
 
@@ -87,7 +88,7 @@ async def following_load(cluster: LocalCluster, newcomer: str = "") -> AsyncIter
     nodes = list(cluster.nodes().values())
     hosts = [*(node.host for node in nodes), *([newcomer] if newcomer else [])]
     with offered_load(
-        doors_of(hosts), seconds=240, rate=RATE, ca_file=cluster.ca_file, follow=NAME,
+        doors_of(hosts), seconds=240 * TIMES, rate=RATE, ca_file=cluster.ca_file, follow=NAME,
         dns=[node.dns for node in nodes],
     ) as load:  # fmt: skip
         await wait_until(lambda: load.has_begun, within_seconds=30, what="the load has begun")
@@ -113,7 +114,7 @@ async def restarted(cluster: LocalCluster, node: LocalNode, log: Log, speak: str
     await answered(nodes, sorted(one.host for one in nodes))
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(300 * TIMES)
 async def test_a_rolling_restart_fails_no_request_and_versions_may_be_mixed(
     cluster: LocalCluster, tmp_path: Path
 ) -> None:
@@ -127,7 +128,7 @@ async def test_a_rolling_restart_fails_no_request_and_versions_may_be_mixed(
             assert "of_the_future" not in cluster.status()["speaks"]  # not yet what only one of them can
             document.write_text(document.read_text().replace("burst: 80000", "burst: 80001"))
             await asyncio.to_thread(cluster.run, "apply", "--now", str(document))
-            for node in (*others, first):
+            for node in (*others, first) * TIMES:
                 await restarted(cluster, node, log)
             await asyncio.to_thread(load.stop)
         assert load.tally.failed == 0, log.told(load)
