@@ -62,6 +62,8 @@ def parts_of(options: argparse.Namespace) -> tuple[Part, ...]:
              lambda: typed((*PYTEST, "tests/deploy/test_terraform_aws.py"), twice)),
         Part("install", "install.sh in a fresh Debian", lambda: typed(("scripts/prove-install",))),
         Part("upgrades", "Applies and upgrades under load", lambda: typed(upgrades)),
+        Part("rolling", "Nodes restart one by one, twice, join and leave, under load",
+             lambda: typed((*PYTEST, "tests/scenarios/test_rolling.py"), twice)),
         Part("kills", "A node is killed under load", lambda: kills(options.kills)),
         Part("regions", "Whole regions die", lambda: typed(regions)),
         Part("proxy", "A proxy beside nginx", lambda: typed((*own, "bench.proxy"))),

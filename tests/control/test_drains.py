@@ -19,7 +19,13 @@ class Desk:
         self.store = FlakyStore(clock)
         self.said: list[bool] = []
         self.left = 0
-        self.drains = Drains(self.store, KEYS, "a", "eu", clock, announce=self.said.append, leave=self.leave)
+        self.resigned = 0
+        self.drains = Drains(
+            self.store, KEYS, "a", "eu", clock, announce=self.said.append, resign=self.resign, leave=self.leave
+        )
+
+    def resign(self) -> None:
+        self.resigned += 1
 
     async def leave(self) -> None:
         self.left += 1
@@ -73,8 +79,12 @@ def test_a_stop_ends_when_the_verdict_agrees_or_after_a_while() -> None:
                 await asyncio.sleep(0.1)
                 began = loop.time()
                 loop.call_later(0.5, desk.drains.judged, standing)
-                await desk.drains.stop()
+                await desk.drains.step_out()
                 assert loop.time() - began == pytest.approx(seconds, abs=0.01)
-                assert (desk.said, desk.left) == ([True], 1)
+                await asyncio.sleep(5.0)
+                assert (desk.said, desk.resigned, desk.left) == ([True], 1, 0)  # it keeps what those who come need
+                await desk.drains.stop()
+                await desk.drains.stop()
+                assert (desk.said, desk.resigned, desk.left) == ([True], 1, 1)
 
     run_virtual(story)

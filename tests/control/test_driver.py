@@ -192,6 +192,10 @@ def test_a_stop_gives_up_leadership_and_membership() -> None:
         node = Node()
         async with running(node.plane.run()):
             await asyncio.sleep(1.5)
+            await node.plane.step_out()
+            await asyncio.sleep(0.5)
+            assert await node.store.get(KEYS.leader()) is None
+            assert len((await node.store.list(KEYS.members())).items) == 1
             await node.plane.stop()
             await asyncio.sleep(0.5)
             assert (await node.store.list(KEYS.members())).items == ()

@@ -3,11 +3,13 @@
 from meridian.core.draining import (
     LEAVE_SECONDS,
     Announce,
+    Depart,
     Drain,
     Judged,
     Leave,
     Ordered,
     Phase,
+    Resign,
     Stop,
     Woken,
     deadline,
@@ -31,16 +33,21 @@ def test_a_stop_waits_for_the_verdict() -> None:
     assert leaving.commands == (Announce(True),)
     assert deadline(leaving.state) == 5.0 + LEAVE_SECONDS
     assert step(leaving.state, Judged(Standing.SERVING), 5.1).commands == ()
-    left = step(leaving.state, Judged(Standing.DRAINING), 5.2)
+    assert step(leaving.state, Depart(), 5.15).commands == ()  # DNS still sends clients
+    out = step(leaving.state, Judged(Standing.DRAINING), 5.2)
+    assert (out.state.phase, out.commands) == (Phase.OUT, (Resign(),))
+    assert out.state.says_draining and deadline(out.state) is None
+    assert step(out.state, Judged(None), 5.3).commands == ()
+    left = step(out.state, Depart(), 9.0)
     assert (left.state.phase, left.commands) == (Phase.LEFT, (Leave(),))
-    assert step(left.state, Judged(None), 5.3).commands == ()
+    assert step(left.state, Depart(), 9.1).commands == ()
 
 
 def test_a_stop_does_not_wait_for_ever_nor_for_a_verdict_that_does_not_name_the_node() -> None:
     leaving = step(Drain(), Stop(), 5.0).state
     assert step(leaving, Woken(), 6.9).commands == ()
-    assert step(leaving, Woken(), 7.0).commands == (Leave(),)
-    assert step(leaving, Judged(None), 5.1).commands == (Leave(),)
+    assert step(leaving, Woken(), 7.0).commands == (Resign(),)
+    assert step(leaving, Judged(None), 5.1).commands == (Resign(),)
     assert step(leaving, Ordered(False), 5.1).state == leaving
 
 

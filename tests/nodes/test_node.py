@@ -229,7 +229,7 @@ async def test_sigterm_lets_an_exchange_end(site: Site) -> None:
         answer = asyncio.get_running_loop().create_task(site.get("/slow"))
         await until(lambda: has_metric(site, 'meridian_exchanges{worker="gateway-'), "under way")
         node.process.send_signal(signal.SIGTERM)
-        await node.logged("node left the cluster", worker="agent")
+        await node.logged("node is left out by the cluster", worker="agent")
         release.set()
         assert (await answer).endswith(b"halfhalf")
         assert await node.ended() == 0

@@ -1,4 +1,4 @@
-"""Nodes leave and come while clients follow DNS: a rolling restart, with another version in between.
+"""Nodes leave and come while clients follow DNS: a rolling restart, another version, machines of a scaling group.
 
 The clients are as real ones are: they keep an answer of DNS for its time to live, reuse connections over h1, h1 by TLS,
 h2 and h3, and go when they are told to. Every request is sent once.
@@ -11,16 +11,19 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from tests.load import Load, offered_load, shown
 from tests.local_cluster import LocalCluster, LocalNode
 from tests.nodes.node import show
+from tests.scale import TIMES
 from tests.scenarios.test_failures import answers_of
 from tests.support import wait_until
 
 NAME = "shop.gw.example.com"
 RATE = 300
 NEWER = "99.0:1-2:generations,rosters,shares,of_the_future"
+NEWCOMER = "127.0.2.2"  # where the local cluster puts the second node of us-east
 BACK_SECONDS = 15.0  # from the end of `local start` until all servers answer all nodes
 
 
@@ -32,6 +35,12 @@ def row(cluster: LocalCluster, name: str) -> dict[str, Any]:
 def doors_of(hosts: list[str]) -> list[str]:
     """All protocols of all these nodes."""
     return [f"{kind}={host}:{8080 if kind == 'h1' else 8443}" for host in hosts for kind in ("h1", "h1s", "h2", "h3")]
+
+
+def requests_of(node: LocalNode) -> float:
+    """How many this node has answered since it began."""
+    lines = httpx.get(f"http://{node.admin}/metrics").text.splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("meridian_requests_total{"))
 
 
 def started_as(cluster: LocalCluster, speak: str | None, name: str) -> None:
@@ -74,11 +83,12 @@ class Log:
 
 
 @contextlib.asynccontextmanager
-async def following_load(cluster: LocalCluster) -> AsyncIterator[Load]:
-    """Clients that follow DNS, once the first of them has asked."""
+async def following_load(cluster: LocalCluster, newcomer: str = "") -> AsyncIterator[Load]:
+    """Clients that follow DNS, once the first of them has asked. `newcomer`: what DNS may answer one day, too."""
     nodes = list(cluster.nodes().values())
+    hosts = [*(node.host for node in nodes), *([newcomer] if newcomer else [])]
     with offered_load(
-        doors_of([node.host for node in nodes]), seconds=240, rate=RATE, ca_file=cluster.ca_file, follow=NAME,
+        doors_of(hosts), seconds=240 * TIMES, rate=RATE, ca_file=cluster.ca_file, follow=NAME,
         dns=[node.dns for node in nodes],
     ) as load:  # fmt: skip
         await wait_until(lambda: load.has_begun, within_seconds=30, what="the load has begun")
@@ -104,7 +114,7 @@ async def restarted(cluster: LocalCluster, node: LocalNode, log: Log, speak: str
     await answered(nodes, sorted(one.host for one in nodes))
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(300 * TIMES)
 async def test_a_rolling_restart_fails_no_request_and_versions_may_be_mixed(
     cluster: LocalCluster, tmp_path: Path
 ) -> None:
@@ -118,7 +128,7 @@ async def test_a_rolling_restart_fails_no_request_and_versions_may_be_mixed(
             assert "of_the_future" not in cluster.status()["speaks"]  # not yet what only one of them can
             document.write_text(document.read_text().replace("burst: 80000", "burst: 80001"))
             await asyncio.to_thread(cluster.run, "apply", "--now", str(document))
-            for node in (*others, first):
+            for node in (*others, first) * TIMES:
                 await restarted(cluster, node, log)
             await asyncio.to_thread(load.stop)
         assert load.tally.failed == 0, log.told(load)
@@ -128,3 +138,33 @@ async def test_a_rolling_restart_fails_no_request_and_versions_may_be_mixed(
         await asyncio.to_thread(cluster.up)
         await asyncio.to_thread(cluster.run, "apply", "--now", str(cluster.document))
     assert row(cluster, first.name)["software"] != "99.0"
+
+
+@pytest.mark.timeout(300)
+async def test_a_node_joins_by_one_command_and_another_leaves_for_good(cluster: LocalCluster, tmp_path: Path) -> None:
+    """What a scaling group does: a machine more, then one less."""
+    document, log = quick_document(tmp_path, cluster), Log()
+    await asyncio.to_thread(cluster.run, "apply", "--now", str(document))
+    before = list(cluster.nodes().values())
+    try:
+        async with following_load(cluster, NEWCOMER) as load:
+            log.note("one more")
+            await asyncio.to_thread(cluster.up, "--nodes", "us-east=2")
+            nodes = list(cluster.nodes().values())
+            newcomer = next(node for node in nodes if node.host == NEWCOMER)
+            await answered(nodes, sorted(node.host for node in nodes))
+            log.note("it is answered")
+            await wait_until(
+                lambda: requests_of(newcomer) > RATE, within_seconds=15, what="clients come to it", every_seconds=0.2
+            )
+            log.note("one less")
+            await asyncio.to_thread(cluster.up, "--nodes", "us-east=1")
+            log.note("it left")
+            await answered(before, sorted(node.host for node in before))
+            assert not row(cluster, newcomer.name)
+            await asyncio.to_thread(load.stop)
+        assert load.tally.failed == 0, log.told(load)
+        show(log.told(load))
+    finally:
+        await asyncio.to_thread(cluster.up, "--nodes", "us-east=1")
+        await asyncio.to_thread(cluster.run, "apply", "--now", str(cluster.document))

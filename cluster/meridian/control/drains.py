@@ -23,7 +23,8 @@ class DrainRefused(Exception):
 
 
 class Drains:
-    """`announce(draining)` is called when this node's own saying changed, `leave()` once, when it may go."""
+    """`announce(draining)` is called when this node's own saying changed, `resign()` once, when the verdict leaves it
+    out, and `leave()` once, when it goes."""
 
     def __init__(
         self,
@@ -34,6 +35,7 @@ class Drains:
         clock: Callable[[], float],
         *,
         announce: Callable[[bool], None],
+        resign: Callable[[], None],
         leave: Callable[[], Awaitable[None]],
     ) -> None:
         self._store = store
@@ -41,11 +43,13 @@ class Drains:
         self._own = {name, region}
         self._clock = clock
         self._announce = announce
+        self._resign = resign
         self._leave = leave
         self._drain = draining.Drain()
         self._standing: Standing | None = None
         self.known = asyncio.Event()  # set once the orders have been read
         self._due = asyncio.Event()
+        self._out = asyncio.Event()
         self._left = asyncio.Event()
 
     async def order(self, target: str, on: bool, verdict: Verdict, *, force: bool = False) -> None:
@@ -67,10 +71,18 @@ class Drains:
         self._standing = standing
         self._due.set()
 
-    async def stop(self) -> None:
-        """Begins to leave, and returns when this node has left."""
+    async def step_out(self) -> None:
+        """Begins to leave, and returns when the verdict leaves this node out, or has been waited for long enough."""
         self._feed(draining.Stop())
         self._due.set()  # the standing may be such that it can go at once, and if not, the deadline counts from here
+        await self._out.wait()
+
+    async def stop(self) -> None:
+        """Steps out, if that has not been done, and returns when this node has left."""
+        await self.step_out()
+        if self._feed(draining.Depart()):
+            await self._leave()
+            self._left.set()
         await self._left.wait()
 
     async def run(self) -> None:
@@ -80,12 +92,9 @@ class Drains:
             while True:
                 deadline = draining.deadline(self._drain)
                 if await signalled(self._due, IDLE_SECONDS if deadline is None else deadline - self._clock()):
-                    leaves = self._feed(draining.Judged(self._standing))
+                    self._feed(draining.Judged(self._standing))
                 else:
-                    leaves = self._feed(draining.Woken())
-                if leaves:
-                    await self._leave()
-                    self._left.set()
+                    self._feed(draining.Woken())
 
     async def _follow_orders(self) -> None:
         prefix = self._keys.drains()
@@ -102,4 +111,7 @@ class Drains:
         for command in stepped.commands:
             if isinstance(command, draining.Announce):
                 self._announce(command.draining)
+            elif isinstance(command, draining.Resign):
+                self._resign()
+                self._out.set()
         return any(isinstance(command, draining.Leave) for command in stepped.commands)

@@ -156,8 +156,9 @@ class ControlPlane:
             members=lambda: self._census.members, clock=clock, handlers=self._handlers.rollout,
         )  # fmt: skip
         self._drains = Drains(
-            store, keys, identity.name, identity.region, clock, announce=self._announce, leave=self._leave
-        )
+            store, keys, identity.name, identity.region, clock, announce=self._announce,
+            resign=lambda: self.leadership.resign(for_good=True), leave=self._leave,
+        )  # fmt: skip
 
     async def run(self) -> None:
         """Runs every part until cancelled. First what the disk has: a node serves before it asks anybody."""
@@ -298,8 +299,13 @@ class ControlPlane:
         """Gives up the leadership, if this node has it; it may win it again later."""
         self.leadership.resign()
 
+    async def step_out(self) -> None:
+        """Drains, and waits until the verdict leaves this node out (2 s at most). It goes on as a member, with its part
+        of the limits."""
+        await self._drains.step_out()
+
     async def stop(self) -> None:
-        """Leaves in peace: drains, waits until the verdict leaves this node out (2 s at most), gives up its keys.
+        """Leaves in peace: steps out, if that has not been done, and gives up its keys.
 
         `run` goes on, so that the verdict can be written and seen meanwhile; cancel it afterwards.
         """
@@ -408,7 +414,6 @@ class ControlPlane:
         self._reporter.hurry()
 
     async def _leave(self) -> None:
-        self.leadership.resign(for_good=True)
         await self._membership.leave()
         if self._census.rosters is not None:
             await self._census.rosters.leave()

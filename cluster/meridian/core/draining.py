@@ -1,10 +1,11 @@
-"""How a node leaves: it says that it drains, waits until the verdict leaves it out, and only then gives up its keys.
+"""How a node leaves: it says that it drains, waits until the verdict leaves it out, serves whoever comes by an older
+answer of DNS, and only then gives up its keys: the limits' tokens of those whom it still serves are among them.
 
     STAYING <--Ordered--> DRAINING            an operator's fact; the node stays a member
-    STAYING, DRAINING --Stop--> LEAVING --verdict leaves it out, or waited long enough--> LEFT
+    STAYING, DRAINING --Stop--> LEAVING --verdict leaves it out, or waited long enough--> OUT --Depart--> LEFT
 
 Invariant: draining is asked for, never taken: the leader refuses it when it would leave nobody serving, and a node goes
-on serving in every state. What a refusal cannot hold up is a process that is told to end: it leaves after
+on serving in every state. What a refusal cannot hold up is a process that is told to end: it is OUT after
 `LEAVE_SECONDS` at the latest.
 """
 
@@ -23,6 +24,7 @@ class Phase(Enum):
     STAYING = "staying"
     DRAINING = "draining"
     LEAVING = "leaving"
+    OUT = "out"
     LEFT = "left"
 
 
@@ -52,6 +54,11 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Depart:
+    """Nobody comes any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Judged:
     """A new verdict's standing of this node; None if it is not in it."""
 
@@ -63,7 +70,7 @@ class Woken:
     """The deadline has passed."""
 
 
-Event = Ordered | Stop | Judged | Woken
+Event = Ordered | Stop | Depart | Judged | Woken
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +81,16 @@ class Announce:
 
 
 @dataclass(frozen=True, slots=True)
+class Resign:
+    """Command: give up leadership for good; DNS sends nobody here any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Leave:
-    """Command: give up leadership and membership; nobody counts on this node any more."""
+    """Command: give up membership; nobody counts on this node any more."""
 
 
-Command = Announce | Leave
+Command = Announce | Resign | Leave
 
 
 def step(drain: Drain, event: Event, now: float) -> Step[Drain, Command]:
@@ -91,15 +103,17 @@ def step(drain: Drain, event: Event, now: float) -> Step[Drain, Command]:
         case (Phase.STAYING | Phase.DRAINING, Stop()):
             return Step(Drain(Phase.LEAVING, now + LEAVE_SECONDS), (Announce(True),))
         case (Phase.LEAVING, Judged(None | Standing.DRAINING | Standing.WITHDRAWN)):
-            return Step(replace(drain, phase=Phase.LEFT), (Leave(),))
+            return Step(replace(drain, phase=Phase.OUT), (Resign(),))
         case (Phase.LEAVING, Woken()) if now >= drain.until:
+            return Step(replace(drain, phase=Phase.OUT), (Resign(),))
+        case (Phase.OUT, Depart()):
             return Step(replace(drain, phase=Phase.LEFT), (Leave(),))
         case _:
             return Step(drain)
 
 
 def deadline(drain: Drain) -> float | None:
-    """Returns when a node that is LEAVING goes without the verdict's consent."""
+    """Returns when a node that is LEAVING is OUT without the verdict's consent."""
     return drain.until if drain.phase is Phase.LEAVING else None
 
 

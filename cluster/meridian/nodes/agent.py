@@ -35,6 +35,7 @@ _log = structlog.get_logger("meridian.agent")
 
 
 CERTIFICATE_LOOK_SECONDS = 5.0
+DEPART_SECONDS = 0.8  # for one write to the store; what stays ends with its lease
 
 
 class Agent:
@@ -66,6 +67,7 @@ class Agent:
         self._listened: asyncio.Future[Sequence[str]] | None = None
         self._tasks = asyncio.TaskGroup()
         self._admin_task: asyncio.Task[None] | None = None
+        self._departure: asyncio.Task[None] | None = None
         self._leave: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self._post = Post(birth, self._on_message, self._end)
 
@@ -76,6 +78,9 @@ class Agent:
             renewal = self._tasks.create_task(self._end_when_renewed())
             self._post.say("ready")
             await self._leave
+            if self._departure is not None:
+                await asyncio.wait({self._departure}, timeout=DEPART_SECONDS)
+                self._departure.cancel()
             running.cancel()
             renewal.cancel()
             if self._admin_task is not None:
@@ -138,10 +143,12 @@ class Agent:
                     self._listened.set_result(message.get("problems", ()))
             case "drain":
                 self._tasks.create_task(self._announce_leaving())
+            case "depart":
+                self._departure = self._tasks.create_task(self._headquarters.depart())
 
     async def _announce_leaving(self) -> None:
         linger_seconds = await self._headquarters.leave()
-        _log.info("node left the cluster")
+        _log.info("node is left out by the cluster")
         self._post.say("left", linger_seconds=linger_seconds)
 
     def _series(self) -> list[Series]:

@@ -235,13 +235,17 @@ class Headquarters:
         await admin_server.serve(self, sock, token, hosts)
 
     async def leave(self) -> float:
-        """Leaves the cluster in peace, within 3 s. Returns how many seconds clients may still come here by answers that
-        DNS gave before; 0 if there is no other node to go to. The launcher tells them."""
+        """Lets DNS and other nodes leave this one out, within 2 s. Returns how many seconds clients may still come here
+        by answers that DNS gave before; 0 if there is no other node to go to. The launcher tells them."""
         self._leaving = True
-        await self.control.stop()
+        await self.control.step_out()
         if self._settings.witness or not self._others_serve():
             return 0.0
         return self._aging_seconds()
+
+    async def depart(self) -> None:
+        """Gives up what this node has in the store; nobody comes any more."""
+        await self.control.stop()
 
     def _aging_seconds(self) -> float:
         """From a verdict until no client comes by an answer of before: the longest time to live of a steered record."""

@@ -413,6 +413,7 @@ class Launcher:
             if now >= self._leave_at:
                 self._left = now
                 self._tell("leave", "gateway")
+                self._tell("depart", "agent")
                 self._sockets.want("gateway", [])  # who comes now is refused at once, and goes elsewhere
             return
         if not self._rest_told and not any(c.process for c in self._everyone() if c.role == "gateway"):

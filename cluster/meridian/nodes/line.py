@@ -17,6 +17,7 @@ launcher -> child   sockets {sockets: [taker, kind, host, port, name]} + descrip
                     upgrade {...}: to the agent, the report of the last upgrade
                     drain {}: to the agent: let the cluster know that this node leaves; to a gateway worker: serve on,
                     but tell clients to go;   leave {}: finish and exit
+                    depart {}: to the agent: give up what the node has in the store
                     fork {slot, birth} + two descriptors: to the zygote: a child with this birth certificate, whose
                     line and stderr these are; `slot` numbers the order
 child -> launcher   listen {sockets}: the agent wants exactly these sockets for the gateway workers, idempotent
