@@ -48,7 +48,11 @@ class Listener(Word):
     name: Name
     bind: Annotated[str, AfterValidator(checked_bind)] = Field(description="0.0.0.0:443 or [::]:443; see --address")
     protocols: tuple[Protocol, ...] = Field(min_length=1)
-    tls: bool | None = Field(default=None, description="by default on where protocols has h2 or h3")
+    tls: bool | None = Field(
+        default=None,
+        description="by default on where protocols has h2 or h3; false with h2: clients begin with HTTP/2 unencrypted"
+        " (prior knowledge, RFC 9113 section 3.3), as gRPC's do within a network",
+    )
     trusted_proxies: tuple[Annotated[str, AfterValidator(checked_network)], ...] = Field(
         default=(), description="networks whose X-Forwarded-* fields are believed and extended"
     )
@@ -82,8 +86,8 @@ class Listener(Word):
 
     @model_validator(mode="after")
     def _tls_fits(self) -> "Listener":
-        if self.tls is False and {"h2", "h3"} & set(self.protocols):
-            raise ValueError("h2 and h3 need TLS; leave out tls: false, or serve only h1 here")
+        if self.tls is False and "h3" in self.protocols:
+            raise ValueError("h3 needs TLS; leave out tls: false, or serve only h1 and h2 here")
         if self.https_redirect and self.uses_tls:
             raise ValueError("https_redirect is of a listener without TLS: clients of this one speak it already")
         if self.early_data and ("h3" not in self.protocols or self.client_certificates is not None):

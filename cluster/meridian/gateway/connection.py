@@ -11,7 +11,8 @@ import asyncio
 import socket
 import ssl
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Protocol, cast
 
 from meridian.core.guards import USUAL, Guards
@@ -52,6 +53,9 @@ CUT_CLIENT = CUT + "_client"
 
 ACKED = struct.Struct("=120xQ")
 """tcpi_bytes_acked in struct tcp_info (linux/tcp.h, since 4.1)."""
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+"""How clients begin HTTP/2 (RFC 9113 section 3.4)."""
 
 NEVER = float("inf")
 
@@ -97,17 +101,20 @@ class DownstreamConnection:
 
     __slots__ = (
         "_acked", "_busy", "_closing", "_forwards", "_guards", "_h1", "_h2", "_heading", "_host", "_is_proxy",
-        "_leaving", "_lingering", "_listener", "_local_port", "_look_at", "_read_paused", "_requests", "_settled",
-        "_source", "_tls", "_transport", "_write_paused", "codec", "deadline", "peer", "streams",
+        "_leaving", "_lingering", "_listener", "_local_port", "_look_at", "_opening", "_protocols", "_read_paused",
+        "_requests", "_settled", "_source", "_tls", "_transport", "_write_paused", "codec", "deadline", "peer",
+        "streams",
     )  # fmt: skip
 
     def __init__(
         self, host: Host, listener: str, local_port: int, *, tls: bool, source: tuple[str, int] | None = None,
         forwards_certificate: bool = True, is_proxy: bool = False, guards: Guards = USUAL,
+        protocols: Collection[str] = ("h1",),
     ) -> None:  # fmt: skip
         """`local_port` is the listener's port as clients know it. `source`: the client, where a proxy before us has
         said it (gateway/proxy_door). `forwards_certificate`: upstreams are told of the one that the client shows, if
-        any is asked for. `is_proxy`: see Http1Server. `guards` hold as long as it lives."""
+        any is asked for. `is_proxy`: see Http1Server. `guards` hold as long as it lives. `protocols`: of the listener;
+        without TLS the first bytes say which it is, if there are both h1 and h2 (RFC 9113 section 3.3)."""
         self._source = source
         self._guards = guards
         self._requests = 0
@@ -130,6 +137,8 @@ class DownstreamConnection:
         self._leaving = False  # HTTP/2: GOAWAY was said because nothing came
         self._h1: Http1Server | None = None
         self._h2: Http2Server | None = None
+        self._protocols = protocols
+        self._opening: bytes | None = None  # what has come, while it may be the beginning of HTTP/2 or of HTTP/1.1
         self.codec: ServerCodec
         self.deadline = NEVER
         self.peer: Peer
@@ -138,17 +147,16 @@ class DownstreamConnection:
     # The transport's calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Chooses the codec by ALPN. The handshake is over."""
+        """Chooses the codec by ALPN, or by what a listener without TLS has. The handshake is over."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
         tls_object = transport.get_extra_info("ssl_object") if self._tls else None
         if tls_object is not None:
             self._host.handshaken(tls_object)
-        h2 = tls_object is not None and tls_object.selected_alpn_protocol() == "h2"
-        if h2:
-            self.codec = self._h2 = Http2Server(self._host.clock, bounds_of(self._guards), is_proxy=self._is_proxy)
+            h2 = tls_object.selected_alpn_protocol() == "h2"
         else:
-            scheme = b"https" if self._tls else b"http"
-            self.codec = self._h1 = Http1Server(scheme, bounds_of(self._guards), is_proxy=self._is_proxy)
+            h2 = "h1" not in self._protocols
+            self._opening = None if h2 or "h2" not in self._protocols else b""
+        self._speak(h2=h2)
         name = self._source or transport.get_extra_info("peername") or ("", 0)
         self.peer = Peer(
             name[0], name[1], self._local_port, self._listener, self._tls, "h2" if h2 else "h1",
@@ -160,10 +168,32 @@ class DownstreamConnection:
         else:
             self._turn_away()
 
+    def _speak(self, *, h2: bool) -> None:
+        if h2:
+            self._h1 = None
+            self.codec = self._h2 = Http2Server(self._host.clock, bounds_of(self._guards), is_proxy=self._is_proxy)
+        else:
+            scheme = b"https" if self._tls else b"http"
+            self.codec = self._h1 = Http1Server(scheme, bounds_of(self._guards), is_proxy=self._is_proxy)
+
     def data_received(self, data: bytes) -> None:
         """Runs one batch: bytes to events, events to exchanges, one write at the end."""
-        if not self._lingering:
+        if self._opening is not None:
+            data = self._recognised(self._opening + data)
+        if data and not self._lingering:
             self._run(data)
+
+    def _recognised(self, opening: bytes) -> bytes:
+        """All that has come, once it is clear whether it begins as HTTP/2 does; nothing before."""
+        is_h2 = PREFACE.startswith(opening[: len(PREFACE)])
+        if is_h2 and len(opening) < len(PREFACE):
+            self._opening = opening
+            return b""
+        self._opening = None
+        if is_h2:
+            self._speak(h2=True)
+            self.peer = replace(self.peer, protocol="h2")
+        return opening
 
     def eof_received(self) -> bool:
         """The client has closed its side. Like other proxies we take it for gone, although TCP knows half-closing:

@@ -222,6 +222,7 @@ class Gateway:
             connection = DownstreamConnection(
                 self, listener.name, listener.port, tls=listener.tls, source=source, forwards_certificate=forwards,
                 is_proxy=listener.forward is not None, guards=self.guarding.guards_of(listener.name),
+                protocols=listener.protocols,
             )  # fmt: skip
             return cast("asyncio.Protocol", connection)
 
