@@ -6,19 +6,15 @@ code says so too.
 """
 
 import argparse
-import json
 import os
 import platform
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
-from tests.local_cluster import LocalCluster
 from tests.support import ROOT
 
 DOCS = ROOT / "docs"
@@ -26,6 +22,7 @@ PAGES = "proof"
 BY_CHANCE = ("tests/simulation", "tests/dns", "tests/gateway/test_disorder.py", "tests/wire", "tests/core")
 LINES_KEPT = 30  # of a part's output: enough to see what failed
 HOURS = 3600.0 * 4
+ALONE = ("unshare", "--net", "--", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
 PYTEST = (sys.executable, "-m", "pytest", "-q", "--timeout", "3600")
 
 
@@ -60,23 +57,30 @@ def parts_of(options: argparse.Namespace) -> tuple[Part, ...]:
         Part("rollouts", "Twenty bad documents and twenty harmless ones", lambda: typed(samples, twice)),
         Part("terraform", "All Terraform modules and examples",
              lambda: typed((*PYTEST, "tests/deploy/test_terraform_aws.py"), twice)),
-        Part("install", "install.sh in a fresh Debian", lambda: typed(("scripts/prove-install",))),
+        Part("install", "install.sh in a fresh Debian", lambda: typed(("scripts/prove-install",), alone=False)),
         Part("upgrades", "Applies and upgrades under load", lambda: typed(upgrades)),
         Part("rolling", "Nodes restart one by one, twice, join and leave, under load",
              lambda: typed((*PYTEST, "tests/scenarios/test_rolling.py"), twice)),
-        Part("kills", "A node is killed under load", lambda: kills(options.kills)),
+        Part("kills", "A node is killed under load",
+             lambda: typed((*own, "tests.node_kills", "--count", str(options.kills)))),
         Part("regions", "Whole regions die", lambda: typed(regions)),
         Part("proxy", "A proxy beside nginx", lambda: typed((*own, "bench.proxy"))),
         Part("dns", "DNS beside a UDP echo", lambda: typed((*own, "bench.dns_udp"))),
     )  # fmt: skip
 
 
-def typed(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Seen:
-    """Runs a command to its end; a timeout is a failure."""
+def typed(command: Sequence[str], environment: Mapping[str, str] | None = None, *, alone: bool = True) -> Seen:
+    """Runs a command to its end, with nothing but loopback if `alone`; a timeout is a failure."""
     more = dict(environment or {})
     try:
         done = subprocess.run(
-            command, cwd=ROOT, env={**os.environ, **more}, capture_output=True, text=True, timeout=HOURS, check=False
+            [*(ALONE if alone else ()), *command],
+            cwd=ROOT,
+            env={**os.environ, **more},
+            capture_output=True,
+            text=True,
+            timeout=HOURS,
+            check=False,
         )
         passed, output = done.returncode == 0, done.stdout + done.stderr
     except subprocess.TimeoutExpired:
@@ -84,35 +88,6 @@ def typed(command: Sequence[str], environment: Mapping[str, str] | None = None) 
     words = " ".join([*(f"{key}={value}" for key, value in more.items()), *command])
     words = words.replace(sys.executable, "python").replace(f"{ROOT}/", "")
     return Seen(words, passed, "\n".join(output.strip().splitlines()[-LINES_KEPT:]))
-
-
-def kills(count: int) -> Seen:
-    """`meridian chaos run kill-node`, again and again, each node in turn."""
-    rows, passed = [], 0
-    with tempfile.TemporaryDirectory() as folder:
-        cluster = LocalCluster(Path(folder))
-        try:
-            for turn in range(count):
-                cluster.up()
-                node = sorted(cluster.nodes())[turn % 3]
-                done = cluster.run(
-                    "chaos", "run", "kill-node", "--var", f"node={node}", "--json", timeout_seconds=240, check=False
-                )
-                passed += done.returncode == 0
-                rows.append(f"{node}: {summary(done.stdout) or done.stderr[-300:]}")
-        finally:
-            cluster.down()
-    said = "\n".join([f"{passed} of {count} passed", *rows])
-    return Seen(f"{count} x meridian chaos run kill-node --var node=...", passed == count, said)
-
-
-def summary(output: str) -> str:
-    """One line of a kill's report."""
-    try:
-        found = json.loads(output)
-    except ValueError:
-        return ""
-    return "; ".join(f"{check['name']} {check['measured']}" for check in found.get("checks", [])) or output[:300]
 
 
 def page(part: Part, seen: Seen, seconds: float, where: str) -> str:
