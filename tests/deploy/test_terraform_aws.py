@@ -38,7 +38,8 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (mirror / archive.name).symlink_to(Path(str(archive.locate())))
     (folder / "cache").mkdir()
     (folder / "rc").write_text(
-        f'disable_checkpoint = true\nplugin_cache_dir = "{folder / "cache"}"\nplugin_cache_may_break_dependency_lock_file = true\n'
+        f'disable_checkpoint = true\nplugin_cache_dir = "{folder / "cache"}"\n'
+        "plugin_cache_may_break_dependency_lock_file = true\n"  # else it is written by each init, while others run it
         f'provider_installation {{\n  filesystem_mirror {{\n    path = "{folder / "mirror"}"\n  }}\n}}\n'
     )
     return folder
