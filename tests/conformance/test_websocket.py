@@ -108,7 +108,10 @@ async def service(way: str) -> AsyncIterator[Open]:
         app: int = next(iter(server.sockets)).getsockname()[1]
         routes = [{"name": "all", "upstream": "app", "websocket": {"idle_timeout_seconds": 60}}]
         async with (
-            secure(make=lambda own: document(own, [upstream(app)], routes)) as (running, ca),
+            secure(make=lambda own: document(own, [upstream(app, connect_timeout_seconds=30)], routes)) as (
+                running,
+                ca,
+            ),
             WAYS[way](app if way == "the service itself" else running.port, ca) as opened,
         ):
             yield opened

@@ -50,7 +50,8 @@ async def while_acting(act: Coroutine[None, None, None], hearing: Coroutine[None
     """What is heard while an attack acts, which is no more than its connection is."""
 
     async def acting() -> None:
-        with contextlib.suppress(ConnectionError, TimeoutError, ssl.SSLError, AssertionError):  # as aioquic says it
+        # The last two are aioquic's, of a stream or a connection that is over.
+        with contextlib.suppress(ConnectionError, TimeoutError, ssl.SSLError, AssertionError, ValueError):
             await act
 
     async with asyncio.TaskGroup() as tasks:

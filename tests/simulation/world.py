@@ -158,7 +158,8 @@ class Node:
             await asyncio.sleep(subject.policy.timeout_seconds)
             return False
         await asyncio.sleep(min(trip_seconds, subject.policy.timeout_seconds))
-        note(subject.host, trip_seconds / 2)
+        if self.world.far_seconds:  # a world without distances measures none, and its verdicts are of health alone
+            note(subject.host, trip_seconds / 2)
         return node is not None and node.state == "running" and trip_seconds < subject.policy.timeout_seconds
 
     def standing_of(self, name: str) -> Standing | None:
