@@ -181,7 +181,7 @@ class ChunkReader:
                     raise MalformedError(400, "a chunk's size line or a trailer is too long")
                 if end < 0:
                     break
-                if buffer[end - 1 : end] != b"\r" or end == at:
+                if end == at or buffer[end - 1 : end] != b"\r":  # in this order: compiled, [-1:0] is no slice (0037)
                     raise MalformedError(400, "a line of a chunked body ends without CR")
                 line, at = buffer[at : end - 1], end + 1
                 if self._phase == 0:
