@@ -77,6 +77,7 @@ async def measured(world: World) -> None:
     def far(region: str, low: float, high: float) -> bool:
         return all(low < s < high for pair, s in (agreed() or {frozenset({region}): 0.0}).items() if region in pair)
 
+    world.measures = True
     one = someone_but(world)
     region = world.names[one]
     await world.until("all agree on three distances", agreed, MEASURED_SECONDS)

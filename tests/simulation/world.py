@@ -158,7 +158,7 @@ class Node:
             await asyncio.sleep(subject.policy.timeout_seconds)
             return False
         await asyncio.sleep(min(trip_seconds, subject.policy.timeout_seconds))
-        if self.world.far_seconds:  # a world without distances measures none, and its verdicts are of health alone
+        if self.world.measures:
             note(subject.host, trip_seconds / 2)
         return node is not None and node.state == "running" and trip_seconds < subject.policy.timeout_seconds
 
@@ -203,6 +203,7 @@ class World:
         self.deaf: set[tuple[str, str]] = set()  # who does not hear whom
         self.blind: set[tuple[str, str]] = set()  # who does not reach whose data path
         self.late_seconds: dict[str, float] = {}  # whose messages take so much longer
+        self.measures = False  # how far regions are; else verdicts change for health alone
         self.far_seconds: dict[str, float] = {}  # whose every packet takes so much longer, either way
         self.unwell: set[str] = set()  # who says itself that it does not serve
         self.loads: dict[str, float] = {}  # requests per second that a node serves
