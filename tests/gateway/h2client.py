@@ -47,7 +47,8 @@ class H2Client:
 
     async def read(self) -> list[Any]:
         """The events of what comes next; nothing if the connection has ended. Nothing is acknowledged yet."""
-        data = await asyncio.wait_for(self._reader.read(2**16), 10)
+        async with asyncio.timeout(10):  # wait_for of Python 3.11 loses a cancellation that comes with the data
+            data = await self._reader.read(2**16)
         events = self.h2.receive_data(data) if data else []
         self.events += events
         return events
