@@ -208,9 +208,11 @@ async def test_a_killed_worker_loses_only_its_own_connections(lab: Lab) -> None:
 async def test_connections_queued_while_all_workers_are_dead_are_served(lab: Lab) -> None:
     async with running(lab.flags("--workers=1"), lab.environment) as node:
         await node.logged("standin serves", worker="gateway-0", count=2)
+        await node.logged("child started", worker="gateway-0")  # which may be heard of after the child itself
         os.kill(node.pid("gateway-0"), signal.SIGKILL)
         await node.logged("child ended", worker="gateway-0")
         answers = await asyncio.gather(*(ask(lab.web, str(i)) for i in range(50)))
+        await node.logged("child started", worker="gateway-0", count=2)
         assert {int(answer[1]) for answer in answers} == {node.pid("gateway-0")}
 
 
@@ -389,6 +391,7 @@ async def test_code_that_cannot_be_read_changes_nothing_and_the_code_before_make
     flags = lab.flags("--workers=1", f"--python={installed / 'python'}")
     async with running(flags, lab.environment) as node:
         await node.logged("standin serves", worker="gateway-0", count=2)
+        await node.logged("child started", worker="gateway-0")  # which may be heard of after the child itself
         installed.unlink()
         installed.symlink_to(broken)
         node.process.send_signal(signal.SIGHUP)
@@ -419,6 +422,7 @@ async def test_one_upgrade_at_a_time_and_a_node_that_leaves_begins_none(lab: Lab
 async def test_an_old_worker_that_dies_is_counted_and_a_new_one_is_started_again(lab: Lab) -> None:
     async with running(lab.flags("--workers=1"), lab.environment) as node:
         await node.logged("standin serves", worker="gateway-0", count=2)
+        await node.logged("child started", worker="gateway-0")  # which may be heard of after the child itself
         client = await Client(lab.web).open()
         old = int((await client.ask("x"))[1])
         node.process.send_signal(signal.SIGHUP)

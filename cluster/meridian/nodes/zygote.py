@@ -22,8 +22,7 @@ from pathlib import Path
 from meridian.nodes.child import Birth, born, run_child
 from meridian.nodes.compiling import warm_up
 from meridian.nodes.line import Line, LineClosed, Message
-
-ENVIRONMENT = "MERIDIAN_ZYGOTE"
+from meridian.nodes.zygotes import ENVIRONMENT
 
 
 def main() -> None:
@@ -93,8 +92,10 @@ def _fork() -> int | None:
             pid = _forked_or(-1)
             if pid == 0:
                 return None
-            os.write(write, max(0, pid).to_bytes(4, "little"))
-            os._exit(0)
+            try:
+                os.write(write, max(0, pid).to_bytes(4, "little"))
+            finally:
+                os._exit(0)  # whatever happens: it must not go on as a second zygote
         os.waitpid(between, 0)
         return int.from_bytes(os.read(read, 4), "little")
     except OSError:

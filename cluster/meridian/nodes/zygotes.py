@@ -14,6 +14,7 @@ from meridian.nodes.line import Message, Owned
 from meridian.nodes.settings import ROLES, Settings
 from meridian.nodes.supervision import Child, Process
 
+ENVIRONMENT = "MERIDIAN_ZYGOTE"  # where a zygote finds what it is to be
 TITLE_BYTES = 80  # room for NODE/LABEL in what ps shows
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -128,7 +129,7 @@ def _execute(settings: Settings, python: str, line: Owned, stderr: Owned) -> "su
         stdout=stderr.fileno(),
         stderr=stderr.fileno(),
         pass_fds=[line.fileno()],
-        env={**os.environ, "MERIDIAN_ZYGOTE": word},
+        env={**os.environ, ENVIRONMENT: word},
         **identity,
     )
 
